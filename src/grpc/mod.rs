@@ -1,0 +1,3 @@
+//! The tonic services: convert and delegate.
+
+#![forbid(unsafe_code)]

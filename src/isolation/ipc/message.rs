@@ -1,0 +1,104 @@
+//! What server and launcher say to each other. Only typed, bounded values cross: the launcher never parses
+//! a client's text, and takes from the server nothing but ids, a request and orders.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StopOrder, Timestamp};
+
+/// Server to launcher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Order {
+    /// Start this job. The launcher resolves the policy by itself, from its own files.
+    Launch(Box<Launch>),
+    Stop {
+        id: JobId,
+        order: StopOrder,
+    },
+    Signal {
+        id: JobId,
+        signal: Signal,
+    },
+    /// Remove what is kept of a finished job.
+    Delete {
+        id: JobId,
+    },
+    /// Tell all jobs that have something on disk: answered by `Known`.
+    List,
+    /// Read the policy files again: answered by `Reloaded`.
+    Reload,
+    /// The host's abilities: answered by `Host`.
+    Probe,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    pub id: JobId,
+    pub tenant: String,
+    pub created_at: Timestamp,
+    pub request: JobRequest,
+    /// Kept beside the job, so that a server that lost its database row can make it again.
+    pub idempotency_key: Option<String>,
+}
+
+/// Launcher to server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The command was executed.
+    Started {
+        id: JobId,
+        started_at: Timestamp,
+        receipt: Box<Receipt>,
+    },
+    /// The job is over and nothing of it is left running.
+    Finished {
+        id: JobId,
+        record: Box<ExitRecord>,
+    },
+    /// A stop, a signal or a delete for a job that the launcher does not have (any more).
+    Unknown {
+        id: JobId,
+    },
+    Deleted {
+        id: JobId,
+    },
+    Known(Vec<KnownJob>),
+    Reloaded {
+        policies: Vec<String>,
+        error: Option<String>,
+    },
+    Host {
+        abilities: Vec<HostAbility>,
+    },
+}
+
+/// A job of which something is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KnownJob {
+    pub id: JobId,
+    pub tenant: String,
+    pub policy: String,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub idempotency_key: Option<String>,
+    /// `None` while it runs.
+    pub record: Option<ExitRecord>,
+}
+
+/// One line of what the host can isolate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostAbility {
+    pub name: String,
+    pub status: AbilityStatus,
+    /// Why, in words.
+    pub detail: String,
+    /// The exact command or flag that mends it; empty where nothing is to mend.
+    pub mend: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AbilityStatus {
+    Ok,
+    Weaker,
+    Missing,
+}

@@ -1,0 +1,227 @@
+//! A SEQPACKET socket that carries whole messages: postcard, and for large ones a sealed memfd.
+//!
+//! The kernel bounds a packet by the socket's send buffer (about 200 KiB), so a larger message travels as the
+//! descriptor of a memfd that is sealed against change: the receiver reads what cannot change under it.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
+use rustix::io::{Errno, pread, write};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// No message is longer, whoever sends it.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+const INLINE_BYTES: usize = 64 << 10;
+const SEALS: SealFlags = SealFlags::SEAL
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::WRITE);
+
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    #[error("the peer has gone")]
+    Closed,
+    #[error("{operation}: {source}")]
+    System { operation: &'static str, source: Errno },
+    #[error("a message of {0} bytes is over the limit")]
+    TooLong(usize),
+    #[error("a malformed message: {0}")]
+    Malformed(&'static str),
+    #[error("encoding: {0}")]
+    Encoding(#[from] postcard::Error),
+}
+
+/// One end of the connection.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+}
+
+/// Two connected ends, both closed on exec.
+pub fn pair() -> Result<(Channel, Channel), TransportError> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(|source| {
+        TransportError::System {
+            operation: "socketpair",
+            source,
+        }
+    })?;
+    Ok((Channel { socket: a }, Channel { socket: b }))
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Channel {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.socket)
+    }
+}
+
+impl Channel {
+    /// Sends one message; `Ok(false)` where the socket is full and it must be tried again.
+    pub fn try_send(&self, message: &impl Serialize) -> Result<bool, TransportError> {
+        self.try_send_bytes(&postcard::to_stdvec(message)?)
+    }
+
+    /// Sends an encoded message; `Ok(false)` where the socket is full and it must be tried again.
+    pub fn try_send_bytes(&self, bytes: &[u8]) -> Result<bool, TransportError> {
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return Err(TransportError::TooLong(bytes.len()));
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let memfd;
+        let rights;
+        let (marker, body): ([u8; 1], &[u8]) = if bytes.len() <= INLINE_BYTES {
+            ([0], bytes)
+        } else {
+            memfd = sealed_memfd(bytes)?;
+            rights = [memfd.as_fd()];
+            ancillary.push(SendAncillaryMessage::ScmRights(&rights));
+            ([1], &[])
+        };
+        let parts = [IoSlice::new(&marker), IoSlice::new(body)];
+        match sendmsg(
+            &self.socket,
+            &parts,
+            &mut ancillary,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        ) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(TransportError::Closed),
+            Err(source) => Err(TransportError::System {
+                operation: "sendmsg",
+                source,
+            }),
+        }
+    }
+
+    /// The next message; `Ok(None)` where none is waiting.
+    pub fn try_receive<T: DeserializeOwned>(&self) -> Result<Option<T>, TransportError> {
+        let mut marker = [0];
+        let mut body = vec![0; INLINE_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut marker), IoSliceMut::new(&mut body)];
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let length = match recvmsg(&self.socket, &mut parts, &mut ancillary, flags) {
+            Ok(received) => received.bytes,
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::CONNRESET) => return Err(TransportError::Closed),
+            Err(source) => {
+                return Err(TransportError::System {
+                    operation: "recvmsg",
+                    source,
+                });
+            }
+        };
+        if length == 0 {
+            return Err(TransportError::Closed);
+        }
+        let mut descriptors = ancillary.drain().flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
+            _ => Vec::new(),
+        });
+        match (marker[0], descriptors.next()) {
+            (0, None) => Ok(Some(postcard::from_bytes(&body[..length - 1])?)),
+            (1, Some(memfd)) => Ok(Some(postcard::from_bytes(&read_sealed(&memfd)?)?)),
+            _ => Err(TransportError::Malformed("marker and descriptors do not fit")),
+        }
+    }
+}
+
+fn sealed_memfd(bytes: &[u8]) -> Result<OwnedFd, TransportError> {
+    let failed = |operation| move |source| TransportError::System { operation, source };
+    let memfd = memfd_create("message", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(failed("memfd_create"))?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = write(&memfd, rest).map_err(failed("write to memfd"))?;
+        rest = &rest[written..];
+    }
+    fcntl_add_seals(&memfd, SEALS).map_err(failed("seal memfd"))?;
+    Ok(memfd)
+}
+
+/// Reads a memfd that its sender can neither change nor shorten meanwhile.
+fn read_sealed(memfd: &OwnedFd) -> Result<Vec<u8>, TransportError> {
+    let failed = |operation| move |source| TransportError::System { operation, source };
+    if !fcntl_get_seals(memfd)
+        .map_err(failed("read seals"))?
+        .contains(SEALS)
+    {
+        return Err(TransportError::Malformed(
+            "a descriptor that is not a sealed memfd",
+        ));
+    }
+    let size = usize::try_from(fstat(memfd).map_err(failed("fstat"))?.st_size).unwrap_or(usize::MAX);
+    if size > MAX_MESSAGE_BYTES {
+        return Err(TransportError::TooLong(size));
+    }
+    let mut bytes = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        match pread(memfd, &mut bytes[filled..], filled as u64).map_err(failed("read memfd"))? {
+            0 => return Err(TransportError::Malformed("a memfd shorter than its size")),
+            count => filled += count,
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_all_sizes_arrive_whole() {
+        let (a, b) = pair().expect("pair");
+        for size in [0, 1, INLINE_BYTES - 16, INLINE_BYTES + 1, 3 << 20] {
+            let sent = vec![7_u8; size];
+            assert!(a.try_send(&sent).expect("send"));
+            assert_eq!(b.try_receive::<Vec<u8>>().expect("receive"), Some(sent));
+        }
+        assert!(b.try_receive::<Vec<u8>>().expect("receive").is_none());
+    }
+
+    #[test]
+    fn a_closed_peer_is_told() {
+        let (a, b) = pair().expect("pair");
+        drop(a);
+        assert!(matches!(b.try_receive::<u8>(), Err(TransportError::Closed)));
+        assert!(matches!(b.try_send(&1_u8), Err(TransportError::Closed)));
+    }
+
+    #[test]
+    fn an_unsealed_descriptor_is_refused() {
+        let (a, b) = pair().expect("pair");
+        let memfd = memfd_create("forged", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).expect("memfd");
+        let rights = [memfd.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&rights)));
+        sendmsg(&a, &[IoSlice::new(&[1])], &mut ancillary, SendFlags::empty()).expect("sendmsg");
+        assert!(matches!(b.try_receive::<u8>(), Err(TransportError::Malformed(_))));
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_no_panic() {
+        let (a, b) = pair().expect("pair");
+        for packet in [&[2_u8, 1][..], &[1], &[0, 255, 255, 255, 255, 255]] {
+            let mut ancillary = SendAncillaryBuffer::default();
+            sendmsg(&a, &[IoSlice::new(packet)], &mut ancillary, SendFlags::empty()).expect("sendmsg");
+            assert!(b.try_receive::<Vec<u64>>().is_err(), "{packet:?}");
+        }
+    }
+}

@@ -1,0 +1,477 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{IsolationFloor, Limit, LimitsRequest, Network, OnOutputLimit, Signal};
+
+/// What a request may at most hold. A request within these bounds costs bounded memory everywhere.
+pub mod bounds {
+    /// The kernel's MAX_ARG_STRLEN: the longest argument or environment word, its NUL included.
+    pub const ARGUMENT_BYTES: usize = 128 << 10;
+    pub const ARGUMENTS: usize = 4096;
+    /// Arguments and environment together; the kernel allows a quarter of the stack limit (8 MiB / 4).
+    pub const ARGUMENTS_TOTAL_BYTES: usize = 1 << 20;
+    pub const ENVIRONMENT_WORDS: usize = 1024;
+    /// PATH_MAX and NAME_MAX of Linux, without the NUL.
+    pub const PATH_BYTES: usize = 4095;
+    pub const NAME_BYTES: usize = 255;
+    pub const PATH_COMPONENTS: usize = 256;
+    pub const SCRIPT_BYTES: usize = 4 << 20;
+    pub const STDIN_BYTES: usize = 4 << 20;
+    pub const FILES: usize = 1024;
+    pub const FILES_TOTAL_BYTES: usize = 4 << 20;
+    pub const LABELS: usize = 64;
+    pub const LABEL_KEY_BYTES: usize = 63;
+    pub const LABEL_VALUE_BYTES: usize = 255;
+    pub const POLICY_NAME_BYTES: usize = 63;
+    pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
+    pub const REASON_BYTES: usize = 255;
+    pub const GRACE_MS: u64 = 24 * 3600 * 1000;
+}
+
+/// What a client asks for. Nothing in it is trusted; [`JobRequest::check`] holds it within [`bounds`].
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// The command and its arguments. May be empty if `script` has a `#!` line.
+    pub argv: Vec<String>,
+    /// Content of a script, given to `argv` as its next argument.
+    pub script: Option<Blob>,
+    /// A script in the worker's scripts folder, relative to it, given to `argv` as its next argument.
+    pub path: Option<String>,
+    /// Arguments after the script or path.
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub files: Vec<InputFile>,
+    pub stdin: Option<Blob>,
+    /// Absolute, or relative to the workspace.
+    pub working_dir: Option<String>,
+    pub policy: Option<String>,
+    pub limits: LimitsRequest,
+    pub labels: BTreeMap<String, String>,
+    pub stop_signal: Option<Signal>,
+    pub grace_ms: Option<u64>,
+    pub on_output_limit: Option<OnOutputLimit>,
+    pub network: Option<Network>,
+    pub require: IsolationFloor,
+}
+
+/// A file to be put into the workspace.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// Relative to the workspace.
+    pub path: String,
+    pub content: Blob,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Bytes that a client sent. `Debug` tells only how many.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Blob(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// A field of a request and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct InvalidField {
+    pub field: String,
+    pub reason: String,
+}
+
+impl InvalidField {
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl JobRequest {
+    /// Refuses what is out of bounds, malformed or contradictory, naming the field.
+    ///
+    /// Says nothing of permissions: that is the policy's part.
+    pub fn check(&self) -> Result<(), InvalidField> {
+        self.check_command()?;
+        self.check_environment()?;
+        self.check_files()?;
+        self.check_labels()?;
+        self.check_limits()?;
+        if let Some(dir) = &self.working_dir {
+            check_path("working_dir", dir)?;
+        }
+        if let Some(name) = &self.policy {
+            check_name("policy", name, bounds::POLICY_NAME_BYTES)?;
+        }
+        at_most(
+            "stdin",
+            "bytes",
+            self.stdin.as_ref().map_or(0, |stdin| stdin.0.len()),
+            bounds::STDIN_BYTES,
+        )?;
+        if self.grace_ms.is_some_and(|grace| grace > bounds::GRACE_MS) {
+            return Err(InvalidField::new(
+                "grace_ms",
+                format!("more than {} (a day)", bounds::GRACE_MS),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_command(&self) -> Result<(), InvalidField> {
+        if self.script.is_some() && self.path.is_some() {
+            return Err(InvalidField::new("path", "cannot be given together with script"));
+        }
+        let has_shebang = self
+            .script
+            .as_ref()
+            .is_some_and(|script| script.0.starts_with(b"#!"));
+        match self.argv.first() {
+            None if self.path.is_some() || has_shebang => {}
+            None if self.script.is_some() => {
+                return Err(InvalidField::new("argv", "empty, and the script has no #! line"));
+            }
+            None => return Err(InvalidField::new("argv", "no command")),
+            Some(command) if command.trim().is_empty() => {
+                return Err(InvalidField::new("argv[0]", "an empty command"));
+            }
+            Some(command) if command.len() > bounds::PATH_BYTES => {
+                return Err(InvalidField::new(
+                    "argv[0]",
+                    format!("longer than {} bytes", bounds::PATH_BYTES),
+                ));
+            }
+            Some(_) => {}
+        }
+        at_most(
+            "argv",
+            "arguments",
+            self.argv.len() + self.args.len(),
+            bounds::ARGUMENTS,
+        )?;
+        check_words("argv", &self.argv)?;
+        check_words("args", &self.args)?;
+        let total = self
+            .argv
+            .iter()
+            .chain(&self.args)
+            .map(|word| word.len() + 1)
+            .sum();
+        at_most("argv", "bytes in all", total, bounds::ARGUMENTS_TOTAL_BYTES)?;
+        at_most(
+            "script",
+            "bytes",
+            self.script.as_ref().map_or(0, |script| script.0.len()),
+            bounds::SCRIPT_BYTES,
+        )?;
+        if let Some(path) = &self.path {
+            check_relative_path("path", path)?;
+        }
+        Ok(())
+    }
+
+    fn check_environment(&self) -> Result<(), InvalidField> {
+        at_most("env", "variables", self.env.len(), bounds::ENVIRONMENT_WORDS)?;
+        let mut total = 0;
+        for (name, value) in &self.env {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(InvalidField::new(
+                    "env",
+                    "a name that is empty or holds '=' or NUL",
+                ));
+            }
+            if value.contains('\0') {
+                return Err(InvalidField::new(
+                    format!("env[{}]", printable(name)),
+                    "the value holds a NUL",
+                ));
+            }
+            let length = name.len() + value.len() + 2;
+            at_most(
+                &format!("env[{}]", printable(name)),
+                "bytes",
+                length,
+                bounds::ARGUMENT_BYTES,
+            )?;
+            total += length;
+        }
+        at_most("env", "bytes in all", total, bounds::ARGUMENTS_TOTAL_BYTES)
+    }
+
+    fn check_files(&self) -> Result<(), InvalidField> {
+        at_most("files", "files", self.files.len(), bounds::FILES)?;
+        for (index, file) in self.files.iter().enumerate() {
+            check_relative_path(&format!("files[{index}].path"), &file.path)?;
+            if file.mode & !0o777 != 0 {
+                return Err(InvalidField::new(
+                    format!("files[{index}].mode"),
+                    "more than permission bits (0777)",
+                ));
+            }
+            if self.files[..index].iter().any(|other| other.path == file.path) {
+                return Err(InvalidField::new(format!("files[{index}].path"), "given twice"));
+            }
+        }
+        let total = self.files.iter().map(|file| file.content.0.len()).sum();
+        at_most("files", "bytes in all", total, bounds::FILES_TOTAL_BYTES)
+    }
+
+    fn check_labels(&self) -> Result<(), InvalidField> {
+        at_most("labels", "labels", self.labels.len(), bounds::LABELS)?;
+        for (key, value) in &self.labels {
+            check_name("labels", key, bounds::LABEL_KEY_BYTES)?;
+            let field = format!("labels[{key}]");
+            at_most(&field, "bytes", value.len(), bounds::LABEL_VALUE_BYTES)?;
+            if value.chars().any(is_unprintable) {
+                return Err(InvalidField::new(
+                    field,
+                    "holds control or text direction characters",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), InvalidField> {
+        for limit in Limit::ALL {
+            let Some(value) = self.limits.get(limit) else {
+                continue;
+            };
+            let field = || format!("limits.{}", limit.field());
+            if value < limit.smallest() {
+                return Err(InvalidField::new(
+                    field(),
+                    format!("{value} is less than {}", limit.smallest()),
+                ));
+            }
+            if value > limit.largest() {
+                return Err(InvalidField::new(
+                    field(),
+                    format!("{value} is more than {}", limit.largest()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn at_most(field: &str, what: &str, count: usize, most: usize) -> Result<(), InvalidField> {
+    if count > most {
+        Err(InvalidField::new(field, format!("more than {most} {what}")))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_words(field: &str, words: &[String]) -> Result<(), InvalidField> {
+    for (index, word) in words.iter().enumerate() {
+        if word.contains('\0') {
+            return Err(InvalidField::new(format!("{field}[{index}]"), "holds a NUL"));
+        }
+        at_most(
+            &format!("{field}[{index}]"),
+            "bytes",
+            word.len() + 1,
+            bounds::ARGUMENT_BYTES,
+        )?;
+    }
+    Ok(())
+}
+
+fn check_path(field: &str, path: &str) -> Result<(), InvalidField> {
+    if path.trim().is_empty() {
+        return Err(InvalidField::new(field, "empty"));
+    }
+    at_most(field, "bytes", path.len(), bounds::PATH_BYTES)?;
+    if path.contains('\0') {
+        return Err(InvalidField::new(field, "holds a NUL"));
+    }
+    let mut components = 0;
+    for component in path.split('/') {
+        if component == ".." {
+            return Err(InvalidField::new(field, "holds a '..'"));
+        }
+        at_most(field, "bytes in a component", component.len(), bounds::NAME_BYTES)?;
+        components += 1;
+    }
+    at_most(field, "components", components, bounds::PATH_COMPONENTS)
+}
+
+/// A path to a file beneath a folder that the request does not choose.
+fn check_relative_path(field: &str, path: &str) -> Result<(), InvalidField> {
+    check_path(field, path)?;
+    if path.starts_with('/') {
+        return Err(InvalidField::new(field, "not relative"));
+    }
+    if path.ends_with('/')
+        || path
+            .split('/')
+            .all(|component| component.is_empty() || component == ".")
+    {
+        return Err(InvalidField::new(field, "names a folder"));
+    }
+    Ok(())
+}
+
+/// A name for people and for file names: letters, digits, `-`, `_`, `.` and, for prefixes, `/`.
+fn check_name(field: &str, name: &str, most: usize) -> Result<(), InvalidField> {
+    at_most(field, "bytes in a name", name.len(), most)?;
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if name.is_empty() || !name.chars().all(fine) {
+        return Err(InvalidField::new(
+            field,
+            "a name holds only letters, digits and - _ . /",
+        ));
+    }
+    Ok(())
+}
+
+/// Control characters, and those that turn the direction of the text around them.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` as it may stand in a message: no control characters, no great length.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(64)
+        .map(|c| if is_unprintable(c) { '?' } else { c })
+        .collect()
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Debug for InputFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({:?}, mode {:o})", self.path, self.content, self.mode)
+    }
+}
+
+/// Shows neither arguments nor environment values nor content.
+impl fmt::Debug for JobRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobRequest")
+            .field("argv0", &self.argv.first())
+            .field("script", &self.script)
+            .field("path", &self.path)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("files", &self.files)
+            .field("policy", &self.policy)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(argv: &[&str]) -> JobRequest {
+        JobRequest {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            ..JobRequest::default()
+        }
+    }
+
+    fn refused_field(request: &JobRequest) -> String {
+        request.check().expect_err("should be refused").field
+    }
+
+    #[test]
+    fn an_ordinary_request_passes() {
+        let mut request = request(&["sh", "-c", "; rm -rf / $(id)"]);
+        request.env.insert("A".into(), "b=c\n".into());
+        request.labels.insert("team/name".into(), "grün".into());
+        request.limits.memory_bytes = Some(1 << 28);
+        assert_eq!(request.check(), Ok(()));
+    }
+
+    #[test]
+    fn paths_that_climb_or_name_no_file_are_refused() {
+        let long = "a/".repeat(3000) + "b";
+        let wide = "a".repeat(256);
+        for path in [
+            "../../etc/passwd",
+            "a/../../b",
+            "./../x",
+            "/etc/shadow",
+            "",
+            " ",
+            ".",
+            "/",
+            "a/",
+            "a\0b",
+            &long,
+            &wide,
+        ] {
+            let request = JobRequest {
+                path: Some(path.to_owned()),
+                ..request(&["bash"])
+            };
+            assert_eq!(refused_field(&request), "path", "{path:?}");
+        }
+    }
+
+    #[test]
+    fn commands_out_of_bounds_are_refused() {
+        assert_eq!(refused_field(&request(&[])), "argv");
+        assert_eq!(refused_field(&request(&["  "])), "argv[0]");
+        assert_eq!(refused_field(&request(&[&"x".repeat(1 << 20)])), "argv[0]");
+        assert_eq!(refused_field(&request(&["a", &"x".repeat(200 << 10)])), "argv[1]");
+        assert_eq!(refused_field(&request(&["a"; 100_000])), "argv");
+        assert_eq!(refused_field(&request(&["a\0b"])), "argv[0]");
+    }
+
+    #[test]
+    fn a_script_without_command_needs_an_interpreter_line() {
+        let mut request = JobRequest {
+            script: Some(Blob(b"echo hi".to_vec())),
+            ..request(&[])
+        };
+        assert_eq!(refused_field(&request), "argv");
+        request.script = Some(Blob(b"#!/bin/sh\necho hi".to_vec()));
+        assert_eq!(request.check(), Ok(()));
+    }
+
+    #[test]
+    fn limits_out_of_range_are_refused() {
+        for (limit, value) in [
+            (Limit::Memory, 4096),
+            (Limit::WallTime, u64::MAX),
+            (Limit::Cpu, 1),
+            (Limit::Pids, 1 << 62),
+        ] {
+            let mut request = request(&["true"]);
+            request.limits.set(limit, Some(value));
+            assert_eq!(refused_field(&request), format!("limits.{}", limit.field()));
+        }
+    }
+
+    #[test]
+    fn labels_cannot_forge_a_log_line() {
+        for (key, value) in [
+            ("a b", "c"),
+            ("", "c"),
+            ("k", "x\nERROR y"),
+            ("k", "\u{202e}x"),
+            ("k\u{1b}[31m", "c"),
+        ] {
+            let mut request = request(&["true"]);
+            request.labels.insert(key.into(), value.into());
+            assert!(refused_field(&request).starts_with("labels"), "{key:?} {value:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let mut request = request(&["sh", "-c", "hush"]);
+        request.env.insert("TOKEN".into(), "hush".into());
+        request.script = Some(Blob(b"hush".to_vec()));
+        assert!(!format!("{request:?}").contains("hush"));
+    }
+}

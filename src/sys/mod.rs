@@ -1,0 +1,1 @@
+//! Thin wrappers over system calls that nix and rustix lack.
