@@ -1,0 +1,47 @@
+//! Values of options: the text that a person writes, parsed when the command line is.
+
+use crate::job::{Network, OnOutputLimit, Signal};
+
+/// `K=V`, for labels.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("not of the form KEY=VALUE".to_owned()),
+    }
+}
+
+/// A size: a number of bytes, or one with K, M, G, T.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "not a size".to_owned())
+}
+
+/// A duration in milliseconds: a number with ms, s, m, h.
+pub(super) fn duration_ms(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "not a duration".to_owned())
+}
+
+/// Thousandths of a CPU: a decimal number of CPUs.
+pub(super) fn cpu_millis(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "not a number of CPUs".to_owned())
+}
+
+pub(super) fn signal(text: &str) -> Result<Signal, String> {
+    text.parse()
+        .map_err(|unknown: crate::job::UnknownSignal| unknown.to_string())
+}
+
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    match text {
+        "none" => Ok(Network::None),
+        "host" => Ok(Network::Host),
+        _ => Err("neither none nor host".to_owned()),
+    }
+}
+
+pub(super) fn on_output_limit(text: &str) -> Result<OnOutputLimit, String> {
+    match text {
+        "truncate" => Ok(OnOutputLimit::Truncate),
+        "kill" => Ok(OnOutputLimit::Kill),
+        _ => Err("neither truncate nor kill".to_owned()),
+    }
+}
