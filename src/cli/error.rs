@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::inputs::InputError;
 use crate::job::InvalidField;
 
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,8 @@ pub(super) enum CliError {
     Option { option: &'static str, reason: String },
     #[error(transparent)]
     Request(#[from] InvalidField),
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// A file that an option names.
     #[error("{option} {}: {source}", path.display())]
     Read {

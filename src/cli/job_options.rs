@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::error::CliError;
 use super::values;
-use crate::job::{JobRequest, Network, OnOutputLimit, Signal};
+use crate::units;
+use crate::job::{Network, OnOutputLimit, Signal};
 
-/// A job as the command line describes it. [`JobOptions::to_request`] reads the files that it names.
+/// A job as the command line describes it; `to_request` reads the files that it names.
 #[derive(Debug, Args)]
 pub(super) struct JobOptions {
     /// The command and its arguments; looked up in the sandbox's PATH if it has no slash
@@ -94,7 +94,7 @@ pub(super) struct LimitOptions {
     ///
     /// In bytes, or with K, M, G, T (powers of 1024). At least 1M. Swap is not allowed.
     /// Default: the policy's value. Example: --memory 256M
-    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
     pub(super) memory: Option<u64>,
 
     /// Processes and threads at one time
@@ -106,26 +106,26 @@ pub(super) struct LimitOptions {
     /// CPUs that it may keep busy at one time
     ///
     /// A decimal number, at least 0.01. Default: the policy's value. Example: --cpus 0.5
-    #[arg(long, value_name = "N", value_parser = values::cpu_millis)]
+    #[arg(long, value_name = "N", value_parser = units::parse_cpus)]
     pub(super) cpus: Option<u64>,
 
     /// CPU time of all its processes together
     ///
-    /// With ms, s, m, h. Default: the policy's value. Example: --cpu-time 10s
-    #[arg(long, value_name = "TIME", value_parser = values::duration_ms)]
+    /// Seconds, or with ms, s, m, h, d. Default: the policy's value. Example: --cpu-time 10s
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration_ms)]
     pub(super) cpu_time: Option<u64>,
 
     /// Time from start to end
     ///
-    /// With ms, s, m, h. Default: the policy's value. Example: --wall-time 60s
-    #[arg(long, value_name = "TIME", value_parser = values::duration_ms)]
+    /// Seconds, or with ms, s, m, h, d. Default: the policy's value. Example: --wall-time 60s
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration_ms)]
     pub(super) wall_time: Option<u64>,
 
     /// Output that is kept, of stdout and of stderr each
     ///
     /// In bytes, or with K, M, G, T. What happens beyond it says --on-output-limit.
     /// Default: the policy's value. Example: --output-limit 16M
-    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
     pub(super) output_limit: Option<u64>,
 
     /// Beyond the output limit: truncate or kill
@@ -138,7 +138,7 @@ pub(super) struct LimitOptions {
     /// Workspace, /tmp and /dev/shm together
     ///
     /// In bytes, or with K, M, G, T. At least 64K. Default: the policy's value. Example: --disk 64M
-    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
     pub(super) disk: Option<u64>,
 
     /// Files and folders that it may make
@@ -207,8 +207,8 @@ pub(super) struct IsolationOptions {
 pub(super) struct StopOptions {
     /// How long a stop waits between the stop signal and the kill
     ///
-    /// With ms, s, m, h; 0s kills at once. Default: the policy's value. Example: --grace 5s
-    #[arg(long, value_name = "TIME", value_parser = values::duration_ms)]
+    /// Seconds, or with ms, s, m, h, d; 0s kills at once. Default: the policy's value. Example: --grace 5s
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration_ms)]
     pub(super) grace: Option<u64>,
 
     /// The signal that asks the job to end
@@ -216,17 +216,4 @@ pub(super) struct StopOptions {
     /// A name or a number. Default: TERM. Example: --stop-signal INT
     #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
     pub(super) stop_signal: Option<Signal>,
-}
-
-impl JobOptions {
-    /// The request, with the content of the files that the options name, held within
-    /// [`bounds`](crate::job::bounds).
-    pub(super) fn to_request(&self) -> Result<JobRequest, CliError> {
-        let request = JobRequest {
-            argv: self.command.clone(),
-            ..JobRequest::default()
-        };
-        request.check()?;
-        Ok(request)
-    }
 }

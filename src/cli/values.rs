@@ -10,21 +10,6 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A size: a number of bytes, or one with K, M, G, T.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "not a size".to_owned())
-}
-
-/// A duration in milliseconds: a number with ms, s, m, h.
-pub(super) fn duration_ms(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "not a duration".to_owned())
-}
-
-/// Thousandths of a CPU: a decimal number of CPUs.
-pub(super) fn cpu_millis(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "not a number of CPUs".to_owned())
-}
-
 pub(super) fn signal(text: &str) -> Result<Signal, String> {
     text.parse()
         .map_err(|unknown: crate::job::UnknownSignal| unknown.to_string())
