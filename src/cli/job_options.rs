@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values;
-use crate::units;
 use crate::job::{Network, OnOutputLimit, Signal};
+use crate::units;
 
 /// A job as the command line describes it; `to_request` reads the files that it names.
 #[derive(Debug, Args)]
