@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
-use super::{doctor, run, serve};
+use super::{
+    completions, delete, doctor, drain, events, list, logs, man, query, run, serve, signal, start, stop,
+    wait, worker,
+};
 
 /// Runs untrusted scripts in sandboxes of namespaces, cgroups, seccomp and landlock.
 #[derive(Debug, Parser)]
@@ -48,11 +51,24 @@ Examples:
 pub(super) enum Command {
     Run(run::RunArgs),
     Serve(serve::ServeArgs),
+    Start(start::StartArgs),
+    Stop(stop::StopArgs),
+    Query(query::QueryArgs),
+    Wait(wait::WaitArgs),
+    Logs(logs::LogsArgs),
+    List(list::ListArgs),
+    Events(events::EventsArgs),
+    Signal(signal::SignalArgs),
+    Delete(delete::DeleteArgs),
+    Worker(worker::WorkerArgs),
+    Drain(drain::DrainArgs),
     Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Exit status of a usage error, and of `run` and `wait`, whose other statuses are the job's.
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 pub(super) const OWN_FAILURE: u8 = 125;
 
 /// Prints help, version or the usage error, and gives the exit status that belongs to it.

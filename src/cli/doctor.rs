@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::args::OWN_FAILURE;
-use super::client_options::Format;
+use super::client_options::FormatOption;
 
 /// Tell what this host can and cannot isolate, and how to mend it
 ///
@@ -15,18 +15,8 @@ use super::client_options::Format;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DoctorArgs {
-    /// How to print: table or json
-    ///
-    /// Default: table. Example: -o json
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "table",
-        hide_default_value = true
-    )]
-    #[arg(hide_possible_values = true)]
-    pub(super) output: Format,
+    #[command(flatten)]
+    pub(super) format: FormatOption,
 
     /// Judge for the worker that this config.toml describes
     ///
@@ -41,7 +31,7 @@ Examples:
   stockade doctor -o json | jq '.[] | select(.status != \"ok\")'";
 
 /// Probes the host and prints what was found.
-pub(super) fn execute(args: DoctorArgs) -> ExitCode {
+pub(super) fn execute(args: &DoctorArgs) -> ExitCode {
     let _ = args;
     eprintln!("stockade: doctor: not available in this build");
     ExitCode::from(OWN_FAILURE)

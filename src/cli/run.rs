@@ -60,7 +60,7 @@ Exit status:
   137     out of memory";
 
 /// Runs the job to its end.
-pub(super) fn execute(args: RunArgs) -> ExitCode {
+pub(super) fn execute(args: &RunArgs) -> ExitCode {
     let _ = args;
     eprintln!("stockade: run: not available in this build");
     ExitCode::from(OWN_FAILURE)

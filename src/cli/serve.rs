@@ -38,7 +38,7 @@ Examples:
   stockade serve --check-config";
 
 /// Serves until a signal ends it.
-pub(super) fn execute(args: ServeArgs) -> ExitCode {
+pub(super) fn execute(args: &ServeArgs) -> ExitCode {
     let _ = args;
     eprintln!("stockade: serve: not available in this build");
     ExitCode::from(OWN_FAILURE)

@@ -1,6 +1,7 @@
 //! Values of options: the text that a person writes, parsed when the command line is.
 
 use crate::job::{Network, OnOutputLimit, Signal};
+use crate::proto::v1::State;
 
 /// `K=V`, for labels.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
@@ -28,5 +29,12 @@ pub(super) fn on_output_limit(text: &str) -> Result<OnOutputLimit, String> {
         "truncate" => Ok(OnOutputLimit::Truncate),
         "kill" => Ok(OnOutputLimit::Kill),
         _ => Err("neither truncate nor kill".to_owned()),
+    }
+}
+
+pub(super) fn state(text: &str) -> Result<State, String> {
+    match State::from_str_name(&text.to_ascii_uppercase()) {
+        Some(State::Unspecified) | None => Err("none of pending, running, stopping, finished".to_owned()),
+        Some(state) => Ok(state),
     }
 }
