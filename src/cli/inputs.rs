@@ -190,3 +190,112 @@ fn failed(path: &Path) -> impl FnOnce(Errno) -> InputError {
         source: errno.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use tempfile::TempDir;
+
+    fn folder(files: &[&str]) -> TempDir {
+        let folder = tempfile::tempdir().expect("tempdir");
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("create_dir_all");
+            fs::write(path, file).expect("write");
+        }
+        folder
+    }
+
+    fn gather(source: &Path, target: &str) -> Result<Vec<InputFile>, InputError> {
+        let mut inputs = Inputs::default();
+        inputs.add(&format!("{}{target}", source.display()))?;
+        Ok(inputs.into_files())
+    }
+
+    fn paths(files: &[InputFile]) -> Vec<&str> {
+        files.iter().map(|file| &*file.path).collect()
+    }
+
+    #[test]
+    fn a_file_goes_where_it_is_told() {
+        let folder = folder(&["a.txt"]);
+        let file = folder.path().join("a.txt");
+        for (target, path) in [
+            ("", "a.txt"),
+            (":b", "b"),
+            (":in/", "in/a.txt"),
+            (":.", "a.txt"),
+            (":in/b", "in/b"),
+        ] {
+            assert_eq!(paths(&gather(&file, target).expect(target)), [path], "{target:?}");
+        }
+        assert!(gather(&file, ":").is_err());
+    }
+
+    #[test]
+    fn a_folder_is_copied_whole_with_its_modes() {
+        let folder = folder(&["src/main.c", "src/deep/er/x", "run.sh"]);
+        let script = folder.path().join("run.sh");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o750)).expect("chmod");
+        let files = gather(folder.path(), ":code").expect("gather");
+        assert_eq!(
+            paths(&files),
+            ["code/run.sh", "code/src/main.c", "code/src/deep/er/x"]
+        );
+        assert_eq!(files[0].mode, 0o750);
+        assert_eq!(files[1].content.0, b"src/main.c");
+        let files = gather(&folder.path().join("src"), ":.").expect("gather");
+        assert_eq!(paths(&files), ["main.c", "deep/er/x"]);
+        let files = gather(&folder.path().join("src"), "").expect("gather");
+        assert_eq!(paths(&files), ["src/main.c", "src/deep/er/x"]);
+    }
+
+    #[test]
+    fn links_are_followed_only_within_the_folder() {
+        let folder = folder(&["in/a", "secret"]);
+        let inner = folder.path().join("in");
+        symlink("a", inner.join("b")).expect("symlink");
+        let files = gather(&inner, "").expect("gather");
+        assert_eq!(paths(&files), ["in/a", "in/b"]);
+        for (target, reason) in [
+            ("../secret", "leads out"),
+            ("/etc/hostname", "leads out"),
+            ("/proc/self/environ", "leads out"),
+            (".", "a symbolic link to a folder"),
+            ("c", "symbolic links"),
+            ("missing", "No such file"),
+        ] {
+            let link = inner.join("c");
+            symlink(target, &link).expect("symlink");
+            let refused = gather(&inner, "").expect_err(target).to_string();
+            assert!(refused.contains(reason), "{target}: {refused}");
+            fs::remove_file(link).expect("remove");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting() {
+        let folder = folder(&[]);
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        assert!(gather(&fifo, "").is_err());
+        assert!(gather(folder.path(), "").is_err());
+        assert!(gather(Path::new("/dev/zero"), "").is_err());
+        assert!(gather(Path::new("/"), "").is_err());
+    }
+
+    #[test]
+    fn too_much_is_refused_before_it_is_held() {
+        let folder = folder(&["a", "b"]);
+        let sparse = File::create(folder.path().join("a")).expect("create");
+        sparse.set_len(1 << 40).expect("set_len");
+        assert!(matches!(gather(folder.path(), ""), Err(InputError::TooLong)));
+        sparse.set_len(0).expect("set_len");
+        for index in 0..bounds::FILES {
+            fs::write(folder.path().join(index.to_string()), "").expect("write");
+        }
+        assert!(matches!(gather(folder.path(), ""), Err(InputError::TooMany)));
+    }
+}

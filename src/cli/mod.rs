@@ -24,6 +24,7 @@ mod man;
 mod print;
 mod query;
 mod render;
+mod report;
 mod run;
 mod serve;
 mod signal;

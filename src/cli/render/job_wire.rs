@@ -7,7 +7,7 @@ use crate::job::{Cause, Limits, Output, Receipt, StartStep, Stop, StreamTotals, 
 use crate::proto::v1;
 
 /// Why the job is over; `None` while it is not.
-pub(in crate::cli) fn cause(job: &v1::Job) -> Option<Cause> {
+fn cause(job: &v1::Job) -> Option<Cause> {
     let lost = |why: &str| Cause::Lost { why: why.to_owned() };
     if job.state != v1::State::Finished as i32 {
         return None;

@@ -6,7 +6,7 @@ use super::Style;
 use crate::job;
 
 /// RFC 3339 in UTC, to the microsecond at most.
-pub(in crate::cli) fn rfc3339(time: &Timestamp) -> String {
+pub(super) fn rfc3339(time: &Timestamp) -> String {
     time.to_string()
 }
 
