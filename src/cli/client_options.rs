@@ -21,7 +21,7 @@ pub(super) struct FormatOption {
     /// How to print: table or json
     ///
     /// Times in a table are relative on a terminal and RFC 3339 elsewhere. Default: table. Example: -o json
-    #[arg(short, long = "output", value_name = "FORMAT", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "table")]
     #[arg(hide_default_value = true, hide_possible_values = true)]
     pub(super) format: Format,
 }
