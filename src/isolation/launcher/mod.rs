@@ -4,6 +4,7 @@
 //! and nothing else; what a job may have it decides itself, from its own policy files.
 
 mod etc;
+pub mod foreground;
 mod ids;
 pub mod job_dir;
 mod spawn;
