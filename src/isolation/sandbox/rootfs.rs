@@ -69,7 +69,6 @@ const MASKED: [&str; 39] = [
 const MASKED_MORE: [&str; 7] = [
     "mtrr",
     "pressure",
-    "stat",
     "sysrq-trigger",
     "sysvipc",
     "vmallocinfo",
