@@ -83,7 +83,10 @@ fn contradictions_are_refused() {
     for (text, field) in [
         ("[grpc_server]\naddr = \"example.org:1\"", "grpc_server.addr"),
         ("[grpc_server]\naddr = \"unix:relative\"", "grpc_server.addr"),
-        ("[grpc_server]\nclient_ca_file = \"ca.pem\"", "grpc_server.client_ca_file"),
+        (
+            "[grpc_server]\nclient_ca_file = \"ca.pem\"",
+            "grpc_server.client_ca_file",
+        ),
         ("[worker]\nserver_uid = 0", "worker.server_uid"),
         ("[worker]\nmax_running = 0", "worker.max_running"),
         ("[scheduler]\naddr = \"host\"", "scheduler.addr"),
@@ -91,8 +94,14 @@ fn contradictions_are_refused() {
             "[grpc_server]\naddr = \"unix:/run/s\"\n[scheduler]\naddr = \"h:1\"",
             "scheduler.advertise",
         ),
-        ("[scheduler]\naddr = \"h:1\"\ncrt_file = \"x\"", "scheduler.crt_file"),
-        ("[scheduler]\naddr = \"h:1\"\nca_file = \"x\"", "scheduler.use_tls"),
+        (
+            "[scheduler]\naddr = \"h:1\"\ncrt_file = \"x\"",
+            "scheduler.crt_file",
+        ),
+        (
+            "[scheduler]\naddr = \"h:1\"\nca_file = \"x\"",
+            "scheduler.use_tls",
+        ),
     ] {
         let message = refusal(text);
         assert!(message.contains(field), "{text}: {message}");

@@ -54,7 +54,9 @@ impl TlsSettings {
 
     fn acceptor(&self) -> Option<TlsAcceptor> {
         let settings = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        settings.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)))
+        settings
+            .as_ref()
+            .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)))
     }
 }
 
@@ -83,7 +85,9 @@ async fn accept_all(
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = ready.closed() => return,

@@ -149,7 +149,10 @@ impl Server {
                 self.launcher.send(&Order::Reload);
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "keeping the old policies");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "keeping the old policies"
+                );
             }
         }
     }

@@ -19,10 +19,7 @@ pub enum ServerError {
     #[error("TLS: {path}: {reason}")]
     Tls { path: PathBuf, reason: String },
     #[error("dropping privileges: {operation}: {reason}")]
-    Privileges {
-        operation: &'static str,
-        reason: String,
-    },
+    Privileges { operation: &'static str, reason: String },
     #[error("policies: {0}")]
     Policy(#[from] PolicyError),
     #[error("database: {0}")]
@@ -96,15 +93,7 @@ impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         match denial {
             Denial::Invalid(invalid) => Self::Invalid(invalid),
-            Denial::Forbidden {
-                policy,
-                rule,
-                reason,
-            } => Self::Forbidden {
-                policy,
-                rule,
-                reason,
-            },
+            Denial::Forbidden { policy, rule, reason } => Self::Forbidden { policy, rule, reason },
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The server's end of its connection to the launcher.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
+use crate::sys;
 
 use super::ServerError;
 
@@ -35,7 +37,9 @@ impl Encoded {
 
 #[derive(Debug)]
 struct Link {
-    channel: AsyncFd<Channel>,
+    channel: Channel,
+    /// Of the same socket.
+    readiness: AsyncFd<OwnedFd>,
     queue: Mutex<VecDeque<Vec<u8>>>,
     /// Orders wait for room in the socket.
     blocked: Notify,
@@ -44,10 +48,15 @@ struct Link {
 impl Launcher {
     /// Takes over the channel; must be called within the runtime.
     pub(super) fn new(channel: Channel) -> Result<Self, ServerError> {
-        let channel = AsyncFd::register(channel).map_err(ServerError::system("watching the launcher's channel"))?;
+        let readiness = channel
+            .as_fd()
+            .try_clone_to_owned()
+            .and_then(sys::readiness)
+            .map_err(ServerError::system("watching the launcher's channel"))?;
         Ok(Self {
             link: Arc::new(Link {
                 channel,
+                readiness,
                 queue: Mutex::default(),
                 blocked: Notify::new(),
             }),
@@ -81,7 +90,7 @@ impl Launcher {
         loop {
             self.link.blocked.notified().await;
             loop {
-                let mut room = match self.link.channel.writable().await {
+                let mut room = match self.link.readiness.writable().await {
                     Ok(room) => room,
                     Err(_) => return TransportError::Closed,
                 };
@@ -97,12 +106,12 @@ impl Launcher {
     /// Hands every event to `handle`, in order, until the connection ends.
     pub(super) async fn receive(&self, mut handle: impl FnMut(Event)) -> TransportError {
         loop {
-            let mut waiting = match self.link.channel.readable().await {
+            let mut waiting = match self.link.readiness.readable().await {
                 Ok(waiting) => waiting,
                 Err(_) => return TransportError::Closed,
             };
             loop {
-                match self.link.channel.get_ref().try_receive() {
+                match self.link.channel.try_receive() {
                     Ok(Some(event)) => handle(event),
                     Ok(None) => break,
                     Err(error) => return error,
@@ -116,7 +125,7 @@ impl Launcher {
     fn try_flush(&self) -> bool {
         let mut queue = self.lock();
         while let Some(bytes) = queue.front() {
-            match self.link.channel.get_ref().try_send_bytes(bytes) {
+            match self.link.channel.try_send_bytes(bytes) {
                 Ok(true) => drop(queue.pop_front()),
                 Ok(false) => return false,
                 Err(error) => {

@@ -34,10 +34,13 @@ pub fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         Some(scheduler) if scheduler.use_tls => Some(ClientTls::read(scheduler)?),
         _ => None,
     };
-    let addr: ListenAddr = server.addr.parse().map_err(|reason: String| ServerError::Listen {
-        addr: server.addr.clone(),
-        source: io::Error::new(ErrorKind::InvalidInput, reason),
-    })?;
+    let addr: ListenAddr = server
+        .addr
+        .parse()
+        .map_err(|reason: String| ServerError::Listen {
+            addr: server.addr.clone(),
+            source: io::Error::new(ErrorKind::InvalidInput, reason),
+        })?;
     let listener = bind(&addr, config)?;
     Ok(Prepared {
         listener,
@@ -157,10 +160,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("s.sock");
         let first = prepare(&unix(&path)).expect("first");
-        assert!(matches!(
-            prepare(&unix(&path)),
-            Err(ServerError::Socket { .. })
-        ));
+        assert!(matches!(prepare(&unix(&path)), Err(ServerError::Socket { .. })));
         drop(first);
         assert!(path.exists());
         let _second = prepare(&unix(&path)).expect("second");

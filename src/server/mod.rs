@@ -33,7 +33,7 @@ pub use self::core::Server;
 pub use accept::Connection;
 pub use error::{Refusal, ServerError};
 pub use listen::{Prepared, prepare};
-pub use operations::{Listing, ListedPage, WorkerStatus};
+pub use operations::{ListedPage, Listing, WorkerStatus};
 pub use output::{OutputRequest, OutputStream, Part, StreamName};
 pub use privileges::drop_privileges;
 pub use process::run;

@@ -117,9 +117,7 @@ impl Server {
     pub async fn delete(&self, tenant: &Tenant, id: JobId) -> Result<(), Refusal> {
         match self.jobs.find(tenant, id)? {
             Found::Live(live) => Err(Refusal::WrongState(live.state())),
-            Found::Finished(view) if view.state != State::Finished => {
-                Err(Refusal::WrongState(view.state))
-            }
+            Found::Finished(view) if view.state != State::Finished => Err(Refusal::WrongState(view.state)),
             Found::Finished(_) => self.remove(id).await,
         }
     }

@@ -109,8 +109,8 @@ fn raise_open_files() {
 
 /// What /proc says of this thread, not what the calls above returned.
 fn verify(was_root: bool) -> Result<(), ServerError> {
-    let status =
-        std::fs::read_to_string("/proc/thread-self/status").map_err(failed("reading /proc/thread-self/status"))?;
+    let status = std::fs::read_to_string("/proc/thread-self/status")
+        .map_err(failed("reading /proc/thread-self/status"))?;
     let refused = |reason: String| ServerError::Privileges {
         operation: "verification",
         reason,

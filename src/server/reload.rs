@@ -37,7 +37,10 @@ impl Reload {
             Some(file) => match Config::read(file) {
                 Ok(config) => config,
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "keeping the old configuration");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "keeping the old configuration"
+                    );
                     return;
                 }
             },
@@ -50,7 +53,10 @@ impl Reload {
             match ServerTls::read(&config.grpc_server) {
                 Ok(tls) => self.tls.replace(tls),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "keeping the old certificate");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "keeping the old certificate"
+                    );
                 }
             }
         }

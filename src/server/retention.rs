@@ -83,11 +83,11 @@ async fn next_expiry(server: &Arc<Server>, retention: Retention) -> Result<Optio
         None => Timestamp::now().as_micros(),
     };
     let expiry = oldest.saturating_add(micros(retention.max_age_s));
-    Ok(Some(
-        Timestamp::from_micros(expiry).since(Timestamp::now()),
-    ))
+    Ok(Some(Timestamp::from_micros(expiry).since(Timestamp::now())))
 }
 
 fn micros(seconds: u64) -> i64 {
-    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+    i64::try_from(seconds)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000)
 }

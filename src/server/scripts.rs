@@ -43,7 +43,12 @@ pub(super) fn check(scripts_dir: Option<&Path>, path: &str) -> Result<(), Refusa
     }
     // The same file, whatever the name means by now. To the file this server is as much a stranger as a job is.
     let itself = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&script));
-    match rustix::fs::openat(CWD, itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+    match rustix::fs::openat(
+        CWD,
+        itself,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
         Ok(_) => Ok(()),
         Err(_) => Err(Refusal::ScriptUnreadable),
     }
@@ -52,7 +57,9 @@ pub(super) fn check(scripts_dir: Option<&Path>, path: &str) -> Result<(), Refusa
 fn refused_lookup(errno: Errno) -> Refusal {
     match errno {
         Errno::NOENT | Errno::NOTDIR => Refusal::invalid("path", "no such script"),
-        Errno::XDEV | Errno::LOOP => Refusal::invalid("path", "leads out of the scripts folder, or in circles"),
+        Errno::XDEV | Errno::LOOP => {
+            Refusal::invalid("path", "leads out of the scripts folder, or in circles")
+        }
         Errno::ACCESS => Refusal::ScriptUnreadable,
         _ => Refusal::invalid("path", "not a usable name"),
     }
@@ -86,7 +93,15 @@ mod tests {
         symlink("../outside", dir.path().join("climbing")).expect("symlink");
         symlink("circle", dir.path().join("circle")).expect("symlink");
         symlink("/proc/self/fd/0", dir.path().join("magic")).expect("symlink");
-        for path in ["missing", "absolute", "climbing", "circle", "magic", "../x", "/etc/passwd"] {
+        for path in [
+            "missing",
+            "absolute",
+            "climbing",
+            "circle",
+            "magic",
+            "../x",
+            "/etc/passwd",
+        ] {
             let text = reason(dir.path(), path);
             assert!(text.starts_with("path: "), "{path}: {text}");
             assert!(!text.contains(dir.path().to_str().expect("text")), "{text}");

@@ -94,7 +94,10 @@ async fn shut_down(server: &Arc<Server>, worker: &Worker, registration: Option<R
         }
     }
     if let Err(error) = server.store.sync().await {
-        tracing::error!(error = &error as &dyn std::error::Error, "the last changes are not durable");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the last changes are not durable"
+        );
     }
     server.close();
 }

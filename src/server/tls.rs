@@ -58,7 +58,10 @@ impl ClientTls {
             None => config.with_native_roots(),
         };
         if let (Some(certificate), Some(key)) = (&scheduler.crt_file, &scheduler.key_file) {
-            config = config.identity(tonic::transport::Identity::from_pem(text(certificate)?, text(key)?));
+            config = config.identity(tonic::transport::Identity::from_pem(
+                text(certificate)?,
+                text(key)?,
+            ));
         }
         if let Some(name) = &scheduler.server_name {
             config = config.domain_name(name);

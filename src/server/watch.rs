@@ -43,7 +43,10 @@ impl Server {
         let live = self.store.subscribe();
         let last = self.store.last_position()?;
         if since > last {
-            return Err(Refusal::invalid("since", "later than the last event of this worker"));
+            return Err(Refusal::invalid(
+                "since",
+                "later than the last event of this worker",
+            ));
         }
         Ok(EventStream {
             server: Arc::clone(self),

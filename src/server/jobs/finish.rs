@@ -26,7 +26,12 @@ impl Jobs {
     }
 
     /// Ends a job that was never launched.
-    pub(super) fn end_unrun(self: &Arc<Self>, table: &mut MutexGuard<'_, Table>, id: JobId, order: &StopOrder) {
+    pub(super) fn end_unrun(
+        self: &Arc<Self>,
+        table: &mut MutexGuard<'_, Table>,
+        id: JobId,
+        order: &StopOrder,
+    ) {
         let mut record = ExitRecord::without_run(Cause::Stopped {
             signal: None,
             code: None,

@@ -60,7 +60,9 @@ impl Jobs {
     pub(in crate::server) fn launch_waiting(self: &Arc<Self>) {
         loop {
             let congested = self.launcher.is_congested();
-            let Some(id) = self.take_next(congested) else { return };
+            let Some(id) = self.take_next(congested) else {
+                return;
+            };
             match self.load(id) {
                 Some(order) => self.proceed(id, Some(order)),
                 None => {

@@ -120,8 +120,7 @@ impl Jobs {
         if state == State::Pending {
             return Err(Refusal::WrongState(state));
         }
-        self.launcher
-            .enqueue(Encoded::new(&Order::Signal { id, signal }));
+        self.launcher.enqueue(Encoded::new(&Order::Signal { id, signal }));
         drop(table);
         self.launcher.flush();
         Ok(())

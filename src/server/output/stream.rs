@@ -37,11 +37,7 @@ pub enum Part {
         data: Vec<u8>,
     },
     /// Bytes from..to were written and are not kept.
-    Gap {
-        stream: StreamName,
-        from: u64,
-        to: u64,
-    },
+    Gap { stream: StreamName, from: u64, to: u64 },
     /// The last one.
     End { job: Box<JobView>, output: Output },
 }
@@ -146,7 +142,9 @@ impl OutputStream {
     async fn next_kept(&mut self, job: &JobView) -> std::io::Result<Option<Part>> {
         for _ in 0..self.cursors.len() {
             self.cursors.rotate_left(1);
-            let Some(cursor) = self.cursors.back_mut() else { break };
+            let Some(cursor) = self.cursors.back_mut() else {
+                break;
+            };
             if cursor.file.is_none() {
                 cursor.file = OutputFile::open(&self.folder, cursor.stream.file_name())?;
             }
@@ -228,7 +226,9 @@ impl OutputStream {
 
     fn check_offsets(&self, job: &JobView) -> Result<(), Refusal> {
         for cursor in &self.cursors {
-            let Some(totals) = totals(job, cursor.stream) else { continue };
+            let Some(totals) = totals(job, cursor.stream) else {
+                continue;
+            };
             if cursor.offset > totals.total_bytes {
                 return Err(Refusal::invalid(
                     match cursor.stream {
@@ -265,7 +265,8 @@ impl Cursor {
     /// `totals` are known once the job is over.
     async fn next(&mut self, totals: Option<&StreamTotals>) -> std::io::Result<Option<Part>> {
         let kept = totals.map_or(u64::MAX, StreamTotals::kept_bytes);
-        let most = usize::try_from(kept.saturating_sub(self.offset)).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
+        let most = usize::try_from(kept.saturating_sub(self.offset))
+            .map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
         if let Some(file) = &self.file
             && most > 0
         {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::server::ServerError;
+use crate::sys;
 
 /// Wakes readers when something is written in a job's folder: one inotify instance for all of them.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Wakes {
     pub(super) fn start() -> Result<Self, ServerError> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
             .map_err(std::io::Error::from)
-            .and_then(AsyncFd::register)
+            .and_then(sys::readiness)
             .map_err(ServerError::system("setting up inotify"))?;
         let shared = Arc::new(Shared {
             inotify,

@@ -55,7 +55,10 @@ mod tests {
         let mut expected = FIRST;
         for _ in 0..12 {
             let pause = backoff.next_pause();
-            assert!(pause >= expected / 2 && pause <= expected, "{pause:?} of {expected:?}");
+            assert!(
+                pause >= expected / 2 && pause <= expected,
+                "{pause:?} of {expected:?}"
+            );
             expected = (expected * 2).min(LONGEST);
         }
         backoff.lasted(Duration::from_secs(1));

@@ -69,7 +69,11 @@ async fn keep_registered(
         };
         match registered {
             Ok(mut session) => {
-                tracing::info!(scheduler = scheduler.addr, worker = session.worker_id(), "registered");
+                tracing::info!(
+                    scheduler = scheduler.addr,
+                    worker = session.worker_id(),
+                    "registered"
+                );
                 tokio::select! {
                     () = session.lost() => tracing::warn!("the connection to the scheduler is lost"),
                     _ = ending.changed() => return session.deregister().await,
@@ -77,7 +81,10 @@ async fn keep_registered(
                 backoff.lasted(session.age());
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "registering with the scheduler");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "registering with the scheduler"
+                );
             }
         }
         tokio::select! {

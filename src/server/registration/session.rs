@@ -45,7 +45,10 @@ pub(super) enum SessionError {
 }
 
 impl Session {
-    pub(super) async fn connect(scheduler: &Scheduler, tls: Option<&ClientTls>) -> Result<Self, SessionError> {
+    pub(super) async fn connect(
+        scheduler: &Scheduler,
+        tls: Option<&ClientTls>,
+    ) -> Result<Self, SessionError> {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", scheduler.addr))?;
         if let Some(tls) = tls {
@@ -112,13 +115,8 @@ impl Session {
 fn connector(
     addr: String,
     open: oneshot::Sender<()>,
-) -> impl tower::Service<
-    Uri,
-    Response = TokioIo<Observed>,
-    Error = io::Error,
-    Future: Send,
-> + Send
-+ 'static {
+) -> impl tower::Service<Uri, Response = TokioIo<Observed>, Error = io::Error, Future: Send> + Send + 'static
+{
     let open = Arc::new(Mutex::new(Some(open)));
     tower::service_fn(move |_: Uri| {
         let addr = addr.clone();

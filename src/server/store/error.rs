@@ -4,10 +4,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{path}: {source}")]
-    Open {
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
+    Open { path: PathBuf, source: rusqlite::Error },
     #[error("made by a newer version (schema {found}, this one knows {known})")]
     Newer { found: u32, known: u32 },
     #[error("migrating the schema to {version}: {source}")]

@@ -114,8 +114,9 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<JobEvent>, StoreError> {
         self.scan(move |connection| {
-            let sql =
-                format!("SELECT {COLUMNS}, position FROM jobs WHERE position > ?1 ORDER BY position LIMIT ?2");
+            let sql = format!(
+                "SELECT {COLUMNS}, position FROM jobs WHERE position > ?1 ORDER BY position LIMIT ?2"
+            );
             connection
                 .prepare_cached(&sql)?
                 .query_map(params![position.cast_signed(), limit], |row| {
@@ -165,7 +166,9 @@ impl Store {
     /// When the oldest finished job ended, in microseconds.
     pub(in crate::server) async fn oldest_finished(self: &Arc<Self>) -> Result<Option<i64>, StoreError> {
         self.scan(|connection| {
-            connection.query_row("SELECT min(finished_at) FROM jobs WHERE state = 3", [], |row| row.get(0))
+            connection.query_row("SELECT min(finished_at) FROM jobs WHERE state = 3", [], |row| {
+                row.get(0)
+            })
         })
         .await
     }

@@ -196,7 +196,10 @@ impl Writer {
     }
 
     fn refuse(&mut self, batch: Vec<Write>, source: &rusqlite::Error) {
-        tracing::error!(error = source as &dyn std::error::Error, "job store: commit failed");
+        tracing::error!(
+            error = source as &dyn std::error::Error,
+            "job store: commit failed"
+        );
         let error = WriteError::Failed(source.to_string());
         for write in batch {
             if write.must_happen() {

@@ -1,0 +1,122 @@
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::codegen::http::Uri;
+use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::Address;
+use crate::cli::client_options::ClientOptions;
+use crate::proto::v1::worker_client::WorkerClient;
+
+pub(in crate::cli) type Worker = WorkerClient<Channel>;
+
+/// How long a connection may take to come about, TLS included.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A peer that has died without a word is noticed after the sum of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// A page of jobs with the most and longest labels that a job may carry is 3 MiB.
+const LONGEST_ANSWER_BYTES: usize = 16 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum ConnectError {
+    #[error("{option} {}: {source}", path.display())]
+    Pem {
+        option: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("--tls-ca is needed with https://: the authority that signed the worker's certificate")]
+    NoAuthority,
+    #[error("TLS options, but {address} is not encrypted: use https://")]
+    Plaintext { address: Address },
+    #[error("TLS options: {0}")]
+    Tls(String),
+    #[error("cannot reach {address}: {}", innermost(source))]
+    Unreachable {
+        address: Address,
+        source: transport::Error,
+    },
+}
+
+/// Connects, or says within [`CONNECT`] why not.
+pub(in crate::cli) async fn connect(options: &ClientOptions) -> Result<Worker, ConnectError> {
+    let address = &options.endpoint;
+    let unreachable = |source| ConnectError::Unreachable {
+        address: address.clone(),
+        source,
+    };
+    let channel = match address {
+        Address::Http(_) if options.tls_ca.is_some() || options.tls_cert.is_some() => {
+            return Err(ConnectError::Plaintext {
+                address: address.clone(),
+            });
+        }
+        Address::Http(uri) => endpoint(uri.clone()).connect().await,
+        Address::Https(uri) => {
+            let secured = endpoint(uri.clone())
+                .tls_config(tls(options)?)
+                .map_err(|error| ConnectError::Tls(innermost(&error)))?;
+            secured.connect().await
+        }
+        Address::Unix(path) => connect_unix(path.clone()).await,
+    };
+    Ok(WorkerClient::new(channel.map_err(unreachable)?).max_decoding_message_size(LONGEST_ANSWER_BYTES))
+}
+
+fn endpoint(uri: Uri) -> Endpoint {
+    Endpoint::from(uri)
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+        .keep_alive_while_idle(true)
+}
+
+async fn connect_unix(path: PathBuf) -> Result<Channel, transport::Error> {
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The URI only fills the :authority header, which a Unix socket has none for.
+    endpoint(Uri::from_static("http://localhost"))
+        .connect_with_connector(connector)
+        .await
+}
+
+fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, ConnectError> {
+    let authority = options.tls_ca.as_deref().ok_or(ConnectError::NoAuthority)?;
+    let mut config = ClientTlsConfig::new()
+        .timeout(CONNECT)
+        .ca_certificate(Certificate::from_pem(pem("--tls-ca", authority)?));
+    if let Some(name) = &options.tls_server_name {
+        config = config.domain_name(name);
+    }
+    if let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        config = config.identity(Identity::from_pem(
+            pem("--tls-cert", certificate)?,
+            pem("--tls-key", key)?,
+        ));
+    }
+    Ok(config)
+}
+
+fn pem(option: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+    std::fs::read(path).map_err(|source| ConnectError::Pem {
+        option,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The outer layers say only "transport error"; the cause is at the bottom.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

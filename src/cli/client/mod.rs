@@ -1,0 +1,21 @@
+//! The gRPC client: the connection to a worker and what its failures look like.
+
+use super::error::CliError;
+
+mod address;
+mod connect;
+mod retry;
+mod start_request;
+mod status;
+
+pub(super) use address::Address;
+pub(super) use connect::{ConnectError, Worker, connect};
+pub(super) use retry::Patience;
+pub(super) use start_request::start_request;
+pub(super) use status::{connection_lost, describe};
+
+/// Runs a client to its end on this one thread.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(CliError::Runtime)?.block_on(work)
+}

@@ -1,0 +1,153 @@
+//! `stockade run`: one job in the foreground, without a daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::args::OWN_FAILURE;
+use super::job_options::JobOptions;
+use super::render::FinishedJob;
+use super::{print, report};
+use crate::config::Config;
+use crate::isolation::launcher::foreground;
+use crate::job::{Cause, ExitRecord, JobId, Timestamp};
+use crate::policy::{PolicySet, Resolved, Site, Tenant};
+use crate::units::{format_bytes, format_duration_ms};
+
+/// Run one job in the foreground, without a daemon
+///
+/// Starts COMMAND in a sandbox, passes its output through byte for byte as it comes, and exits with its
+/// status. No port is opened and nothing is left behind. Options after COMMAND belong to COMMAND.
+///
+/// SIGINT and SIGTERM stop the job: its stop signal, then after the grace period the kill of all of it.
+#[derive(Debug, Args)]
+#[command(override_usage = "stockade run [OPTIONS] [--] COMMAND [ARG]...", after_help = EXAMPLES)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) job: JobOptions,
+
+    /// Write the final job record as JSON to FILE
+    ///
+    /// The file is written when the job is over, whatever its outcome, and replaced in one step.
+    /// Default: none is written. Example: --report result.json
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub(super) report: Option<PathBuf>,
+
+    /// Take policies, scripts folder and host ids from this config.toml
+    ///
+    /// Default: the built-in configuration; a config.toml in the working directory is not looked at.
+    /// Example: --config /etc/stockade/config.toml
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Print on stderr how long each step of the launch took
+    ///
+    /// In microseconds, when the job is over. Default: off. Example: --timings
+    #[arg(long, help_heading = "Running")]
+    pub(super) timings: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  stockade run -- bash -c 'id; ls /'
+  stockade run --script job.py -- python3
+  stockade run --script job.sh --arg one --arg two
+  stockade run --memory 256M --cpus 0.5 --wall-time 10s -- make test
+  stockade run --input src:code --workdir code -- cargo test
+  echo 2+2 | stockade run --stdin - --report result.json -- bc
+
+Exit status:
+  N       the job's own exit code
+  128+N   signal N ended the job
+  124     wall time or CPU time used up
+  125     stockade's own failure: the message says the step
+  126     the command cannot be executed inside the sandbox
+  127     the command is not found inside the sandbox
+  137     out of memory";
+
+/// Runs the job to its end.
+pub(super) fn execute(args: &RunArgs) -> ExitCode {
+    match run(args) {
+        Ok(code) => code,
+        Err(message) => {
+            print::note(&message);
+            ExitCode::from(OWN_FAILURE)
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode, String> {
+    let config = match &args.config {
+        Some(path) => Config::load(Some(path)).map_err(|error| error.to_string())?,
+        None => Config::default(),
+    };
+    let policies = match &config.worker.policies_dir {
+        Some(dir) => PolicySet::load(dir).map_err(|error| error.to_string())?,
+        None => PolicySet::built_in(),
+    };
+    let request = args.job.to_request().map_err(|error| error.to_string())?;
+    let site = Site {
+        default_policy: config.worker.default_policy.clone(),
+        scripts_dir: config.worker.scripts_dir.clone(),
+    };
+    let tenant = Tenant {
+        name: "local".to_owned(),
+    };
+    let resolved = policies
+        .resolve(&request, &site, &tenant)
+        .map_err(|error| error.to_string())?;
+    let (id, created_at) = (JobId::random(), Timestamp::now());
+    let record = foreground::run(&config.isolation, &resolved, request.require.clone())
+        .unwrap_or_else(|failure| ExitRecord::without_run(failure.into_cause()));
+    explain(&record, &resolved);
+    if let Some(path) = &args.report {
+        let finished = FinishedJob {
+            id,
+            tenant: &tenant.name,
+            policy: &resolved.policy,
+            labels: &request.labels,
+            created_at,
+            limits: resolved.spec.limits,
+            error_text: &record.cause.text(),
+            record: &record,
+        };
+        report::write(path, &finished).map_err(|error| error.to_string())?;
+    }
+    Ok(ExitCode::from(
+        u8::try_from(record.cause.exit_status()).unwrap_or(OWN_FAILURE),
+    ))
+}
+
+/// Says on stderr what the exit status alone does not tell.
+fn explain(record: &ExitRecord, resolved: &Resolved) {
+    let limits = &resolved.spec.limits;
+    match &record.cause {
+        Cause::Exited { .. } | Cause::Signaled { .. } | Cause::Stopped { .. } => {}
+        Cause::OutOfMemory => print::note(format!(
+            "out of memory (limit {})",
+            format_bytes(limits.memory_bytes)
+        )),
+        Cause::CpuTime => print::note(format!(
+            "CPU time used up ({})",
+            format_duration_ms(limits.cpu_time_ms)
+        )),
+        Cause::WallTime => print::note(format!(
+            "wall time used up ({})",
+            format_duration_ms(limits.wall_time_ms)
+        )),
+        other => print::note(other.text()),
+    }
+    for (name, stream) in [
+        ("stdout", &record.output.stdout),
+        ("stderr", &record.output.stderr),
+    ] {
+        if stream.dropped_bytes > 0 {
+            print::note(format!(
+                "{name} was cut after {}: {} bytes were dropped (--output-limit)",
+                format_bytes(stream.kept_bytes()),
+                stream.dropped_bytes,
+            ));
+        }
+    }
+}
