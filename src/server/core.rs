@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub struct Server {
     pub(super) outputs: Outputs,
     pub(super) readers: Arc<Semaphore>,
     pub(super) site: Site,
+    pub(super) max_running: u32,
     policies: RwLock<Arc<PolicySet>>,
     closing: watch::Sender<bool>,
     host: Mutex<Vec<HostAbility>>,
@@ -60,6 +62,7 @@ impl Server {
                 default_policy: config.worker.default_policy.clone(),
                 scripts_dir: config.worker.scripts_dir.clone(),
             },
+            max_running: config.worker.max_running,
             policies: RwLock::new(Arc::new(load_policies(config)?)),
             closing: watch::Sender::new(false),
             host: Mutex::default(),
@@ -157,6 +160,12 @@ impl Server {
         }
     }
 
+    /// The scripts that requests name by path.
+    #[must_use]
+    pub fn scripts_dir(&self) -> Option<&Path> {
+        self.site.scripts_dir.as_deref()
+    }
+
     pub(super) fn host_abilities(&self) -> Vec<HostAbility> {
         lock(&self.host).clone()
     }
@@ -168,7 +177,7 @@ impl Server {
     }
 
     /// Resolves when the server closes.
-    pub(super) async fn closing(&self) {
+    pub async fn closing(&self) {
         // An error would mean that the server is gone.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }

@@ -39,6 +39,8 @@ pub struct ListedPage {
 pub struct WorkerStatus {
     pub running: usize,
     pub pending: usize,
+    /// Jobs that may run at one time.
+    pub max_running: u32,
     pub policies: Vec<String>,
     pub draining: bool,
     pub host: Vec<HostAbility>,
@@ -143,6 +145,7 @@ impl Server {
         Ok(WorkerStatus {
             running,
             pending,
+            max_running: self.max_running,
             policies: self.policies().names(),
             draining: self.jobs.is_draining(),
             host: self.host_abilities(),

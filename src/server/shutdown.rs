@@ -1,15 +1,10 @@
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{OnShutdown, Worker};
-use crate::job::{State, StopOrder};
-
-use super::registration::Registration;
-use super::reload::Reload;
-use super::{Server, ServerError};
+use super::logging::LogLevel;
+use super::{Running, ServerError};
 
 /// A terminal sends its signal to the whole process group, and the launcher passes its own on: that is one
 /// wish and not two.
@@ -18,48 +13,44 @@ const SAME_WISH: Duration = Duration::from_millis(500);
 /// The signals that this process answers to.
 #[derive(Debug)]
 pub(super) struct Signals {
+    hang_up: Signal,
+    end: End,
+}
+
+#[derive(Debug)]
+struct End {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
 }
 
 impl Signals {
     pub(super) fn catch() -> Result<Self, ServerError> {
         let catch = |kind| signal(kind).map_err(ServerError::system("catching a signal"));
         Ok(Self {
-            terminate: catch(SignalKind::terminate())?,
-            interrupt: catch(SignalKind::interrupt())?,
             hang_up: catch(SignalKind::hangup())?,
+            end: End {
+                terminate: catch(SignalKind::terminate())?,
+                interrupt: catch(SignalKind::interrupt())?,
+            },
         })
     }
 
     /// Waits for the wish to end and fulfils it. A second one ends the process at once.
-    pub(super) async fn until_shut_down(
-        &mut self,
-        server: &Arc<Server>,
-        worker: &Worker,
-        registration: Option<Registration>,
-        reload: &Reload,
-    ) -> ExitCode {
+    pub(super) async fn obey(&mut self, running: Running, log_level: Option<LogLevel>) -> ExitCode {
         loop {
             tokio::select! {
-                _ = self.hang_up.recv() => reload.again(),
-                () = end(&mut self.terminate, &mut self.interrupt) => break,
+                _ = self.hang_up.recv() => {
+                    if let (Some(level), Some(log_level)) = (running.reload(), &log_level) {
+                        log_level.change(&level);
+                    }
+                }
+                () = self.end.wished() => break,
             }
         }
         tracing::info!("shutting down");
-        let first = Instant::now();
-        let impatient = async {
-            loop {
-                end(&mut self.terminate, &mut self.interrupt).await;
-                if first.elapsed() >= SAME_WISH {
-                    return;
-                }
-            }
-        };
         tokio::select! {
-            () = shut_down(server, worker, registration) => ExitCode::SUCCESS,
-            () = impatient => {
+            () = running.shut_down() => ExitCode::SUCCESS,
+            () = self.end.wished_again() => {
                 tracing::warn!("ending at once");
                 ExitCode::FAILURE
             }
@@ -67,54 +58,21 @@ impl Signals {
     }
 }
 
-async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-async fn shut_down(server: &Arc<Server>, worker: &Worker, registration: Option<Registration>) {
-    server.jobs.close();
-    if let Some(registration) = registration {
-        registration.end().await;
-    }
-    let limit = Duration::from_secs(worker.shutdown_timeout_s);
-    match worker.on_shutdown {
-        OnShutdown::Leave => {}
-        OnShutdown::Wait => wait_for_jobs(server, limit).await,
-        OnShutdown::Stop => {
-            server.jobs.stop_all(&StopOrder {
-                signal: None,
-                grace_ms: None,
-                by: "shutdown".to_owned(),
-                reason: "the worker shuts down".to_owned(),
-            });
-            wait_for_jobs(server, limit).await;
+impl End {
+    async fn wished(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
-    if let Err(error) = server.store.sync().await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the last changes are not durable"
-        );
-    }
-    server.close();
-}
 
-async fn wait_for_jobs(server: &Arc<Server>, limit: Duration) {
-    let all_over = async {
+    async fn wished_again(&mut self) {
+        let first = Instant::now();
         loop {
-            let launched = server.jobs.launched();
-            if launched.is_empty() {
+            self.wished().await;
+            if first.elapsed() >= SAME_WISH {
                 return;
             }
-            for live in launched {
-                live.reached(State::Finished).await;
-            }
         }
-    };
-    if tokio::time::timeout(limit, all_over).await.is_err() {
-        tracing::warn!("jobs are still running; the next start takes them up");
     }
 }
