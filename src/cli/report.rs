@@ -1,5 +1,4 @@
 //! `run --report`: the final job record as a file.
-#![allow(dead_code)] // until `run` has a record
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};

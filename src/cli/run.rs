@@ -7,6 +7,13 @@ use clap::Args;
 
 use super::args::OWN_FAILURE;
 use super::job_options::JobOptions;
+use super::render::FinishedJob;
+use super::{print, report};
+use crate::config::Config;
+use crate::isolation::launcher::foreground;
+use crate::job::{Cause, ExitRecord, JobId, Timestamp};
+use crate::policy::{PolicySet, Resolved, Site, Tenant};
+use crate::units::{format_bytes, format_duration_ms};
 
 /// Run one job in the foreground, without a daemon
 ///
@@ -61,7 +68,86 @@ Exit status:
 
 /// Runs the job to its end.
 pub(super) fn execute(args: &RunArgs) -> ExitCode {
-    let _ = args;
-    eprintln!("stockade: run: not available in this build");
-    ExitCode::from(OWN_FAILURE)
+    match run(args) {
+        Ok(code) => code,
+        Err(message) => {
+            print::note(&message);
+            ExitCode::from(OWN_FAILURE)
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode, String> {
+    let config = match &args.config {
+        Some(path) => Config::load(Some(path)).map_err(|error| error.to_string())?,
+        None => Config::default(),
+    };
+    let policies = match &config.worker.policies_dir {
+        Some(dir) => PolicySet::load(dir).map_err(|error| error.to_string())?,
+        None => PolicySet::built_in(),
+    };
+    let request = args.job.to_request().map_err(|error| error.to_string())?;
+    let site = Site {
+        default_policy: config.worker.default_policy.clone(),
+        scripts_dir: config.worker.scripts_dir.clone(),
+    };
+    let tenant = Tenant {
+        name: "local".to_owned(),
+    };
+    let resolved = policies
+        .resolve(&request, &site, &tenant)
+        .map_err(|error| error.to_string())?;
+    let (id, created_at) = (JobId::random(), Timestamp::now());
+    let record = foreground::run(&config.isolation, &resolved, request.require.clone())
+        .unwrap_or_else(|failure| ExitRecord::without_run(failure.into_cause()));
+    explain(&record, &resolved);
+    if let Some(path) = &args.report {
+        let finished = FinishedJob {
+            id,
+            tenant: &tenant.name,
+            policy: &resolved.policy,
+            labels: &request.labels,
+            created_at,
+            limits: resolved.spec.limits,
+            error_text: &record.cause.text(),
+            record: &record,
+        };
+        report::write(path, &finished).map_err(|error| error.to_string())?;
+    }
+    Ok(ExitCode::from(
+        u8::try_from(record.cause.exit_status()).unwrap_or(OWN_FAILURE),
+    ))
+}
+
+/// Says on stderr what the exit status alone does not tell.
+fn explain(record: &ExitRecord, resolved: &Resolved) {
+    let limits = &resolved.spec.limits;
+    match &record.cause {
+        Cause::Exited { .. } | Cause::Signaled { .. } | Cause::Stopped { .. } => {}
+        Cause::OutOfMemory => print::note(format!(
+            "out of memory (limit {})",
+            format_bytes(limits.memory_bytes)
+        )),
+        Cause::CpuTime => print::note(format!(
+            "CPU time used up ({})",
+            format_duration_ms(limits.cpu_time_ms)
+        )),
+        Cause::WallTime => print::note(format!(
+            "wall time used up ({})",
+            format_duration_ms(limits.wall_time_ms)
+        )),
+        other => print::note(other.text()),
+    }
+    for (name, stream) in [
+        ("stdout", &record.output.stdout),
+        ("stderr", &record.output.stderr),
+    ] {
+        if stream.dropped_bytes > 0 {
+            print::note(format!(
+                "{name} was cut after {}: {} bytes were dropped (--output-limit)",
+                format_bytes(stream.kept_bytes()),
+                stream.dropped_bytes,
+            ));
+        }
+    }
 }

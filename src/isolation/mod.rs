@@ -1,4 +1,11 @@
 //! What the gRPC layer hands jobs to: launches them in namespaces and cgroups, and keeps watch over them.
 
+pub mod cgroup;
+mod failure;
 pub mod ipc;
+pub mod launcher;
 pub mod layout;
+pub mod sandbox;
+pub mod supervisor;
+
+pub use failure::Failure;

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::Signal;
+
 /// Why a job is over, each variant from the kernel's own evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -148,6 +150,65 @@ impl Cause {
                 ..
             } => 126,
             Self::StartFailed { .. } | Self::Lost { .. } => 125,
+        }
+    }
+
+    /// Why this is no success, in words; empty for one.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Exited { code: 0 }
+            | Self::Stopped {
+                signal: None,
+                code: Some(0),
+            } => String::new(),
+            Self::Exited { code }
+            | Self::Stopped {
+                signal: None,
+                code: Some(code),
+            } => format!("exit status {code}"),
+            Self::Signaled { signal, .. }
+            | Self::Stopped {
+                signal: Some(signal), ..
+            } => Signal::try_from(*signal).map_or_else(
+                |_| format!("signal {signal}"),
+                |known| format!("killed by {known}"),
+            ),
+            Self::Stopped { .. } => "stopped before it had started".to_owned(),
+            Self::OutOfMemory => "out of memory".to_owned(),
+            Self::CpuTime => "CPU time used up".to_owned(),
+            Self::WallTime => "wall time used up".to_owned(),
+            Self::OutputLimit => "output limit reached".to_owned(),
+            Self::SyscallDenied { name } => format!("system call denied: {name}"),
+            Self::StartFailed {
+                step: StartStep::Exec,
+                errno: libc::ENOENT,
+                detail,
+            } => {
+                format!("{detail}: not found in the sandbox")
+            }
+            Self::StartFailed {
+                step: StartStep::Exec,
+                errno,
+                detail,
+            } => {
+                format!(
+                    "{detail}: cannot be executed: {}",
+                    std::io::Error::from_raw_os_error(*errno)
+                )
+            }
+            Self::StartFailed {
+                step,
+                errno: 0,
+                detail,
+            } => format!("start failed at {step}: {detail}"),
+            Self::StartFailed { step, errno, detail } => {
+                format!(
+                    "start failed at {step}: {detail}: {}",
+                    std::io::Error::from_raw_os_error(*errno)
+                )
+            }
+            Self::Lost { why } => format!("lost: {why}"),
         }
     }
 }

@@ -46,6 +46,19 @@ pub struct StopOrder {
     pub reason: String,
 }
 
+impl StopOrder {
+    /// An order of which nothing is known but that it was given.
+    #[must_use]
+    pub const fn nameless() -> Self {
+        Self {
+            signal: None,
+            grace_ms: None,
+            by: String::new(),
+            reason: String::new(),
+        }
+    }
+}
+
 /// Hides environment values, script and input: they may be secrets.
 impl fmt::Debug for JobSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

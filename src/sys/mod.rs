@@ -1,1 +1,26 @@
-//! Thin wrappers over system calls that nix and rustix lack.
+//! Thin wrappers over system calls that nix and rustix lack, or whose wrappers do more than the call.
+//!
+//! Nearly all of the crate's `unsafe` is here.
+
+mod clone;
+mod confine;
+mod loopback;
+mod mount;
+mod process;
+mod signal;
+
+pub use clone::{CloneFlags, Forked, clone_into};
+pub use confine::{
+    CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, install_seccomp,
+    landlock_restrict_self, set_capabilities, set_no_new_privs, set_not_dumpable,
+};
+pub use loopback::bring_loopback_up;
+pub use mount::{idmap_mount, make_tree_private};
+pub use process::{
+    ChildUsage, Reaped, children_usage, enter_namespace, execve, exit_now, reap, set_resource_limit,
+    set_supplementary_groups_empty, set_user, shared_memory,
+};
+pub use signal::{
+    SignalFd, block_all_but_faults, default_all_signals, kill_all_others, queue_signal, signal_group,
+    unblock_all_signals,
+};

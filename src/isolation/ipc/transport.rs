@@ -17,6 +17,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// No message is longer, whoever sends it.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// No message carries more descriptors, that of a memfd included.
+pub const MAX_DESCRIPTORS: usize = 8;
+const DESCRIPTOR_SPACE: usize = rustix::cmsg_space!(ScmRights(8));
 const INLINE_BYTES: usize = 64 << 10;
 const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
@@ -75,21 +78,33 @@ impl Channel {
 
     /// Sends an encoded message; `Ok(false)` where the socket is full and it must be tried again.
     pub fn try_send_bytes(&self, bytes: &[u8]) -> Result<bool, TransportError> {
+        self.try_send_with(bytes, &[])
+    }
+
+    /// As [`Channel::try_send_bytes`], with at most [`MAX_DESCRIPTORS`] descriptors.
+    pub fn try_send_with(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<bool, TransportError> {
         if bytes.len() > MAX_MESSAGE_BYTES {
             return Err(TransportError::TooLong(bytes.len()));
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); DESCRIPTOR_SPACE];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let memfd;
-        let rights;
+        let mut rights = Vec::new();
         let (marker, body): ([u8; 1], &[u8]) = if bytes.len() <= INLINE_BYTES {
             ([0], bytes)
         } else {
             memfd = sealed_memfd(bytes)?;
-            rights = [memfd.as_fd()];
-            ancillary.push(SendAncillaryMessage::ScmRights(&rights));
+            rights.push(memfd.as_fd());
             ([1], &[])
         };
+        rights.extend_from_slice(descriptors);
+        if !rights.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&rights)) {
+            return Err(TransportError::Malformed("too many descriptors"));
+        }
         let parts = [IoSlice::new(&marker), IoSlice::new(body)];
         match sendmsg(
             &self.socket,
@@ -107,11 +122,16 @@ impl Channel {
         }
     }
 
-    /// The next message; `Ok(None)` where none is waiting.
+    /// The next message; `Ok(None)` where none is waiting. A descriptor that came with it is closed.
     pub fn try_receive<T: DeserializeOwned>(&self) -> Result<Option<T>, TransportError> {
+        Ok(self.try_receive_with()?.map(|(message, _)| message))
+    }
+
+    /// The next message and the descriptors that came with it; `Ok(None)` where none is waiting.
+    pub fn try_receive_with<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, TransportError> {
         let mut marker = [0];
         let mut body = vec![0; INLINE_BYTES];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); DESCRIPTOR_SPACE];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut marker), IoSliceMut::new(&mut body)];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -129,13 +149,18 @@ impl Channel {
         if length == 0 {
             return Err(TransportError::Closed);
         }
-        let mut descriptors = ancillary.drain().flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
-            _ => Vec::new(),
-        });
-        match (marker[0], descriptors.next()) {
-            (0, None) => Ok(Some(postcard::from_bytes(&body[..length - 1])?)),
-            (1, Some(memfd)) => Ok(Some(postcard::from_bytes(&read_sealed(&memfd)?)?)),
+        let mut descriptors: Vec<OwnedFd> = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                descriptors.extend(fds);
+            }
+        }
+        match marker[0] {
+            0 => Ok(Some((postcard::from_bytes(&body[..length - 1])?, descriptors))),
+            1 if !descriptors.is_empty() => {
+                let memfd = descriptors.remove(0);
+                Ok(Some((postcard::from_bytes(&read_sealed(&memfd)?)?, descriptors)))
+            }
             _ => Err(TransportError::Malformed("marker and descriptors do not fit")),
         }
     }

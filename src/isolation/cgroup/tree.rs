@@ -1,0 +1,312 @@
+//! Finds the hierarchies and makes this worker's branch in each of them.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::job::JobCgroup;
+
+/// The controllers that a job's limits need.
+pub(super) const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V2,
+    Hybrid,
+    V1,
+}
+
+impl Version {
+    /// The word of the receipt.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::Hybrid => "hybrid",
+            Self::V1 => "v1",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    #[error("no cgroup hierarchy with the controllers memory, pids and cpu is mounted")]
+    NoHierarchy,
+    #[error("{operation} {path}: {source}")]
+    System {
+        operation: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the controller {controller} cannot be enabled below {path}: {source}")]
+    NotDelegated {
+        controller: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// This worker's branch in every hierarchy.
+#[derive(Debug, Clone)]
+pub struct CgroupTree {
+    version: Version,
+    /// In the unified hierarchy.
+    unified: Option<PathBuf>,
+    /// In the v1 hierarchies of [`CONTROLLERS`], in their order.
+    legacy: Option<[PathBuf; 3]>,
+}
+
+impl CgroupTree {
+    /// Finds the hierarchies of this host and makes the branch `name` in each.
+    ///
+    /// A `name` that starts with `/` is a path from the root of the hierarchies.
+    pub fn open(name: &str) -> Result<Self, CgroupError> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self::open_in(&mounts, name)
+    }
+
+    fn open_in(mountinfo: &str, name: &str) -> Result<Self, CgroupError> {
+        let mounts = Mounts::parse(mountinfo);
+        let branch = name.trim_matches('/');
+        let legacy = mounts.legacy.map(|roots| roots.map(|root| root.join(branch)));
+        let version = match (&mounts.unified, &legacy) {
+            (Some(_), Some(_)) => Version::Hybrid,
+            (None, Some(_)) => Version::V1,
+            (Some(_), None) => Version::V2,
+            (None, None) => return Err(CgroupError::NoHierarchy),
+        };
+        let unified = match mounts.unified {
+            Some(root) if version == Version::V2 && !name.starts_with('/') => {
+                Some(delegated(&root).unwrap_or(root).join(branch))
+            }
+            other => other.map(|root| root.join(branch)),
+        };
+        let tree = Self {
+            version,
+            unified,
+            legacy,
+        };
+        tree.make_branch()?;
+        Ok(tree)
+    }
+
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// A branch of this branch, such as one worker's or one tenant's.
+    pub fn child(&self, name: &str) -> Result<Self, CgroupError> {
+        let child = Self {
+            version: self.version,
+            unified: self.unified.as_ref().map(|path| path.join(name)),
+            legacy: self
+                .legacy
+                .as_ref()
+                .map(|paths| paths.each_ref().map(|path| path.join(name))),
+        };
+        child.make_branch()?;
+        Ok(child)
+    }
+
+    /// Makes a job's cgroup, still without limits.
+    pub fn make_job(&self, name: &str) -> Result<JobCgroup, CgroupError> {
+        JobCgroup::make(self, name)
+    }
+
+    /// Names of the cgroups directly beneath this branch.
+    #[must_use]
+    pub fn children(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .branches()
+            .flat_map(|branch| fs::read_dir(branch).into_iter().flatten().flatten())
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Kills what is in the cgroup `name` beneath this branch and removes it; true once it is gone.
+    #[must_use]
+    pub fn sweep(&self, name: &str) -> bool {
+        let gone = |path: PathBuf| {
+            let _ = fs::write(path.join("cgroup.kill"), "1");
+            matches!(
+                fs::remove_dir(&path).map_err(|error| error.kind()),
+                Ok(()) | Err(ErrorKind::NotFound)
+            )
+        };
+        self.branches()
+            .map(|branch| gone(branch.join(name)))
+            .fold(true, |all, one| all && one)
+    }
+
+    /// Removes this branch itself, where it is empty.
+    pub fn remove(&self) {
+        for branch in self.branches() {
+            let _ = fs::remove_dir(branch);
+        }
+    }
+
+    pub(super) fn unified(&self) -> Option<&Path> {
+        self.unified.as_deref()
+    }
+
+    pub(super) fn legacy(&self) -> Option<&[PathBuf; 3]> {
+        self.legacy.as_ref()
+    }
+
+    fn branches(&self) -> impl Iterator<Item = &PathBuf> {
+        self.unified.iter().chain(self.legacy.iter().flatten())
+    }
+
+    fn make_branch(&self) -> Result<(), CgroupError> {
+        for branch in self.branches() {
+            make_dir(branch)?;
+        }
+        match &self.unified {
+            Some(branch) if self.version == Version::V2 => enable_controllers(branch),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn make_dir(path: &Path) -> Result<(), CgroupError> {
+    fs::create_dir_all(path).map_err(|source| CgroupError::System {
+        operation: "mkdir",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Enables the controllers for the children of `branch`, in each cgroup from the hierarchy's root down to it.
+fn enable_controllers(branch: &Path) -> Result<(), CgroupError> {
+    let inside = |path: &&Path| path.join("cgroup.controllers").exists();
+    let mut line: Vec<&Path> = branch.ancestors().take_while(inside).collect();
+    line.reverse();
+    for cgroup in line {
+        let enabled = fs::read_to_string(cgroup.join("cgroup.subtree_control")).unwrap_or_default();
+        for controller in CONTROLLERS {
+            if !enabled.split_whitespace().any(|word| word == controller) {
+                enable(cgroup, controller).map_err(|source| CgroupError::NotDelegated {
+                    controller,
+                    path: cgroup.to_owned(),
+                    source,
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn enable(cgroup: &Path, controller: &str) -> std::io::Result<()> {
+    let control = cgroup.join("cgroup.subtree_control");
+    match fs::write(&control, format!("+{controller}")) {
+        // A cgroup that is not the real root and has processes of its own cannot give controllers to children
+        // ("no internal processes"): in a container, or a delegated service, they are moved to a leaf.
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+            move_processes_to_leaf(cgroup)?;
+            fs::write(&control, format!("+{controller}"))
+        }
+        result => result,
+    }
+}
+
+fn move_processes_to_leaf(cgroup: &Path) -> std::io::Result<()> {
+    let leaf = cgroup.join("init");
+    fs::create_dir_all(&leaf)?;
+    for pid in fs::read_to_string(cgroup.join("cgroup.procs"))?.split_whitespace() {
+        match fs::write(leaf.join("cgroup.procs"), pid) {
+            // It ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// This process's own cgroup, where its manager says that everything beneath is ours; see "Delegation" in
+/// systemd's cgroup documentation.
+fn delegated(root: &Path) -> Option<PathBuf> {
+    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = membership.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Once moved to the leaf of an earlier start.
+    let own = root.join(own.strip_suffix("/init").unwrap_or(own));
+    let marked = ["trusted.delegate", "user.delegate"].iter().any(|name| {
+        let mut value = [0_u8; 1];
+        rustix::fs::getxattr(&own, *name, &mut value).is_ok() && value == *b"1"
+    });
+    marked.then_some(own)
+}
+
+#[derive(Debug, Default)]
+struct Mounts {
+    unified: Option<PathBuf>,
+    legacy: Option<[PathBuf; 3]>,
+}
+
+impl Mounts {
+    fn parse(mountinfo: &str) -> Self {
+        let mut unified = None;
+        let mut legacy: [Option<PathBuf>; 3] = [None, None, None];
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(point) = left.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
+            let mut right = right.split(' ');
+            match right.next() {
+                Some("cgroup2") => unified = Some(point),
+                Some("cgroup") => {
+                    let options = right.nth(1).unwrap_or_default();
+                    for (index, controller) in CONTROLLERS.iter().enumerate() {
+                        if options.split(',').any(|option| option == *controller) {
+                            legacy[index] = Some(point.clone());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let legacy = match legacy {
+            [Some(memory), Some(pids), Some(cpu)] => Some([memory, pids, cpu]),
+            _ => None,
+        };
+        Self { unified, legacy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_told_apart() {
+        let v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let mounts = Mounts::parse(v2);
+        assert_eq!(mounts.unified.as_deref(), Some(Path::new("/sys/fs/cgroup")));
+        assert!(mounts.legacy.is_none());
+
+        let hybrid = "31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                      32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      34 30 0:30 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+        let mounts = Mounts::parse(hybrid);
+        assert!(mounts.unified.is_some());
+        let legacy = mounts.legacy.expect("three controllers");
+        assert_eq!(legacy[2], Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+    }
+
+    #[test]
+    fn a_missing_controller_is_no_hierarchy() {
+        let only_memory = "32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        assert!(matches!(
+            CgroupTree::open_in(only_memory, "x"),
+            Err(CgroupError::NoHierarchy)
+        ));
+    }
+}

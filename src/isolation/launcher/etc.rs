@@ -1,0 +1,219 @@
+//! The sandbox's /etc: copies of harmless files of the host's, and accounts of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::isolation::layout;
+use crate::job::{Identity, Network, SandboxSpec};
+
+/// A single file that is larger is left out.
+const FILE_BYTES: u64 = 8 << 20;
+/// No more entries are taken: a folder of /etc is small, or not what was meant.
+const ENTRIES: usize = 8192;
+
+/// Entries by their path relative to /etc.
+#[derive(Debug, Default)]
+pub struct Etc {
+    entries: BTreeMap<PathBuf, Entry>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Folder,
+    File { content: Vec<u8>, mode: u32 },
+    Link(PathBuf),
+}
+
+/// Reads what the policy names from the host's /etc, and adds the accounts.
+#[must_use]
+pub fn collect(spec: &SandboxSpec) -> Etc {
+    let mut etc = Etc::default();
+    for pattern in &spec.etc {
+        for path in matches(Path::new("/etc"), pattern) {
+            etc.take(&path, Path::new("/etc"));
+        }
+    }
+    if spec.network == Network::Host {
+        etc.take(Path::new("/etc/resolv.conf"), Path::new("/etc"));
+    }
+    for (name, content) in accounts(spec) {
+        etc.entries.insert(
+            name.into(),
+            Entry::File {
+                content: content.into_bytes(),
+                mode: 0o644,
+            },
+        );
+    }
+    etc
+}
+
+/// The paths that `pattern` names: itself, or every name with that beginning where it ends in `*`.
+fn matches(etc: &Path, pattern: &str) -> Vec<PathBuf> {
+    let Some(prefix) = pattern.strip_suffix('*') else {
+        return vec![etc.join(pattern)];
+    };
+    let full = etc.join(prefix);
+    // "java*" looks in /etc for "java…"; "ssl/*" in /etc/ssl for anything.
+    let (folder, beginning) = match prefix.rsplit_once('/') {
+        Some((folder, beginning)) => (etc.join(folder), beginning.to_owned()),
+        None => (etc.to_owned(), prefix.to_owned()),
+    };
+    drop(full);
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    names
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+impl Etc {
+    fn take(&mut self, path: &Path, etc: &Path) {
+        let (Ok(relative), Ok(kind)) = (path.strip_prefix(etc), fs::symlink_metadata(path)) else {
+            return;
+        };
+        if self.entries.len() >= ENTRIES {
+            return;
+        }
+        for parent in relative
+            .ancestors()
+            .skip(1)
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            self.entries.entry(parent.to_owned()).or_insert(Entry::Folder);
+        }
+        let others_read = kind.permissions().mode() & 0o004 != 0;
+        if kind.is_symlink() {
+            if let Ok(target) = fs::read_link(path) {
+                self.entries.insert(relative.to_owned(), Entry::Link(target));
+            }
+        } else if kind.is_dir() && others_read {
+            self.entries.insert(relative.to_owned(), Entry::Folder);
+            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+                self.take(&entry.path(), etc);
+            }
+        } else if kind.is_file() && others_read && kind.len() <= FILE_BYTES {
+            // What the host keeps from others is kept from jobs.
+            if let Ok(content) = fs::read(path) {
+                let mode = kind.permissions().mode() & 0o755;
+                self.entries
+                    .insert(relative.to_owned(), Entry::File { content, mode });
+            }
+        }
+    }
+
+    /// Writes the entries beneath `target`, an empty folder.
+    pub fn write(&self, target: &Path) -> io::Result<()> {
+        for (name, entry) in &self.entries {
+            let path = target.join(name);
+            match entry {
+                Entry::Folder => fs::create_dir_all(&path)?,
+                Entry::Link(to) => symlink(to, &path)?,
+                Entry::File { content, mode } => {
+                    fs::write(&path, content)?;
+                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn accounts(spec: &SandboxSpec) -> [(&'static str, String); 4] {
+    let (user, id, home) = (layout::USER, layout::USER_ID, layout::WORKSPACE);
+    let job = match spec.identity {
+        Identity::Unprivileged => (
+            format!("{user}:x:{id}:{id}::{home}:/bin/sh\n"),
+            format!("{user}:x:{id}:\n"),
+        ),
+        Identity::Root => (system_users(), system_groups()),
+    };
+    [
+        (
+            "passwd",
+            format!(
+                "root:x:0:0:root:/root:/bin/sh\n{}nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+                job.0
+            ),
+        ),
+        ("group", format!("root:x:0:\n{}nogroup:x:65534:\n", job.1)),
+        (
+            "hosts",
+            format!(
+                "127.0.0.1 localhost {0}\n::1 localhost ip6-localhost\n",
+                spec.hostname
+            ),
+        ),
+        ("hostname", format!("{}\n", spec.hostname)),
+    ]
+}
+
+/// Debian's static accounts, which packages expect; see base-passwd.
+fn system_users() -> String {
+    let users = [
+        ("daemon", 1, "/usr/sbin"),
+        ("bin", 2, "/bin"),
+        ("sys", 3, "/dev"),
+        ("man", 6, "/var/cache/man"),
+        ("mail", 8, "/var/mail"),
+        ("www-data", 33, "/var/www"),
+        ("backup", 34, "/var/backups"),
+    ];
+    users
+        .map(|(name, id, home)| format!("{name}:x:{id}:{id}:{name}:{home}:/usr/sbin/nologin\n"))
+        .concat()
+}
+
+fn system_groups() -> String {
+    let groups = [
+        ("daemon", 1),
+        ("bin", 2),
+        ("sys", 3),
+        ("adm", 4),
+        ("tty", 5),
+        ("disk", 6),
+        ("mail", 8),
+        ("man", 12),
+        ("sudo", 27),
+        ("www-data", 33),
+        ("backup", 34),
+        ("shadow", 42),
+        ("utmp", 43),
+        ("staff", 50),
+        ("users", 100),
+    ];
+    groups.map(|(name, id)| format!("{name}:x:{id}:\n")).concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_name_files_and_beginnings() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for name in ["java-17", "java-21", "perl"] {
+            fs::create_dir(dir.path().join(name)).expect("mkdir");
+        }
+        let mut found = matches(dir.path(), "java*");
+        found.sort();
+        assert_eq!(found, [dir.path().join("java-17"), dir.path().join("java-21")]);
+        assert_eq!(matches(dir.path(), "perl"), [dir.path().join("perl")]);
+    }
+
+    #[test]
+    fn what_others_cannot_read_is_not_taken() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let secret = dir.path().join("shadow");
+        fs::write(&secret, "hush").expect("write");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).expect("chmod");
+        fs::write(dir.path().join("open"), "hello").expect("write");
+        let mut etc = Etc::default();
+        etc.take(&secret, dir.path());
+        etc.take(&dir.path().join("open"), dir.path());
+        assert_eq!(etc.entries.keys().collect::<Vec<_>>(), [Path::new("open")]);
+    }
+}

@@ -1,0 +1,191 @@
+//! One job in the foreground: the same sandboxes and supervisor as the worker's, without any other process.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use rustix::io::pread;
+use rustix::process::{WaitOptions, waitpid};
+
+use super::ids::IdPool;
+use super::spawn::{Sandboxes, Slot, run_dir};
+use crate::config::Isolation;
+use crate::isolation::cgroup::CgroupTree;
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::supervisor::{Go, Report, ToSupervisor};
+use crate::job::{Cause, ExitRecord, IsolationFloor, JobSpec, Receipt, StartStep, StopOrder};
+use crate::policy::Resolved;
+use crate::sys::{self, SignalFd};
+
+/// Runs a job to its end, passing its output through as it comes.
+///
+/// The process must have one thread. SIGINT and SIGTERM stop the job, a second one kills it.
+pub fn run(
+    isolation: &Isolation,
+    resolved: &Resolved,
+    require: IsolationFloor,
+) -> Result<ExitRecord, Failure> {
+    sys::default_all_signals();
+    sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
+    let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
+    let mut sandboxes = open_sandboxes(isolation)?;
+    let mut slot = sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?;
+    let result = run_in(&mut slot, &resolved.spec, require, &signals);
+    clean_up(&slot, &sandboxes);
+    result
+}
+
+fn open_sandboxes(isolation: &Isolation) -> Result<Sandboxes, Failure> {
+    let run_dir = run_dir().at(StartStep::Supervisor, "/run/stockade")?;
+    let cgroups = CgroupTree::open(&isolation.cgroup)
+        .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
+    sweep_abandoned(&cgroups);
+    let ids = IdPool::open(isolation.first_host_id, run_dir).at(StartStep::Identity, "host ids")?;
+    Sandboxes::new(cgroups, None, ids, &format!("{PREFIX}{}-", std::process::id()))
+}
+
+const PREFIX: &str = "run-";
+
+/// A `stockade run` that was killed leaves its cgroup behind, with nothing in it.
+fn sweep_abandoned(cgroups: &CgroupTree) {
+    for name in cgroups.children() {
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok());
+        let abandoned = pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+        if abandoned {
+            let _ = cgroups.sweep(&name);
+        }
+    }
+}
+
+fn run_in(
+    slot: &mut Slot,
+    spec: &JobSpec,
+    require: IsolationFloor,
+    signals: &SignalFd,
+) -> Result<ExitRecord, Failure> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(io::Error::from);
+    let inotify = inotify.at(StartStep::Output, "inotify")?;
+    let mut stdout = Tail::new(&inotify, io::stdout().as_fd()).at(StartStep::Output, "stdout")?;
+    let mut stderr = Tail::new(&inotify, io::stderr().as_fd()).at(StartStep::Output, "stderr")?;
+    let go = Go {
+        spec: spec.clone(),
+        receipt: Receipt::default(),
+        require,
+        ends_with_launcher: true,
+    };
+    slot.go(go, &spec.limits, &[&stdout.file, &stderr.file])?;
+    let mut interrupts = 0;
+    let record = loop {
+        let mut sources = [
+            PollFd::new(&slot.control, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN),
+        ];
+        let _ = poll(&mut sources, None);
+        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        while let Ok(Some((signal, _))) = signals.next() {
+            if matches!(
+                signal,
+                libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT
+            ) {
+                interrupts += 1;
+                let _ = slot
+                    .control
+                    .try_send(&ToSupervisor::Stop(stop_order(signal, interrupts)));
+            }
+        }
+        let reader_gone = stdout.pass().is_err() | stderr.pass().is_err();
+        if reader_gone && interrupts == 0 {
+            interrupts += 1;
+            let _ = slot
+                .control
+                .try_send(&ToSupervisor::Stop(stop_order(libc::SIGPIPE, 2)));
+        }
+        match slot.control.try_receive() {
+            Ok(Some(Report::Finished(record))) => break *record,
+            Ok(Some(Report::Failed(failure))) => return Err(failure),
+            Ok(Some(Report::Started { .. }) | None) => {}
+            Err(_) => {
+                let why = "its supervisor was killed".to_owned();
+                break ExitRecord::without_run(Cause::Lost { why });
+            }
+        }
+    };
+    let _ = stdout.pass();
+    let _ = stderr.pass();
+    Ok(record)
+}
+
+fn stop_order(signal: i32, count: u32) -> StopOrder {
+    StopOrder {
+        signal: None,
+        grace_ms: (count > 1).then_some(0),
+        by: "run".to_owned(),
+        reason: nix::sys::signal::Signal::try_from(signal)
+            .map_or_else(|_| signal.to_string(), |known| known.to_string()),
+    }
+}
+
+/// A file that has no name, and how much of it has been passed on.
+struct Tail {
+    file: OwnedFd,
+    passed: u64,
+    to: File,
+}
+
+impl Tail {
+    fn new(inotify: &Inotify, to: BorrowedFd<'_>) -> io::Result<Self> {
+        let file = nameless_file()?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        inotify
+            .add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)
+            .map_err(io::Error::from)?;
+        Ok(Self {
+            file,
+            passed: 0,
+            to: File::from(to.try_clone_to_owned()?),
+        })
+    }
+
+    /// Passes on what is new. An error is one of the reader's side.
+    fn pass(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 64 << 10];
+        loop {
+            let count = pread(&self.file, &mut buffer, self.passed)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.to.write_all(&buffer[..count])?;
+            self.passed += count as u64;
+        }
+    }
+}
+
+/// On disk where the temporary folder can have such files, else in memory.
+fn nameless_file() -> io::Result<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600)) {
+        Ok(file) => Ok(file),
+        Err(_) => Ok(memfd_create("output", MemfdFlags::CLOEXEC)?),
+    }
+}
+
+/// The supervisor ends by itself after its last report; then its job's cgroup is empty.
+fn clean_up(slot: &Slot, sandboxes: &Sandboxes) {
+    // Closes the connection for a supervisor that never got its job.
+    let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
+    let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
+    if !matches!(slot.cgroup.remove(), Ok(true)) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !sandboxes.cgroups().sweep(&slot.cgroup_name) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Host ids for jobs: no two living jobs of this machine have the same, whichever worker or `stockade run` they are of.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
+use crate::isolation::sandbox::identity::HostIds;
+
+const SINGLES: u32 = 1 << 16;
+const BLOCK: u32 = 1 << 16;
+const BLOCKS: u32 = 4096;
+
+/// Gives out ids. Which are in use is told by locks on the bytes of one file: a lock is held by the supervisor, too,
+/// so it goes when the last process that needs it has gone, and never earlier.
+#[derive(Debug)]
+pub struct IdPool {
+    first: u32,
+    file: PathBuf,
+    next_single: u32,
+    next_block: u32,
+}
+
+/// Ids in use until every copy of the descriptor is closed.
+#[derive(Debug)]
+pub struct IdLease {
+    pub ids: HostIds,
+    pub lock: OwnedFd,
+}
+
+impl IdPool {
+    /// `first` is the first id of the range; `run_dir` holds the file of locks.
+    pub fn open(first: u32, run_dir: &Path) -> std::io::Result<Self> {
+        let file = run_dir.join("ids");
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&file)?;
+        // Different workers begin in different places, so that they seldom try the same.
+        let start = std::process::id().wrapping_mul(97);
+        Ok(Self {
+            first,
+            file,
+            next_single: start % SINGLES,
+            next_block: start % BLOCKS,
+        })
+    }
+
+    /// Leases `count` ids: 1, or a block of 65536.
+    pub fn lease(&mut self, count: u32) -> std::io::Result<IdLease> {
+        let lock = open(&self.file, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let (tries, next) = if count == 1 {
+            (SINGLES, &mut self.next_single)
+        } else {
+            (BLOCKS, &mut self.next_block)
+        };
+        for _ in 0..tries {
+            let index = *next;
+            *next = (*next + 1) % tries;
+            let (byte, first) = if count == 1 {
+                (index, self.first + index)
+            } else {
+                (SINGLES + index, self.first + SINGLES + index * BLOCK)
+            };
+            match try_lock_byte(&lock, byte) {
+                Ok(()) => {
+                    return Ok(IdLease {
+                        ids: HostIds { first, count },
+                        lock,
+                    });
+                }
+                Err(Errno::AGAIN | Errno::ACCESS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(std::io::Error::from_raw_os_error(libc::EAGAIN))
+    }
+}
+
+/// A lock of the open file description: shared by forks, gone with the last descriptor.
+fn try_lock_byte(file: &OwnedFd, byte: u32) -> Result<(), Errno> {
+    let region = libc::flock {
+        l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+        l_start: i64::from(byte),
+        l_len: 1,
+        l_pid: 0,
+    };
+    // SAFETY: F_OFD_SETLK reads a whole flock.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const region) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_leases_share_an_id_across_pools() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut pools = [
+            IdPool::open(1000, dir.path()).expect("pool"),
+            IdPool::open(1000, dir.path()).expect("pool"),
+        ];
+        let leases: Vec<IdLease> = (0..40)
+            .map(|turn| {
+                pools[turn % 2]
+                    .lease(if turn % 3 == 0 { BLOCK } else { 1 })
+                    .expect("lease")
+            })
+            .collect();
+        let mut ids: Vec<(u32, u32)> = leases
+            .iter()
+            .map(|lease| (lease.ids.first, lease.ids.count))
+            .collect();
+        ids.sort_unstable();
+        assert!(
+            ids.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0),
+            "{ids:?}"
+        );
+    }
+
+    #[test]
+    fn an_id_comes_back_when_its_lease_is_dropped() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut pool = IdPool::open(1000, dir.path()).expect("pool");
+        let start = pool.next_single;
+        let first = pool.lease(1).expect("lease").ids.first;
+        pool.next_single = start;
+        assert_eq!(pool.lease(1).expect("lease").ids.first, first);
+    }
+}

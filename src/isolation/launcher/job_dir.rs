@@ -1,0 +1,256 @@
+//! A job's state folder, `jobs/<id>`: what is needed to take a job over after a restart, and its output.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, mkdirat, open, openat, unlinkat,
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::isolation::supervisor::{EXIT_FILE, STOP_FILE};
+use crate::job::{JobId, StopOrder, Timestamp};
+
+pub const STDOUT_FILE: &str = "stdout";
+pub const STDERR_FILE: &str = "stderr";
+const JOB_FILE: &str = "job";
+const LARGEST: u64 = 1 << 20;
+/// The format of the files in a state folder. A worker takes over jobs of its own and earlier formats.
+pub const FORMAT: u32 = 1;
+
+/// What is written before a job is let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFile {
+    pub format: u32,
+    pub tenant: String,
+    pub policy: String,
+    pub created_at: Timestamp,
+    pub idempotency_key: Option<String>,
+    /// In the launcher's pid namespace. Meant only while the folder is locked: then its process holds the lock.
+    pub supervisor_pid: i32,
+    /// Name of the job's cgroup in the worker's branch.
+    pub cgroup: String,
+}
+
+/// The folder of all jobs.
+#[derive(Debug)]
+pub struct JobDirs {
+    path: PathBuf,
+    dir: OwnedFd,
+    /// The group that may read output: the server's.
+    reader_gid: u32,
+}
+
+/// One job's folder, locked by its supervisor as long as that lives.
+#[derive(Debug)]
+pub struct JobDir {
+    pub dir: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+impl JobDirs {
+    pub fn open(state_dir: &Path, reader_gid: u32) -> io::Result<Self> {
+        let path = state_dir.join("jobs");
+        fs::create_dir_all(&path)?;
+        let dir = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750))?;
+        give_to_reader(&dir, reader_gid)?;
+        Ok(Self {
+            path,
+            dir,
+            reader_gid,
+        })
+    }
+
+    /// Makes the folder of a new job with its empty output files, and locks it.
+    pub fn make(&self, id: JobId) -> io::Result<JobDir> {
+        let name = id.to_string();
+        mkdirat(&self.dir, name.as_str(), Mode::from_raw_mode(0o750))?;
+        let dir = self.open_dir(&name)?;
+        give_to_reader(&dir, self.reader_gid)?;
+        flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(JobDir {
+            stdout: self.make_file(&dir, STDOUT_FILE)?,
+            stderr: self.make_file(&dir, STDERR_FILE)?,
+            dir,
+        })
+    }
+
+    fn open_dir(&self, name: &str) -> Result<OwnedFd, Errno> {
+        openat(
+            &self.dir,
+            name,
+            OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    }
+
+    fn make_file(&self, dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
+        give_to_reader(&file, self.reader_gid)?;
+        Ok(file)
+    }
+
+    /// The folder of a job that exists, and whether its supervisor lives.
+    pub fn existing(&self, id: JobId) -> io::Result<(OwnedFd, bool)> {
+        let dir = self.open_dir(&id.to_string())?;
+        let alive = match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                flock(&dir, FlockOperation::Unlock)?;
+                false
+            }
+            Err(Errno::WOULDBLOCK) => true,
+            Err(error) => return Err(error.into()),
+        };
+        Ok((dir, alive))
+    }
+
+    /// All jobs that have a folder. What else is in there is none of ours and left alone.
+    pub fn all(&self) -> io::Result<Vec<JobId>> {
+        let names = fs::read_dir(&self.path)?.flatten();
+        Ok(names
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect())
+    }
+
+    /// Removes a job's folder. One that is not there is no error.
+    pub fn remove(&self, id: JobId) -> io::Result<()> {
+        let name = id.to_string();
+        let dir = match self.open_dir(&name) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
+        for file in [
+            STDOUT_FILE,
+            STDERR_FILE,
+            STOP_FILE,
+            "exit.tmp",
+            EXIT_FILE,
+            JOB_FILE,
+        ] {
+            match unlinkat(&dir, file, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR)?;
+        Ok(())
+    }
+}
+
+fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
+    match fchown(&file, None::<Uid>, Some(Gid::from_raw(gid))) {
+        Ok(()) => Ok(()),
+        // An ordinary user's worker: server and launcher are the same user.
+        Err(Errno::PERM) if !rustix::process::geteuid().is_root() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes the job file. A job without one was never let go.
+pub fn write_job_file(dir: impl AsFd, job: &JobFile) -> io::Result<()> {
+    write_new(dir, JOB_FILE, &serde_json::to_vec(job)?)
+}
+
+pub fn read_job_file(dir: impl AsFd) -> io::Result<JobFile> {
+    let file = openat(
+        dir,
+        JOB_FILE,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut bytes = Vec::new();
+    File::from(file).take(LARGEST).read_to_end(&mut bytes)?;
+    let job: JobFile = serde_json::from_slice(&bytes)?;
+    if job.format > FORMAT {
+        return Err(io::Error::other(format!(
+            "format {} is of a newer worker",
+            job.format
+        )));
+    }
+    Ok(job)
+}
+
+/// Leaves a stop order for a supervisor that this launcher has no socket to.
+pub fn write_stop_order(dir: impl AsFd, order: &StopOrder) -> io::Result<()> {
+    match unlinkat(&dir, STOP_FILE, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    write_new(dir, STOP_FILE, &serde_json::to_vec(order)?)
+}
+
+fn write_new(dir: impl AsFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
+    fchmod(&file, Mode::from_raw_mode(0o640))?;
+    File::from(file).write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dirs() -> (tempfile::TempDir, JobDirs) {
+        let state = tempfile::tempdir().expect("tempdir");
+        let gid = rustix::process::getegid().as_raw();
+        let dirs = JobDirs::open(state.path(), gid).expect("jobs");
+        (state, dirs)
+    }
+
+    #[test]
+    fn a_folder_is_alive_as_long_as_its_lock_is_held() {
+        let (_state, dirs) = dirs();
+        let id = JobId::random();
+        let made = dirs.make(id).expect("make");
+        let copy = made.dir.try_clone().expect("dup");
+        drop(made);
+        assert!(
+            dirs.existing(id).expect("existing").1,
+            "a copy of the descriptor holds the lock"
+        );
+        drop(copy);
+        assert!(!dirs.existing(id).expect("existing").1);
+        assert_eq!(dirs.all().expect("all"), [id]);
+        dirs.remove(id).expect("remove");
+        assert!(dirs.all().expect("all").is_empty());
+    }
+
+    #[test]
+    fn an_id_is_used_once() {
+        let (_state, dirs) = dirs();
+        let id = JobId::random();
+        dirs.make(id).expect("make");
+        assert_eq!(
+            dirs.make(id).expect_err("twice").kind(),
+            io::ErrorKind::AlreadyExists
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_not_taken_over() {
+        let (_state, dirs) = dirs();
+        let made = dirs.make(JobId::random()).expect("make");
+        let mut job = JobFile {
+            format: FORMAT,
+            tenant: "default".into(),
+            policy: "default".into(),
+            created_at: Timestamp::now(),
+            idempotency_key: None,
+            supervisor_pid: 1,
+            cgroup: "1".into(),
+        };
+        write_job_file(&made.dir, &job).expect("write");
+        assert_eq!(read_job_file(&made.dir).expect("read"), job);
+        unlinkat(&made.dir, JOB_FILE, AtFlags::empty()).expect("unlink");
+        job.format = FORMAT + 1;
+        write_job_file(&made.dir, &job).expect("write");
+        assert!(read_job_file(&made.dir).is_err());
+    }
+}

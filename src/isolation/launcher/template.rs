@@ -1,0 +1,336 @@
+//! A mount namespace with what the roots of many jobs are made of, built once.
+//!
+//! A job's mount namespace is a copy of this one. It has a handful of mounts where the host may have hundreds, and
+//! nothing in it is of any other job.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_remount, move_mount, open_tree,
+    unmount,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, chdir, pivot_root, waitpid};
+
+use super::etc;
+use crate::isolation::failure::{At, Failure};
+use crate::job::{SandboxSpec, StartStep};
+use crate::sys::{self, Forked};
+
+/// Names inside the template, relative to its root.
+pub const ROOT: &str = "root";
+pub const EMPTY: &str = "empty";
+pub const SCRATCH: &str = "scratch";
+pub const NEW_ROOT: &str = "newroot";
+pub const BOUND_DEVICES: &str = "devices";
+
+/// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
+const SYSTEM_FOLDERS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+/// Folders that are there and empty.
+const FOLDERS: [(&str, u32); 13] = [
+    ("dev", 0o755),
+    ("dev/shm", 0o1777),
+    ("etc", 0o755),
+    ("home", 0o755),
+    ("opt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o755),
+    ("run", 0o755),
+    ("srv", 0o755),
+    ("tmp", 0o1777),
+    ("usr", 0o755),
+    ("var", 0o755),
+    ("workspace", 0o755),
+];
+const LINKS: [(&str, &str); 5] = [
+    ("dev/fd", "/proc/self/fd"),
+    ("dev/stdin", "/proc/self/fd/0"),
+    ("dev/stdout", "/proc/self/fd/1"),
+    ("dev/stderr", "/proc/self/fd/2"),
+    ("var/tmp", "/tmp"),
+];
+/// Files of /etc copied into memory, at most.
+const ROOT_BYTES: &str = "mode=0755,size=64m";
+
+/// A character device of the minimal /dev.
+#[derive(Debug)]
+pub struct Device {
+    pub name: &'static str,
+    major: u32,
+    minor: u32,
+}
+
+pub const DEVICES: [Device; 6] = [
+    Device {
+        name: "null",
+        major: 1,
+        minor: 3,
+    },
+    Device {
+        name: "zero",
+        major: 1,
+        minor: 5,
+    },
+    Device {
+        name: "full",
+        major: 1,
+        minor: 7,
+    },
+    Device {
+        name: "random",
+        major: 1,
+        minor: 8,
+    },
+    Device {
+        name: "urandom",
+        major: 1,
+        minor: 9,
+    },
+    Device {
+        name: "tty",
+        major: 5,
+        minor: 0,
+    },
+];
+
+#[derive(Debug)]
+pub struct Template {
+    pub mount_namespace: OwnedFd,
+    pub layers: Vec<Layer>,
+    /// Device nodes could not be made: the host's are bound instead.
+    pub devices_bound: bool,
+}
+
+/// A folder of the host that jobs see, each through an overlay of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    pub source: PathBuf,
+    /// Absolute, inside the sandbox.
+    pub target: String,
+    /// Part of the operating system, writable where the root is.
+    pub system: bool,
+}
+
+/// Where layer `index` is mounted inside the template.
+#[must_use]
+pub fn layer_name(index: usize) -> String {
+    format!("layer{index}")
+}
+
+impl Template {
+    /// Builds the template for `spec` in a child that has a mount namespace of its own.
+    pub fn build(spec: &SandboxSpec) -> Result<Self, Failure> {
+        let layers = layers(spec);
+        let (result, result_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
+        let (hold, hold_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
+        let namespaces = u64::try_from(libc::CLONE_NEWNS).unwrap_or(0);
+        // SAFETY: the launcher has one thread.
+        let child = match unsafe { sys::clone_into(namespaces, None) }.at(StartStep::Rootfs, "clone3")? {
+            Forked::Child => {
+                drop(hold_writer);
+                build_here(spec, &layers, &result_writer);
+                // Until the parent has opened the namespace.
+                let _ = rustix::io::read(&hold, &mut [0_u8; 1]);
+                sys::exit_now(0)
+            }
+            Forked::Parent(pid) => pid,
+        };
+        drop(result_writer);
+        let built = read_result(&result);
+        let namespace = open_namespace(child);
+        drop(hold_writer);
+        let _ = waitpid(Some(child), WaitOptions::empty());
+        Ok(Self {
+            devices_bound: built?,
+            mount_namespace: namespace?,
+            layers,
+        })
+    }
+}
+
+/// What the child sends: whether devices are bound, or the failure.
+type Built = Result<bool, Failure>;
+
+fn build_here(spec: &SandboxSpec, layers: &[Layer], result: &OwnedFd) {
+    let built: Built = construct(spec, layers);
+    let bytes = postcard::to_stdvec(&built).unwrap_or_default();
+    let _ = rustix::io::write(result, &bytes);
+}
+
+fn read_result(pipe: &OwnedFd) -> Built {
+    let mut buffer = [0; 4096];
+    let count = rustix::io::read(pipe, &mut buffer).unwrap_or(0);
+    postcard::from_bytes(&buffer[..count])
+        .unwrap_or_else(|_| Err(Failure::new(StartStep::Rootfs, 0, "the template's builder died")))
+}
+
+fn open_namespace(pid: Pid) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/{}/ns/mnt", pid.as_raw_nonzero());
+    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .at(StartStep::Rootfs, "open the mount namespace")
+}
+
+fn layers(spec: &SandboxSpec) -> Vec<Layer> {
+    let own_folder =
+        |name: &&str| fs::symlink_metadata(Path::new("/").join(name)).is_ok_and(|kind| kind.is_dir());
+    let system = SYSTEM_FOLDERS
+        .iter()
+        .copied()
+        .filter(own_folder)
+        .chain(["usr"])
+        .map(|name| Layer {
+            source: Path::new("/").join(name),
+            target: format!("/{name}"),
+            system: true,
+        });
+    let further = spec.mounts.iter().map(|mount| Layer {
+        source: mount.source.clone(),
+        target: mount.target.to_string_lossy().into_owned(),
+        system: false,
+    });
+    system.chain(further).collect()
+}
+
+fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
+    sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
+    // Taken before the new root covers anything.
+    let trees = layers
+        .iter()
+        .map(|layer| detach(&layer.source))
+        .collect::<Result<Vec<_>, _>>()?;
+    let etc = etc::collect(spec);
+    let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
+    let base = Path::new("/tmp");
+    let options = CString::from_vec_with_nul(format!("{ROOT_BYTES}\0").into_bytes()).unwrap_or_default();
+    mount(
+        "tmpfs",
+        base,
+        "tmpfs",
+        MountFlags::NOSUID,
+        Some(options.as_c_str()),
+    )
+    .at(StartStep::Rootfs, "tmpfs")?;
+    chdir(base).at(StartStep::Rootfs, "chdir")?;
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES] {
+        fs::create_dir(name).at(StartStep::Rootfs, name)?;
+    }
+    for (index, tree) in trees.iter().enumerate() {
+        place(tree, &layer_name(index))?;
+    }
+    make_root(layers)?;
+    etc.write(&Path::new(ROOT).join("etc"))
+        .at(StartStep::Rootfs, "etc")?;
+    let devices_bound = make_devices(&devices)?;
+    pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
+    unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
+    chdir("/").at(StartStep::Rootfs, "chdir")?;
+    mount_remount(
+        "/",
+        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::BIND,
+        "",
+    )
+    .at(StartStep::Rootfs, "read-only")?;
+    Ok(devices_bound)
+}
+
+fn detach(source: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, source, flags).at(
+        StartStep::Rootfs,
+        &source.file_name().unwrap_or_default().to_string_lossy(),
+    )
+}
+
+fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {
+    fs::create_dir(name).at(StartStep::Rootfs, name)?;
+    attach(tree, name)?;
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount_remount(name, flags, "").at(StartStep::Rootfs, name)
+}
+
+fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
+    move_mount(
+        tree.as_fd(),
+        "",
+        CWD,
+        target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .at(StartStep::Rootfs, target)
+}
+
+fn make_root(layers: &[Layer]) -> Result<(), Failure> {
+    let root = Path::new(ROOT);
+    for (name, mode) in FOLDERS {
+        fs::create_dir(root.join(name)).at(StartStep::Rootfs, name)?;
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).at(StartStep::Rootfs, name)?;
+    }
+    for (name, target) in LINKS {
+        symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
+    }
+    for name in SYSTEM_FOLDERS {
+        // Relative on a merged-/usr system ("usr/bin"), which resolves inside as it does outside.
+        if let Ok(target) = fs::read_link(Path::new("/").join(name)) {
+            symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
+        }
+    }
+    let targets: BTreeSet<&str> = layers.iter().map(|layer| layer.target.as_str()).collect();
+    for target in targets {
+        fs::create_dir_all(root.join(target.trim_start_matches('/'))).at(StartStep::Rootfs, target)?;
+    }
+    Ok(())
+}
+
+/// Device nodes of the template's own; the host's are bound where this process may not make nodes.
+fn make_devices(bound: &[Result<OwnedFd, Failure>]) -> Result<bool, Failure> {
+    let mut devices_bound = false;
+    for (device, tree) in DEVICES.iter().zip(bound) {
+        let node = Path::new(ROOT).join("dev").join(device.name);
+        let number = rustix::fs::makedev(device.major, device.minor);
+        if !devices_bound
+            && mknodat(
+                CWD,
+                &node,
+                FileType::CharacterDevice,
+                Mode::from_raw_mode(0o666),
+                number,
+            )
+            .is_ok()
+        {
+            fs::set_permissions(&node, fs::Permissions::from_mode(0o666))
+                .at(StartStep::Rootfs, device.name)?;
+            continue;
+        }
+        devices_bound = true;
+        let tree = tree.as_ref().map_err(Clone::clone)?;
+        let holder = format!("{BOUND_DEVICES}/{}", device.name);
+        for file in [Path::new(&holder), &node] {
+            fs::write(file, "").at(StartStep::Rootfs, device.name)?;
+        }
+        attach(tree, &holder)?;
+    }
+    Ok(devices_bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_comes_after_its_parent() {
+        for (index, (name, _)) in FOLDERS.iter().enumerate() {
+            if let Some((parent, _)) = name.rsplit_once('/') {
+                assert!(
+                    FOLDERS[..index].iter().any(|(earlier, _)| *earlier == parent),
+                    "{name}"
+                );
+            }
+        }
+    }
+}

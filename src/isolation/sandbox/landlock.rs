@@ -1,0 +1,121 @@
+//! A second, independent layer over files, and over sockets and signals where the kernel has that:
+//! see landlock(7). It would still hold where a mount turned out writable.
+
+use std::os::fd::OwnedFd;
+
+use ::landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+};
+
+use crate::isolation::failure::Failure;
+use crate::isolation::layout;
+use crate::job::{LandlockMode, Root, StartStep};
+
+/// The newest ABI whose rights we know.
+const NEWEST: u32 = 6;
+const DEVICES: [&str; 6] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];
+
+/// A ruleset for the stub, and the ABI that it uses.
+#[derive(Debug)]
+pub struct Layer {
+    pub ruleset: OwnedFd,
+    pub abi: u32,
+}
+
+/// The kernel's ABI version, 0 where it has no landlock.
+#[must_use]
+pub fn kernel_abi() -> u32 {
+    // SAFETY: no attribute and size 0 with this flag ask for the version.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0,
+            1_u32,
+        )
+    };
+    u32::try_from(version).unwrap_or(0)
+}
+
+/// Makes the ruleset for the root that this process has now.
+pub fn prepare(mode: LandlockMode, root: Root) -> Result<Option<Layer>, Failure> {
+    if mode == LandlockMode::Off {
+        return Ok(None);
+    }
+    let abi = kernel_abi().min(NEWEST);
+    if abi == 0 {
+        return match mode {
+            LandlockMode::Require => Err(Failure::new(
+                StartStep::Landlock,
+                libc::ENOSYS,
+                "the kernel has no landlock",
+            )),
+            _ => Ok(None),
+        };
+    }
+    let ruleset =
+        ruleset(abi, root).map_err(|error| Failure::new(StartStep::Landlock, 0, error.to_string()))?;
+    Ok(Option::<OwnedFd>::from(ruleset).map(|ruleset| Layer { ruleset, abi }))
+}
+
+fn ruleset(abi: u32, root: Root) -> Result<RulesetCreated, RulesetError> {
+    let known = match abi {
+        1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        _ => ABI::V6,
+    };
+    let all = AccessFs::from_all(known);
+    let read = AccessFs::from_read(known);
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(all)?;
+    if abi >= 6 {
+        rules = rules.scope(Scope::from_all(known))?;
+    }
+    let mut rules = allow(rules.create()?, "/", read)?;
+    for folder in writable_folders(root) {
+        rules = allow(rules, &folder, all)?;
+    }
+    let device = (AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate) & all;
+    for path in DEVICES {
+        rules = allow(rules, path, device)?;
+    }
+    Ok(rules)
+}
+
+fn allow(
+    rules: RulesetCreated,
+    path: &str,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    // A path that this root does not have needs no rule.
+    match PathFd::new(path) {
+        Ok(fd) => rules.add_rule(PathBeneath::new(fd, access)),
+        Err(_) => Ok(rules),
+    }
+}
+
+/// Rights add up from the root downwards, so a writable root is every top folder but /proc.
+fn writable_folders(root: Root) -> Vec<String> {
+    let scratch = [layout::WORKSPACE, "/tmp", "/dev/shm"].map(str::to_owned);
+    match root {
+        Root::ReadOnly => scratch.into(),
+        Root::Writable => {
+            let names = std::fs::read_dir("/").into_iter().flatten().flatten();
+            let folders = names.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let paths = folders.map(|entry| entry.path().to_string_lossy().into_owned());
+            paths.filter(|path| path != "/proc").chain(scratch).collect()
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The sandbox itself, one file per kernel feature. Runs in the supervisor, but for [`stub`], which becomes
+//! the payload.
+
+pub mod files;
+pub mod identity;
+pub mod landlock;
+pub mod plan;
+pub mod receipt;
+pub mod rlimits;
+pub mod rootfs;
+pub mod stub;

@@ -1,0 +1,264 @@
+//! A job's root: overlays of its own over what the template holds, its scratch space, a fresh /proc.
+//!
+//! An overlay of its own, even where nothing is writable, gives the job inodes of its own: file locks and inotify
+//! events on shared read-only files would otherwise pass from one job to another.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, chmod, statfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
+    mount_change, mount_remount, move_mount, open_tree, unmount,
+};
+use rustix::process::{chdir, pivot_root};
+
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::launcher::template::{self, Template};
+use crate::isolation::layout;
+use crate::job::{Limits, Proc, SandboxSpec, StartStep};
+use crate::sys;
+
+/// Files of /proc that tell of the whole machine; see the runtime specification's default masked paths.
+const MASKED: [&str; 18] = [
+    "acpi",
+    "asound",
+    "buddyinfo",
+    "bus",
+    "diskstats",
+    "driver",
+    "fs",
+    "interrupts",
+    "irq",
+    "kallsyms",
+    "kcore",
+    "keys",
+    "key-users",
+    "modules",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "vmallocinfo",
+];
+const READ_ONLY: [&str; 2] = ["sys", "sysrq-trigger"];
+
+/// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
+///
+/// `owner` is the job's uid and gid on the host.
+pub fn assemble(
+    spec: &SandboxSpec,
+    template: &Template,
+    limits: &Limits,
+    owner: u32,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<(), Failure> {
+    chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
+    // The template's mounts never hear of what is mounted here.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at(StartStep::Rootfs, "private")?;
+    mount_scratch(limits, owner)?;
+    let writable = user_namespace.map(|user_namespace| Upper {
+        owner,
+        user_namespace,
+    });
+    mount_overlay(writable, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)?;
+    for (index, layer) in template.layers.iter().enumerate() {
+        // Only what a package may install to is writable in a writable root; further mounts are read-only.
+        let upper = writable.filter(|_| layer.system);
+        let target = format!("{}{}", template::NEW_ROOT, layer.target);
+        mount_overlay(
+            upper,
+            &template::layer_name(index),
+            &target,
+            MountFlags::NOSUID | MountFlags::NODEV,
+        )?;
+    }
+    bind_scratch()?;
+    bind_devices(template)?;
+    mount_proc(spec.proc)?;
+    enter()
+}
+
+fn mount_scratch(limits: &Limits, owner: u32) -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let options = format!("mode=0755,{}", scratch_options(limits));
+    let options = CString::new(options).unwrap_or_default();
+    mount(
+        "tmpfs",
+        template::SCRATCH,
+        "tmpfs",
+        flags,
+        Some(options.as_c_str()),
+    )
+    .at(StartStep::Scratch, "tmpfs")?;
+    let scratch = Path::new(template::SCRATCH);
+    for (name, mode) in [
+        ("workspace", 0o700),
+        ("tmp", 0o1777),
+        ("shm", 0o1777),
+        ("run", 0o755),
+    ] {
+        let path = scratch.join(name);
+        fs::create_dir(&path).at(StartStep::Scratch, name)?;
+        chmod(&path, Mode::from_raw_mode(mode)).at(StartStep::Scratch, name)?;
+    }
+    chown(scratch.join("workspace"), Some(owner), Some(owner)).at(StartStep::Scratch, "workspace")
+}
+
+fn scratch_options(limits: &Limits) -> String {
+    format!("size={},nr_inodes={}", limits.disk_bytes, limits.inodes)
+}
+
+/// Changes the scratch space's limits to those of the job, and reads them back.
+pub fn resize_scratch(limits: &Limits) -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount_remount(layout::WORKSPACE, flags, scratch_options(limits).as_str())
+        .at(StartStep::Scratch, "resize")?;
+    Ok(())
+}
+
+/// Size in bytes and inodes of the scratch space, as the kernel has them.
+pub fn scratch_limits() -> Result<(u64, u64), Failure> {
+    let stat = statfs(layout::WORKSPACE).at(StartStep::Scratch, "statfs")?;
+    Ok((
+        stat.f_blocks * u64::try_from(stat.f_bsize).unwrap_or(0),
+        stat.f_files,
+    ))
+}
+
+/// What a writable overlay needs beside the lower layer.
+#[derive(Debug, Clone, Copy)]
+struct Upper<'a> {
+    owner: u32,
+    /// The lower layer's files get the ids of this namespace, or its root would own none of them.
+    user_namespace: BorrowedFd<'a>,
+}
+
+/// All paths are relative to the template, so that the job's mount table tells no path of the host.
+fn mount_overlay(
+    upper: Option<Upper<'_>>,
+    lower: &str,
+    target: &str,
+    flags: MountFlags,
+) -> Result<(), Failure> {
+    let options = match upper {
+        // An overlay without an upper layer must have two lower ones.
+        None => format!("lowerdir={lower}:{}", template::EMPTY),
+        Some(upper) => {
+            let scratch = template::SCRATCH;
+            for part in ["upper", "work", "lower"] {
+                let path = format!("{scratch}/{part}/{lower}");
+                fs::create_dir_all(&path).at(StartStep::Rootfs, part)?;
+                chown(&path, Some(upper.owner), Some(upper.owner)).at(StartStep::Rootfs, part)?;
+            }
+            let lowest = map_lower(upper, lower)?;
+            format!("lowerdir={lowest},upperdir={scratch}/upper/{lower},workdir={scratch}/work/{lower}")
+        }
+    };
+    let options = CString::new(options).unwrap_or_default();
+    mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
+        .at(StartStep::Rootfs, &format!("overlay {lower}"))
+}
+
+/// Mounts a copy of `lower` with the ids of the job's user namespace, and gives its path.
+fn map_lower(upper: Upper<'_>, lower: &str) -> Result<String, Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, lower, flags).at(StartStep::Rootfs, lower)?;
+    match sys::idmap_mount(tree.as_fd(), upper.user_namespace) {
+        Ok(()) => {}
+        // A file system that maps no ids (tmpfs before 6.3): its files belong to nobody inside, and can be replaced
+        // but not changed.
+        Err(Errno::INVAL) => return Ok(lower.to_owned()),
+        Err(error) => return Err(error).at(StartStep::Rootfs, "id-mapped mount"),
+    }
+    let target = format!("{}/lower/{lower}", template::SCRATCH);
+    move_mount(
+        tree.as_fd(),
+        "",
+        CWD,
+        &target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .at(StartStep::Rootfs, lower)?;
+    Ok(target)
+}
+
+fn bind_scratch() -> Result<(), Failure> {
+    for (name, target) in [
+        ("workspace", layout::WORKSPACE),
+        ("tmp", "/tmp"),
+        ("shm", "/dev/shm"),
+        ("run", "/run"),
+    ] {
+        let source = format!("{}/{name}", template::SCRATCH);
+        mount_bind(&source, format!("{}{target}", template::NEW_ROOT)).at(StartStep::Scratch, target)?;
+    }
+    Ok(())
+}
+
+/// Where the template could not make device nodes of its own.
+fn bind_devices(template: &Template) -> Result<(), Failure> {
+    if template.devices_bound {
+        for device in template::DEVICES {
+            let source = format!("{}/{}", template::BOUND_DEVICES, device.name);
+            let target = format!("{}/dev/{}", template::NEW_ROOT, device.name);
+            mount_bind(source, target).at(StartStep::Rootfs, device.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn mount_proc(kind: Proc) -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let target = format!("{}/proc", template::NEW_ROOT);
+    let options = match kind {
+        Proc::PidOnly => c"hidepid=2,subset=pid",
+        Proc::Masked => c"hidepid=2",
+    };
+    mount("proc", &target, "proc", flags, Some(options)).at(StartStep::Proc, "mount")?;
+    if kind == Proc::Masked {
+        mask_proc(&target)
+    } else {
+        Ok(())
+    }
+}
+
+fn mask_proc(proc: &str) -> Result<(), Failure> {
+    for name in MASKED {
+        let path = format!("{proc}/{name}");
+        let Ok(kind) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let cover = if kind.is_dir() {
+            template::EMPTY.to_owned()
+        } else {
+            format!("{}/dev/null", template::NEW_ROOT)
+        };
+        mount_bind(&cover, &path).at(StartStep::Proc, name)?;
+    }
+    for name in READ_ONLY {
+        let path = format!("{proc}/{name}");
+        if Path::new(&path).exists() {
+            mount_bind(&path, &path).at(StartStep::Proc, name)?;
+            let flags = MountFlags::BIND
+                | MountFlags::RDONLY
+                | MountFlags::NOSUID
+                | MountFlags::NODEV
+                | MountFlags::NOEXEC;
+            mount_remount(&path, flags, "").at(StartStep::Proc, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.
+fn enter() -> Result<(), Failure> {
+    chdir(template::NEW_ROOT).at(StartStep::PivotRoot, "chdir")?;
+    pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
+    unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
+    chdir("/").at(StartStep::PivotRoot, "chdir")
+}

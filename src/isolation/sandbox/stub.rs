@@ -1,0 +1,220 @@
+//! The payload's side: from the fork to its exec. A flat list of steps.
+//!
+//! The stub first does what needs no job (it may be forked ahead of time), then waits, then gives up every
+//! privilege in the order in which each is still allowed to, and becomes the command.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, read, write};
+use rustix::process::{chdir, setsid, umask};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::plan::Plan;
+use crate::job::StartStep;
+use crate::sys::{self, CapabilitySets};
+
+/// What the stub needs, all of it prepared before the fork.
+#[derive(Debug)]
+pub struct Stub<'a> {
+    /// `cgroup.procs` files of the v1 hierarchies.
+    pub attach: &'a [OwnedFd],
+    /// Joined where the stub was not cloned into a user namespace of its own.
+    pub user_namespace: Option<BorrowedFd<'a>>,
+    pub own_cgroup_namespace: bool,
+    /// One byte: the plan is laid out and the world around the stub finished.
+    pub go: BorrowedFd<'a>,
+    /// Closed by the exec; bytes in it are a [`StubFailure`].
+    pub failure: BorrowedFd<'a>,
+    pub plan: *const Plan,
+    pub uid: u32,
+    pub gid: u32,
+    /// Capabilities that stay, of the user namespace of the job's own.
+    pub keep_capabilities: u64,
+    pub landlock: Option<BorrowedFd<'a>>,
+    pub seccomp: Option<&'a [u64]>,
+}
+
+/// What the stub reports through the pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct StubFailure {
+    pub step: u32,
+    pub errno: i32,
+}
+
+impl StubFailure {
+    pub const BYTES: usize = 8;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.step.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.errno.to_ne_bytes());
+        bytes
+    }
+
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        Self {
+            step: u32::from_ne_bytes([a, b, c, d]),
+            errno: i32::from_ne_bytes([e, f, g, h]),
+        }
+    }
+}
+
+/// The steps that a stub can fail in, by the number it reports.
+pub const STEPS: [StartStep; 12] = [
+    StartStep::Cgroup,
+    StartStep::Namespaces,
+    StartStep::Session,
+    StartStep::Rlimits,
+    StartStep::Stdin,
+    StartStep::Capabilities,
+    StartStep::Credentials,
+    StartStep::WorkingDir,
+    StartStep::NoNewPrivs,
+    StartStep::Landlock,
+    StartStep::Seccomp,
+    StartStep::Exec,
+];
+
+impl Stub<'_> {
+    /// Runs the stub. Below this line: only system calls, no allocation, no formatting, `_exit` alone.
+    pub fn run(&self) -> ! {
+        let (step, errno) = match self.steps() {
+            Ok(never) => match never {},
+            Err(failed) => failed,
+        };
+        let number = STEPS
+            .iter()
+            .position(|candidate| *candidate == step)
+            .unwrap_or(STEPS.len());
+        let failure = StubFailure {
+            step: u32::try_from(number).unwrap_or(u32::MAX),
+            errno: errno.raw_os_error(),
+        };
+        let _ = write(self.failure, &failure.to_bytes());
+        sys::exit_now(127)
+    }
+
+    fn steps(&self) -> Result<std::convert::Infallible, (StartStep, Errno)> {
+        self.enter_cgroups().map_err(|error| (StartStep::Cgroup, error))?;
+        self.enter_user_namespace()
+            .map_err(|error| (StartStep::Namespaces, error))?;
+        self.enter_cgroup_namespace()
+            .map_err(|error| (StartStep::Namespaces, error))?;
+        setsid().map_err(|error| (StartStep::Session, error))?;
+        self.wait_for_go();
+        // SAFETY: the go byte says that the supervisor has laid out the plan.
+        let plan = unsafe { &*self.plan };
+        set_rlimits(plan).map_err(|error| (StartStep::Rlimits, error))?;
+        open_stdin(plan).map_err(|error| (StartStep::Stdin, error))?;
+        // The bounding set first: dropping from it needs a capability.
+        sys::drop_bounding_set(self.keep_capabilities).map_err(|error| (StartStep::Capabilities, error))?;
+        sys::set_user(self.uid, self.gid).map_err(|error| (StartStep::Credentials, error))?;
+        self.set_capabilities()
+            .map_err(|error| (StartStep::Capabilities, error))?;
+        umask(Mode::from_raw_mode(0o022));
+        // With the job's own rights, so that it cannot stand where it could not go.
+        enter_working_dir(plan).map_err(|error| (StartStep::WorkingDir, error))?;
+        sys::set_no_new_privs().map_err(|error| (StartStep::NoNewPrivs, error))?;
+        self.restrict_files()
+            .map_err(|error| (StartStep::Landlock, error))?;
+        sys::close_on_exec_above_stdio().map_err(|error| (StartStep::Session, error))?;
+        sys::unblock_all_signals().map_err(|error| (StartStep::Session, error))?;
+        self.restrict_calls()
+            .map_err(|error| (StartStep::Seccomp, error))?;
+        Err((StartStep::Exec, execute(plan)))
+    }
+
+    /// v1 alone: in the unified hierarchy the clone itself put us there. On an otherwise quiet machine each
+    /// write waits for a grace period of RCU (8 to 20 ms), which is why stubs are made ahead of time.
+    fn enter_cgroups(&self) -> Result<(), Errno> {
+        self.attach
+            .iter()
+            .try_for_each(|procs| write(procs, b"0").map(drop))
+    }
+
+    fn enter_user_namespace(&self) -> Result<(), Errno> {
+        self.user_namespace.map_or(Ok(()), |namespace| {
+            sys::enter_namespace(namespace, libc::CLONE_NEWUSER)
+        })
+    }
+
+    /// Made inside the job's cgroup, which so becomes the root of all that the job sees of cgroups.
+    fn enter_cgroup_namespace(&self) -> Result<(), Errno> {
+        if self.own_cgroup_namespace {
+            // SAFETY: a new cgroup namespace touches no memory and no descriptor.
+            unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP)? };
+        }
+        Ok(())
+    }
+
+    /// An end of file means that the supervisor has gone or given up.
+    fn wait_for_go(&self) {
+        let mut byte = [0];
+        loop {
+            match read(self.go, &mut byte) {
+                Ok(1) => return,
+                Err(Errno::INTR) => {}
+                _ => sys::exit_now(125),
+            }
+        }
+    }
+
+    fn set_capabilities(&self) -> Result<(), Errno> {
+        let kept = self.keep_capabilities;
+        sys::set_capabilities(CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: 0,
+        })
+    }
+
+    fn restrict_files(&self) -> Result<(), Errno> {
+        self.landlock.map_or(Ok(()), sys::landlock_restrict_self)
+    }
+
+    fn restrict_calls(&self) -> Result<(), Errno> {
+        self.seccomp.map_or(Ok(()), sys::install_seccomp)
+    }
+}
+
+fn set_rlimits(plan: &Plan) -> Result<(), Errno> {
+    plan.rlimits[..plan.rlimit_count]
+        .iter()
+        .try_for_each(|limit| sys::set_resource_limit(limit.resource, limit.value))
+}
+
+/// Descriptor 0; 1 and 2 are the pipes since the fork.
+fn open_stdin(plan: &Plan) -> Result<(), Errno> {
+    // SAFETY: a laid out plan's pointers are C strings in the shared region.
+    let path = unsafe { CStr::from_ptr(plan.stdin) };
+    if path.is_empty() {
+        return Ok(());
+    }
+    let file = open(path, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
+    rustix::stdio::dup2_stdin(file.as_fd())
+}
+
+fn enter_working_dir(plan: &Plan) -> Result<(), Errno> {
+    // SAFETY: a laid out plan's pointers are C strings in the shared region.
+    chdir(unsafe { CStr::from_ptr(plan.working_dir) })
+}
+
+/// Tries the candidates as execvp(3) does, but never asks a shell to read what the kernel cannot execute.
+fn execute(plan: &Plan) -> Errno {
+    let mut outcome = Errno::NOENT;
+    // SAFETY: the plan has been laid out.
+    for path in unsafe { plan.candidates() } {
+        // SAFETY: argv and envp are null-terminated arrays of C strings in the shared region.
+        match unsafe { sys::execve(path, plan.argv, plan.envp) } {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => outcome = Errno::ACCESS,
+            error => return error,
+        }
+    }
+    outcome
+}

@@ -1,0 +1,179 @@
+//! From a bare fork to a finished sandbox with a stub in it that waits for its job.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::system::sethostname;
+
+use super::Assembly;
+use crate::isolation::cgroup::MeterFiles;
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::identity::{self, HostIds};
+use crate::isolation::sandbox::landlock;
+use crate::isolation::sandbox::plan::PlanMemory;
+use crate::isolation::sandbox::rootfs;
+use crate::isolation::sandbox::stub::Stub;
+use crate::job::{Limits, Network, StartStep};
+use crate::sys::{self, Forked, SignalFd};
+
+/// Jobs are killed before anything else when the machine is out of memory.
+const OOM_SCORE_ADJ: &str = "800";
+
+/// A sandbox in which nothing of a job runs yet.
+#[derive(Debug)]
+pub(super) struct Assembled {
+    /// In this pid namespace.
+    pub stub: i32,
+    pub plan: PlanMemory,
+    /// One byte lets the stub go.
+    pub go: OwnedFd,
+    /// Bytes are a failure, the end of it an exec.
+    pub failure: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+    pub meter: MeterFiles,
+    pub ids: HostIds,
+    pub limits: Limits,
+    pub landlock_abi: u32,
+    pub signals: SignalFd,
+}
+
+pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
+    let sandbox = assembly.sandbox;
+    let signals = prepare_process(&assembly)?;
+    sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
+    if sandbox.network == Network::None {
+        sys::bring_loopback_up().at(StartStep::Network, "loopback")?;
+    }
+    // Files of a writable root belong to the first id of the job's range, which is its root.
+    let owner = assembly.ids.first;
+    rootfs::assemble(
+        sandbox,
+        assembly.template,
+        assembly.limits,
+        owner,
+        assembly.user_namespace,
+    )?;
+    let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
+    let landlock_abi = layer.as_ref().map_or(0, |layer| layer.abi);
+    let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
+    let pipes = Pipes::make()?;
+    let stub = fork_stub(
+        &assembly,
+        &pipes,
+        &plan,
+        layer.as_ref().map(|layer| &layer.ruleset),
+    )?;
+    if assembly.user_namespace.is_none() {
+        identity::write_maps(Path::new("/proc"), stub, sandbox.identity, assembly.ids)?;
+    }
+    fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
+        .at(StartStep::Identity, "oom_score_adj")?;
+    Ok(Assembled {
+        stub,
+        plan,
+        go: pipes.go.1,
+        failure: pipes.failure.0,
+        stdout: pipes.stdout.0,
+        stderr: pipes.stderr.0,
+        meter: assembly.meter,
+        ids: assembly.ids,
+        limits: *assembly.limits,
+        landlock_abi,
+        signals,
+    })
+}
+
+/// Leaves behind what a fork of the launcher inherits: its descriptors, its name, its signals.
+fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
+    close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
+    sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
+    let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
+    sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
+    rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
+    Ok(signals)
+}
+
+/// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
+fn close_inherited(assembly: &Assembly<'_>) -> Result<(), rustix::io::Errno> {
+    let mut keep: Vec<RawFd> = vec![assembly.control.as_raw_fd(), assembly.ids_lock.as_raw_fd()];
+    keep.extend(assembly.attach.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(assembly.clone_into.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(assembly.user_namespace.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(assembly.meter.descriptors().map(|fd| fd.as_raw_fd()));
+    sys::close_all_but(&mut keep)
+}
+
+/// (read end, write end)
+type Pipe = (OwnedFd, OwnedFd);
+
+struct Pipes {
+    go: Pipe,
+    failure: Pipe,
+    stdout: Pipe,
+    stderr: Pipe,
+}
+
+impl Pipes {
+    fn make() -> Result<Self, Failure> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).at(StartStep::Output, "pipe");
+        let pipes = Self {
+            go: pipe()?,
+            failure: pipe()?,
+            stdout: pipe()?,
+            stderr: pipe()?,
+        };
+        for reader in [&pipes.stdout.0, &pipes.stderr.0] {
+            rustix::io::ioctl_fionbio(reader, true).at(StartStep::Output, "O_NONBLOCK")?;
+        }
+        Ok(pipes)
+    }
+}
+
+/// Forks the stub with its standard descriptors in place.
+fn fork_stub(
+    assembly: &Assembly<'_>,
+    pipes: &Pipes,
+    plan: &PlanMemory,
+    ruleset: Option<&OwnedFd>,
+) -> Result<i32, Failure> {
+    let sandbox = assembly.sandbox;
+    let null =
+        open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(StartStep::Stdin, "/dev/null")?;
+    dup2_stdin(&null).at(StartStep::Stdin, "dup2")?;
+    dup2_stdout(&pipes.stdout.1).at(StartStep::Output, "dup2")?;
+    dup2_stderr(&pipes.stderr.1).at(StartStep::Output, "dup2")?;
+    let inside = identity::inside(sandbox.identity);
+    let stub = Stub {
+        attach: assembly.attach,
+        user_namespace: assembly.user_namespace,
+        own_cgroup_namespace: assembly.clone_into.is_some() || !assembly.attach.is_empty(),
+        go: pipes.go.0.as_fd(),
+        failure: pipes.failure.1.as_fd(),
+        plan: plan.plan(),
+        uid: inside,
+        gid: inside,
+        keep_capabilities: identity::kept_capabilities(sandbox.identity),
+        landlock: ruleset.map(AsFd::as_fd),
+        seccomp: sandbox.seccomp.as_ref().map(|profile| profile.program.as_slice()),
+    };
+    let namespaces = if assembly.user_namespace.is_some() {
+        0
+    } else {
+        libc::CLONE_NEWUSER
+    };
+    let namespaces = u64::try_from(namespaces).unwrap_or(0);
+    // SAFETY: the supervisor has one thread.
+    match unsafe { sys::clone_into(namespaces, assembly.clone_into) }.at(StartStep::Namespaces, "clone3")? {
+        Forked::Child => stub.run(),
+        Forked::Parent(pid) => {
+            dup2_stdout(&null).at(StartStep::Output, "dup2")?;
+            dup2_stderr(&null).at(StartStep::Output, "dup2")?;
+            Ok(pid.as_raw_nonzero().get())
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! PID 1 of a job's pid namespace: builds the sandbox, starts the payload, keeps its deadlines and its output,
+//! and writes down how it ended. One process a job, with no need of server or launcher once the job runs.
+//!
+//! It is outside the job's user namespace and cgroup, so the job can neither signal, trace nor starve it, and the
+//! kernel kills the job with it.
+
+mod assemble;
+mod evidence;
+mod exit_file;
+mod protocol;
+mod pump;
+mod start;
+mod watch;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::isolation::cgroup::MeterFiles;
+use crate::isolation::failure::Failure;
+use crate::isolation::ipc::Channel;
+use crate::isolation::launcher::template::Template;
+use crate::isolation::sandbox::identity::HostIds;
+use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::job::{ExitRecord, Limits, SandboxSpec};
+use crate::sys;
+
+pub use exit_file::{EXIT_FILE, STOP_FILE, read_exit_record, write_exit_record};
+pub use protocol::{Go, Report, ToSupervisor};
+
+/// What the launcher has prepared for a supervisor, before it is known which job it will run.
+#[derive(Debug)]
+pub struct Assembly<'a> {
+    pub control: &'a Channel,
+    pub sandbox: &'a SandboxSpec,
+    pub template: &'a Template,
+    /// The limits that the scratch space is made with.
+    pub limits: &'a Limits,
+    pub attach: &'a [OwnedFd],
+    pub clone_into: Option<BorrowedFd<'a>>,
+    pub meter: MeterFiles,
+    pub ids: HostIds,
+    /// Kept open for as long as the ids are in use.
+    pub ids_lock: BorrowedFd<'a>,
+    /// A user namespace made ahead of time, where the root needs its id mapping.
+    pub user_namespace: Option<BorrowedFd<'a>>,
+    pub launcher_namespaces: &'a NamespaceIds,
+}
+
+/// Where a job's traces go, as descriptors: the supervisor has no path to them.
+#[derive(Debug)]
+pub(crate) struct Outlets {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    /// The job's state folder; a job of `stockade run` has none.
+    job_dir: Option<OwnedFd>,
+}
+
+/// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end.
+pub fn supervise(assembly: Assembly<'_>) -> ! {
+    let control = assembly.control;
+    if let Err(failure) = run(assembly) {
+        protocol::report(control, &Report::Failed(failure));
+    }
+    sys::exit_now(0)
+}
+
+fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
+    let control = assembly.control;
+    let launcher = assembly.launcher_namespaces;
+    let assembled = assemble::assemble(assembly)?;
+    let Some((go, outlets)) = wait_for_go(control) else {
+        return Ok(());
+    };
+    let job_dir = outlets.job_dir.as_ref().and_then(|dir| dir.try_clone().ok());
+    let record = match start::start(assembled, &go, outlets, launcher) {
+        Ok(running) => {
+            let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
+            protocol::report(control, &Report::Started { started_at, receipt });
+            watch::watch(running, &go, control)
+        }
+        Err(failure) => ExitRecord::without_run(failure.into_cause()),
+    };
+    if let Some(job_dir) = job_dir {
+        // A record that cannot be written still reaches the launcher, which writes it when it can.
+        let _ = write_exit_record(&job_dir, &record);
+    }
+    protocol::report(control, &Report::Finished(Box::new(record)));
+    Ok(())
+}
+
+/// Blocks until the launcher has a job for this sandbox; `None` when it will never have one.
+fn wait_for_go(control: &Channel) -> Option<(Go, Outlets)> {
+    loop {
+        let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
+        match control.try_receive_with() {
+            Ok(Some((ToSupervisor::Go(go), descriptors))) => {
+                let mut descriptors = descriptors.into_iter();
+                let outlets = Outlets {
+                    stdout: descriptors.next()?,
+                    stderr: descriptors.next()?,
+                    job_dir: descriptors.next(),
+                };
+                return Some((*go, outlets));
+            }
+            Ok(Some(_) | None) => {}
+            Err(_) => return None,
+        }
+    }
+}

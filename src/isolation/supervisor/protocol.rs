@@ -1,0 +1,58 @@
+//! What launcher and supervisor say to each other, over a SEQPACKET socket that only they hold.
+//!
+//! A supervisor outlives its launcher. The next one has no socket to it: it finds the outcome in the exit file, and
+//! orders a stop by the stop file and SIGTERM.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+
+use crate::isolation::failure::Failure;
+use crate::isolation::ipc::Channel;
+use crate::job::{ExitRecord, IsolationFloor, JobSpec, Receipt, Signal, StopOrder, Timestamp};
+
+/// Launcher to supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToSupervisor {
+    /// Run this job. With it come the descriptors of its stdout and stderr files, and of its state folder if any.
+    Go(Box<Go>),
+    Stop(StopOrder),
+    Signal(Signal),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Go {
+    pub spec: JobSpec,
+    /// What the launcher knows of the isolation; the supervisor completes it.
+    pub receipt: Receipt,
+    pub require: IsolationFloor,
+    /// The job ends with its launcher (`stockade run`).
+    pub ends_with_launcher: bool,
+}
+
+/// Supervisor to launcher.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// The sandbox could not be built, for whatever job.
+    Failed(Failure),
+    Started {
+        started_at: Timestamp,
+        receipt: Box<Receipt>,
+    },
+    Finished(Box<ExitRecord>),
+}
+
+/// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report.
+pub(super) fn report(control: &Channel, report: &Report) {
+    for _ in 0..10 {
+        match control.try_send(report) {
+            Ok(false) => {
+                let moment = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 100_000_000,
+                };
+                let _ = poll(&mut [PollFd::new(control, PollFlags::OUT)], Some(&moment));
+            }
+            Ok(true) | Err(_) => return,
+        }
+    }
+}

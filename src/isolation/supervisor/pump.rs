@@ -1,0 +1,193 @@
+//! Moves a job's output from a pipe to a file: every byte up to the limit, and a count of the rest.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, pwrite, read};
+use rustix::pipe::fcntl_setpipe_size;
+use sha2::{Digest, Sha256};
+
+use crate::job::StreamTotals;
+
+/// The size of a pipe at first, and of what is read from it at once.
+const CHUNK: usize = 64 << 10;
+/// A stream that fills its pipe gets a larger one: fewer wake-ups for a job that writes a lot.
+const BUSY_PIPE_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Pump {
+    pipe: Option<OwnedFd>,
+    file: OwnedFd,
+    limit: u64,
+    kept: u64,
+    total: u64,
+    /// The file takes no more (full disk): what comes later is dropped, so that what is kept has no hole.
+    failed: Option<Errno>,
+    digest: Sha256,
+    widened: bool,
+}
+
+/// What is known after a turn of the pump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The pipe is empty for now.
+    Empty,
+    /// There may be more.
+    More,
+    /// Nobody can write to the pipe any more.
+    End,
+}
+
+impl Pump {
+    pub(super) fn new(pipe: OwnedFd, file: OwnedFd, limit: u64) -> Self {
+        Self {
+            pipe: Some(pipe),
+            file,
+            limit,
+            kept: 0,
+            total: 0,
+            failed: None,
+            digest: Sha256::new(),
+            widened: false,
+        }
+    }
+
+    /// What to wait on, until the end.
+    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Moves at most one chunk.
+    pub(super) fn turn(&mut self, buffer: &mut [u8]) -> Turn {
+        let Some(pipe) = &self.pipe else { return Turn::End };
+        match read(pipe, &mut *buffer) {
+            Ok(0) => {
+                self.pipe = None;
+                Turn::End
+            }
+            Ok(count) => {
+                if count == CHUNK && !self.widened {
+                    self.widened = true;
+                    // Refused where the user's pipes are large enough already: slower, not wrong.
+                    let _ = fcntl_setpipe_size(pipe, BUSY_PIPE_BYTES);
+                }
+                self.keep(&buffer[..count]);
+                Turn::More
+            }
+            Err(Errno::INTR) => Turn::More,
+            Err(_) => Turn::Empty,
+        }
+    }
+
+    /// Moves all that is in the pipe. For the end, when nobody is left to write.
+    pub(super) fn drain(&mut self, buffer: &mut [u8]) {
+        while self.turn(buffer) == Turn::More {}
+    }
+
+    /// The limit has been reached and something was dropped.
+    pub(super) const fn overflowed(&self) -> bool {
+        self.total > self.limit
+    }
+
+    pub(super) fn totals(self) -> StreamTotals {
+        use std::fmt::Write;
+        let sha256 = self
+            .digest
+            .finalize()
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            });
+        StreamTotals {
+            total_bytes: self.total,
+            dropped_bytes: self.total - self.kept,
+            sha256,
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = usize::try_from(self.limit - self.kept).unwrap_or(usize::MAX);
+        self.total += bytes.len() as u64;
+        if self.failed.is_some() {
+            return;
+        }
+        let mut rest = &bytes[..bytes.len().min(room)];
+        while !rest.is_empty() {
+            match pwrite(&self.file, rest, self.kept) {
+                Ok(count) => {
+                    self.digest.update(&rest[..count]);
+                    self.kept += count as u64;
+                    rest = &rest[count..];
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    self.failed = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A buffer for [`Pump::turn`].
+pub(super) fn buffer() -> Vec<u8> {
+    vec![0; CHUNK]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Seek, Write};
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn pump_of(limit: u64, written: &[u8]) -> (StreamTotals, Vec<u8>) {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
+        let mut file = tempfile::tempfile().expect("file");
+        let mut pump = Pump::new(reader, file.try_clone().expect("dup").into(), limit);
+        let mut buffer = buffer();
+        let mut writer = File::from(writer);
+        for part in written.chunks(4096) {
+            writer.write_all(part).expect("fits into the pipe");
+            pump.drain(&mut buffer);
+        }
+        drop(writer);
+        pump.drain(&mut buffer);
+        let mut kept = Vec::new();
+        file.rewind().expect("rewind");
+        file.read_to_end(&mut kept).expect("read");
+        (pump.totals(), kept)
+    }
+
+    #[test]
+    fn all_bytes_are_kept_below_the_limit() {
+        let written: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+        let (totals, kept) = pump_of(1 << 20, &written);
+        assert_eq!(kept, written);
+        assert_eq!((totals.total_bytes, totals.dropped_bytes), (100_000, 0));
+    }
+
+    #[test]
+    fn the_first_bytes_are_kept_and_the_rest_is_counted() {
+        let (totals, kept) = pump_of(5, b"hello, world");
+        assert_eq!(kept, b"hello");
+        assert_eq!((totals.total_bytes, totals.dropped_bytes), (12, 7));
+        assert_eq!(
+            totals.sha256,
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
+    }
+
+    #[test]
+    fn a_file_that_takes_no_more_leaves_a_whole_beginning() {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
+        let mut pump = Pump::new(reader, full.into(), 1 << 20);
+        File::from(writer).write_all(b"lost").expect("write");
+        pump.drain(&mut buffer());
+        let totals = pump.totals();
+        assert_eq!((totals.total_bytes, totals.dropped_bytes), (4, 4));
+    }
+}

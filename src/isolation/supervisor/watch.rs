@@ -1,0 +1,322 @@
+//! Watches a running job until nothing of it is left.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
+
+use super::evidence::{Evidence, Trigger};
+use super::exit_file::read_stop_order;
+use super::pump::{self, Pump, Turn};
+use super::start::Running;
+use super::{Go, ToSupervisor};
+use crate::isolation::cgroup::Meter;
+use crate::isolation::ipc::Channel;
+use crate::job::{ExitRecord, OnOutputLimit, Output, Signal, Stop, StopOrder, Timestamp};
+use crate::sys::{self, Reaped, SignalFd};
+
+/// Chunks moved before other events get their turn.
+const TURNS: usize = 64;
+/// The kernel tells of memory running out before it kills: how often and how long to look for the kill.
+const OOM_LOOK: Duration = Duration::from_millis(2);
+const OOM_LOOKS: u32 = 50;
+/// CPU usage is looked at when it may have reached the limit, but not more often than this.
+const CPU_LOOK: Duration = Duration::from_millis(10);
+/// After a kill of everything: how soon to do it again.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
+
+/// Sent with a value by a launcher that has no socket to this supervisor: signal the job with that value.
+pub(crate) const FORWARD_SIGNAL: i32 = 35;
+
+struct Watch<'a> {
+    go: &'a Go,
+    main: i32,
+    meter: Meter,
+    signals: SignalFd,
+    /// `None` once the launcher has gone.
+    control: Option<&'a Channel>,
+    job_dir: Option<OwnedFd>,
+    pumps: [Pump; 2],
+    started: Instant,
+    /// The main process's wait status, once it has ended.
+    main_status: Option<i32>,
+    /// No process is left.
+    empty: bool,
+    trigger: Option<Trigger>,
+    stop: Option<Stop>,
+    wall_deadline: Instant,
+    cpu_look: Instant,
+    grace_end: Option<Instant>,
+    kill_again: Option<Instant>,
+    oom_look: Option<(Instant, u32)>,
+}
+
+/// Watches `running` to its end and says how it ended.
+pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord {
+    let limits = &go.spec.limits;
+    let mut watch = Watch {
+        go,
+        main: running.main,
+        meter: running.meter,
+        signals: running.signals,
+        control: Some(control),
+        job_dir: running.job_dir,
+        pumps: [running.stdout, running.stderr],
+        started: running.started,
+        main_status: None,
+        empty: false,
+        trigger: None,
+        stop: None,
+        wall_deadline: running.started + Duration::from_millis(limits.wall_time_ms),
+        cpu_look: running.started,
+        grace_end: None,
+        kill_again: None,
+        oom_look: None,
+    };
+    watch.plan_cpu_look(running.started);
+    let mut buffer = pump::buffer();
+    while !watch.empty {
+        watch.wait();
+        watch.move_output(&mut buffer);
+        watch.handle_signals();
+        watch.handle_control();
+        watch.handle_deadlines();
+    }
+    watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
+    watch.into_record(running.started_at, running.receipt)
+}
+
+impl Watch<'_> {
+    /// Sleeps until something happens or a deadline is near.
+    fn wait(&self) {
+        let mut sources = Vec::with_capacity(5);
+        sources.push(PollFd::new(&self.signals, PollFlags::IN));
+        sources.extend(
+            self.pumps
+                .iter()
+                .filter_map(Pump::source)
+                .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)),
+        );
+        sources.extend(self.control.map(|control| PollFd::new(control, PollFlags::IN)));
+        if self.oom_look.is_none() {
+            sources.extend(
+                self.meter
+                    .oom_event()
+                    .map(|event| PollFd::from_borrowed_fd(event, PollFlags::IN)),
+            );
+        }
+        let until = self.next_deadline().saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(until).unwrap_or(Timespec {
+            tv_sec: 3600,
+            tv_nsec: 0,
+        });
+        let _ = poll(&mut sources, Some(&timeout));
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let deadlines = [self.grace_end, self.kill_again, self.oom_look.map(|(at, _)| at)];
+        let running = self
+            .trigger
+            .is_none()
+            .then(|| self.wall_deadline.min(self.cpu_look));
+        let next = deadlines.into_iter().chain([running]).flatten().min();
+        next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn move_output(&mut self, buffer: &mut [u8]) {
+        for pump in &mut self.pumps {
+            for _ in 0..TURNS {
+                if pump.turn(buffer) != Turn::More {
+                    break;
+                }
+            }
+        }
+        let over = self.pumps.iter().any(Pump::overflowed);
+        if over && self.go.spec.on_output_limit == OnOutputLimit::Kill {
+            self.end_for(Trigger::OutputLimit);
+        }
+    }
+
+    fn handle_signals(&mut self) {
+        while let Ok(Some((signal, value))) = self.signals.next() {
+            match signal {
+                libc::SIGCHLD => {}
+                libc::SIGTERM => {
+                    let order = self.job_dir.as_ref().and_then(read_stop_order);
+                    self.stop(order.unwrap_or_else(StopOrder::nameless));
+                }
+                FORWARD_SIGNAL => {
+                    if let Ok(signal) = Signal::try_from(value) {
+                        self.signal(signal);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        loop {
+            match sys::reap(false) {
+                Ok(Reaped::Child { pid, status }) => {
+                    if pid == self.main {
+                        self.main_status = Some(status);
+                    }
+                }
+                Ok(Reaped::NoneYet) => break,
+                Ok(Reaped::NoChildren) | Err(_) => {
+                    self.empty = true;
+                    return;
+                }
+            }
+        }
+        // The job ends with its main process; what it left behind goes with it.
+        if self.main_status.is_some() && self.kill_again.is_none() {
+            self.kill_everything();
+        }
+    }
+
+    fn handle_control(&mut self) {
+        while let Some(control) = self.control {
+            match control.try_receive() {
+                Ok(Some(ToSupervisor::Stop(order))) => self.stop(order),
+                Ok(Some(ToSupervisor::Signal(signal))) => self.signal(signal),
+                Ok(Some(ToSupervisor::Go(_))) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    self.control = None;
+                    if self.go.ends_with_launcher {
+                        self.end_for(Trigger::Abandoned);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_deadlines(&mut self) {
+        let now = Instant::now();
+        if self.trigger.is_none() {
+            if now >= self.wall_deadline {
+                self.end_for(Trigger::WallTime);
+            } else if now >= self.cpu_look {
+                self.look_at_cpu(now);
+            }
+        }
+        self.look_at_memory(now);
+        if self.grace_end.is_some_and(|end| now >= end) {
+            self.grace_end = None;
+            if let Some(stop) = &mut self.stop {
+                stop.escalated = true;
+            }
+            self.kill_everything();
+        }
+        if self.kill_again.is_some_and(|again| now >= again) {
+            self.kill_everything();
+        }
+    }
+
+    fn look_at_cpu(&mut self, now: Instant) {
+        if self.meter.cpu_us() / 1000 >= self.go.spec.limits.cpu_time_ms {
+            self.end_for(Trigger::CpuTime);
+        } else {
+            self.plan_cpu_look(now);
+        }
+    }
+
+    /// The limit cannot be reached before all CPUs together could have used what is left of it.
+    fn plan_cpu_look(&mut self, now: Instant) {
+        let left = (self.go.spec.limits.cpu_time_ms * 1000).saturating_sub(self.meter.cpu_us());
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+        self.cpu_look = now + Duration::from_micros(left / cpus).max(CPU_LOOK);
+    }
+
+    /// v1 kills one process for lack of memory; the job is to end as a whole.
+    fn look_at_memory(&mut self, now: Instant) {
+        let told = self.meter.oom_told();
+        if told && self.oom_look.is_none() {
+            self.oom_look = Some((now, OOM_LOOKS));
+        }
+        if let Some((at, looks)) = self.oom_look
+            && now >= at
+        {
+            if self.meter.oom_kills() > 0 {
+                self.end_for(Trigger::OutOfMemory);
+                self.oom_look = None;
+            } else {
+                self.oom_look = (looks > 0).then(|| (now + OOM_LOOK, looks - 1));
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.main_status.is_none()
+            && let Some(group) = Pid::from_raw(self.main)
+        {
+            let _ = sys::signal_group(group, signal.number());
+        }
+    }
+
+    /// Signals the job's process group, and sets the end of the grace period. A second order can only shorten it.
+    fn stop(&mut self, order: StopOrder) {
+        if self.main_status.is_some() || self.trigger.is_some_and(|trigger| trigger != Trigger::Stop) {
+            return;
+        }
+        self.trigger = Some(Trigger::Stop);
+        let grace = Duration::from_millis(order.grace_ms.unwrap_or(self.go.spec.grace_ms));
+        let end = Instant::now() + grace;
+        self.grace_end = Some(self.grace_end.map_or(end, |earlier| earlier.min(end)));
+        if !grace.is_zero() {
+            self.signal(order.signal.unwrap_or(self.go.spec.stop_signal));
+        }
+        self.stop.get_or_insert(Stop {
+            by: order.by,
+            reason: order.reason,
+            escalated: false,
+            killed: 0,
+        });
+    }
+
+    fn end_for(&mut self, trigger: Trigger) {
+        if self.trigger.is_none() && self.main_status.is_none() {
+            self.trigger = Some(trigger);
+            self.kill_everything();
+        }
+    }
+
+    fn kill_everything(&mut self) {
+        if let Some(stop) = &mut self.stop {
+            let processes = u32::try_from(self.meter.processes()).unwrap_or(u32::MAX);
+            stop.killed = stop.killed.max(processes);
+        }
+        self.meter.kill_all();
+        let _ = sys::kill_all_others();
+        self.kill_again = Some(Instant::now() + KILL_AGAIN);
+    }
+
+    fn into_record(self, started_at: Timestamp, receipt: crate::job::Receipt) -> ExitRecord {
+        let children = sys::children_usage();
+        let mut usage = self.meter.usage();
+        usage.wall_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        usage.io_read_bytes = children.read_bytes;
+        usage.io_write_bytes = children.written_bytes;
+        let wait_status = self.main_status.unwrap_or(libc::SIGKILL);
+        let cause = Evidence {
+            wait_status,
+            trigger: self.trigger,
+            oom_kills: usage.oom_kills,
+        }
+        .cause();
+        let [stdout, stderr] = self.pumps.map(Pump::totals);
+        ExitRecord {
+            cause,
+            started_at: Some(started_at),
+            finished_at: Timestamp::now(),
+            usage,
+            output: Output { stdout, stderr },
+            stop: self.stop,
+            receipt,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Writes classic BPF from its last instruction to its first.
+//!
+//! BPF jumps only forward. Written backwards, every target stands already when a jump to it is written, so its
+//! distance is known, and a jump beyond the reach of 8 bits gets its stepping stone at once.
+
+use std::collections::HashMap;
+
+use super::action::Action;
+
+/// One `struct sock_filter` (linux/filter.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Instruction {
+    pub(super) code: u16,
+    pub(super) if_true: u8,
+    pub(super) if_false: u8,
+    pub(super) k: u32,
+}
+
+// The operations that the kernel can also evaluate ahead of time: a call that is always allowed is then not
+// even filtered (seccomp_is_const_allow in kernel/seccomp.c).
+pub(super) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+pub(super) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+pub(super) const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+pub(super) const JUMP_EQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub(super) const JUMP_GT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+pub(super) const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+/// An instruction that is written already, by its count from the program's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Label(usize);
+
+/// One less than a jump reaches, so that a stepping stone still fits in between.
+const REACH: usize = 254;
+
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    reversed: Vec<Instruction>,
+    returns: HashMap<Action, Label>,
+    /// The last stepping stone to a label.
+    stones: HashMap<Label, Label>,
+}
+
+impl Assembler {
+    pub(super) fn finish(mut self) -> Vec<Instruction> {
+        self.reversed.reverse();
+        self.reversed
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.reversed.len()
+    }
+
+    pub(super) fn ret(&mut self, action: Action) -> Label {
+        match self.returns.get(&action) {
+            Some(label) if self.distance(*label) < REACH => *label,
+            _ => {
+                let label = self.push(RETURN, 0, 0, action.return_value());
+                self.returns.insert(action, label);
+                label
+            }
+        }
+    }
+
+    /// Loads a word of `struct seccomp_data`, then goes on at `next`.
+    pub(super) fn load(&mut self, offset: u32, next: Label) -> Label {
+        self.adjoin(next);
+        self.push(LOAD, 0, 0, offset)
+    }
+
+    /// Masks the loaded word, then goes on at `next`.
+    pub(super) fn and(&mut self, mask: u32, next: Label) -> Label {
+        if mask == u32::MAX {
+            return next;
+        }
+        self.adjoin(next);
+        self.push(AND, 0, 0, mask)
+    }
+
+    /// Compares the loaded word with `k`.
+    pub(super) fn branch(&mut self, test: u16, k: u32, yes: Label, no: Label) -> Label {
+        if yes == no {
+            return yes;
+        }
+        let yes = self.in_reach(yes);
+        let no = self.in_reach(no);
+        let (if_true, if_false) = (self.short_distance(yes), self.short_distance(no));
+        self.push(test, if_true, if_false, k)
+    }
+
+    fn push(&mut self, code: u16, if_true: u8, if_false: u8, k: u32) -> Label {
+        self.reversed.push(Instruction {
+            code,
+            if_true,
+            if_false,
+            k,
+        });
+        Label(self.reversed.len())
+    }
+
+    /// How many instructions lie between the next one to be written and `label`.
+    fn distance(&self, label: Label) -> usize {
+        self.reversed.len() - label.0
+    }
+
+    fn short_distance(&self, label: Label) -> u8 {
+        u8::try_from(self.distance(label)).expect("in_reach came first")
+    }
+
+    fn in_reach(&mut self, label: Label) -> Label {
+        let near = |assembler: &Self, label| assembler.distance(label) <= REACH;
+        if near(self, label) {
+            return label;
+        }
+        match self.stones.get(&label) {
+            Some(stone) if near(self, *stone) => *stone,
+            _ => {
+                let stone = self.jump(label);
+                self.stones.insert(label, stone);
+                stone
+            }
+        }
+    }
+
+    /// Sees to it that the last instruction written leads to `label`.
+    fn adjoin(&mut self, label: Label) {
+        if self.distance(label) > 0 {
+            self.jump(label);
+        }
+    }
+
+    fn jump(&mut self, label: Label) -> Label {
+        let distance = u32::try_from(self.distance(label)).expect("programs are short");
+        self.push(JUMP, 0, 0, distance)
+    }
+}
+
+impl Instruction {
+    /// As the kernel reads it from memory.
+    pub(super) fn to_word(self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[..2].copy_from_slice(&self.code.to_ne_bytes());
+        bytes[2] = self.if_true;
+        bytes[3] = self.if_false;
+        bytes[4..].copy_from_slice(&self.k.to_ne_bytes());
+        u64::from_ne_bytes(bytes)
+    }
+}

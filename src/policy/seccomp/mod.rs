@@ -1,0 +1,23 @@
+//! Seccomp: readable profiles, and their compilation to the classic BPF that the kernel runs on each call.
+//!
+//! A profile is a list of [`Rule`]s; the first that fits a call decides it, else the default. [`Filter::decide`]
+//! is that definition in Rust; the compiled program must agree with it for every call, and tests hold it to that.
+
+mod action;
+mod assemble;
+mod compile;
+mod filter;
+#[cfg(test)]
+mod interpret;
+mod names;
+mod oci;
+mod profile;
+mod profiles;
+#[cfg(test)]
+mod tests;
+
+pub use action::Action;
+pub use compile::CompileError;
+pub use filter::{Call, Condition, Filter, Rule, Test};
+pub use names::{call_name, call_number};
+pub(super) use profiles::{Profiles, check_file};

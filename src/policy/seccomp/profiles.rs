@@ -1,0 +1,179 @@
+//! All profiles that a policy can name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::assemble::Instruction;
+use super::filter::{Filter, Rule};
+use super::oci;
+use super::profile::ProfileFile;
+use crate::job::SeccompProfile;
+use crate::policy::compiled::hex;
+use crate::policy::document::Document;
+use crate::policy::error::PolicyError;
+use crate::policy::library::name_of;
+
+const BUILT_IN: [(&str, &str); 3] = [
+    ("default", include_str!("../../../policies/seccomp/default.toml")),
+    ("strict", include_str!("../../../policies/seccomp/strict.toml")),
+    ("ci", include_str!("../../../policies/seccomp/ci.toml")),
+];
+
+/// Longer chains of `extends` are a mistake.
+const LONGEST_CHAIN: usize = 8;
+
+#[derive(Debug, Clone, Default)]
+pub(in crate::policy) struct Profiles {
+    by_name: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    document: Document,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    Toml { file: ProfileFile, rules: Vec<Rule> },
+    Oci(Filter),
+}
+
+impl Profiles {
+    pub(in crate::policy) fn built_in() -> Result<Self, PolicyError> {
+        let mut profiles = Self::default();
+        for (name, text) in BUILT_IN {
+            let document = Document {
+                path: PathBuf::from(format!("built-in seccomp/{name}.toml")),
+                text: text.to_owned(),
+            };
+            profiles.by_name.insert(name.to_owned(), Entry::toml(document)?);
+        }
+        Ok(profiles)
+    }
+
+    /// Adds `NAME.toml` or `NAME.json`, in place of a built-in profile of that name.
+    pub(in crate::policy) fn add_file(&mut self, path: &Path) -> Result<String, PolicyError> {
+        let name = name_of(path)?;
+        let document = Document::read(path)?;
+        let entry = if path.extension().is_some_and(|extension| extension == "json") {
+            Entry::json(document)?
+        } else {
+            Entry::toml(document)?
+        };
+        let twin = self.by_name.get(&name).map(|other| &other.document.path);
+        if twin.is_some_and(|twin| twin.parent() == path.parent() && twin != path) {
+            return Err(PolicyError::File {
+                path: path.to_owned(),
+                position: None,
+                reason: "there is a .toml and a .json of this name".to_owned(),
+            });
+        }
+        self.by_name.insert(name.clone(), entry);
+        Ok(name)
+    }
+
+    /// The program of the profile `name`; `None` where there is no such profile.
+    pub(in crate::policy) fn compile(&self, name: &str) -> Option<Result<SeccompProfile, PolicyError>> {
+        let entry = self.by_name.get(name)?;
+        Some(self.filter(name, entry).and_then(|filter| {
+            let program = filter.compile().map_err(|error| entry.fault(error.to_string()))?;
+            let program: Vec<u64> = program.into_iter().map(Instruction::to_word).collect();
+            let bytes: Vec<u8> = program.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            Ok(SeccompProfile {
+                name: name.to_owned(),
+                hash: hex(&Sha256::digest(&bytes)),
+                default_action: filter.default.to_string(),
+                program,
+            })
+        }))
+    }
+
+    /// The profile `name` in the compiler's terms.
+    #[cfg(test)]
+    pub(super) fn get(&self, name: &str) -> Option<Filter> {
+        self.filter(name, self.by_name.get(name)?).ok()
+    }
+
+    /// The rules of `name`, then those of what it extends.
+    fn filter(&self, name: &str, entry: &Entry) -> Result<Filter, PolicyError> {
+        let mut filter_rules = Vec::new();
+        let mut default = None;
+        let mut chain = vec![name.to_owned()];
+        let mut entry = entry;
+        loop {
+            let (file, rules) = match &entry.content {
+                Content::Toml { file, rules } => (file, rules),
+                Content::Oci(filter) => {
+                    filter_rules.extend_from_slice(&filter.rules);
+                    default = default.or(Some(filter.default));
+                    break;
+                }
+            };
+            filter_rules.extend_from_slice(rules);
+            default = default.or(file.default);
+            let Some(parent) = &file.extends else { break };
+            let parent = parent.as_str();
+            if chain.iter().any(|name| name == parent) || chain.len() == LONGEST_CHAIN {
+                let reason = format!("a circle or too long a chain: {} -> {parent}", chain.join(" -> "));
+                return Err(entry.document.error_at("extends", reason));
+            }
+            chain.push(parent.to_owned());
+            entry = self.by_name.get(parent).ok_or_else(|| {
+                entry
+                    .document
+                    .error_at("extends", format!("there is no profile {parent:?}"))
+            })?;
+        }
+        let default = default.ok_or_else(|| entry.fault("default: is nowhere set".to_owned()))?;
+        Ok(Filter {
+            default,
+            rules: filter_rules,
+        })
+    }
+}
+
+impl Entry {
+    fn toml(document: Document) -> Result<Self, PolicyError> {
+        let file: ProfileFile = document.parse()?;
+        let rules = file.rules(&document)?;
+        Ok(Self {
+            document,
+            content: Content::Toml { file, rules },
+        })
+    }
+
+    fn json(document: Document) -> Result<Self, PolicyError> {
+        match oci::parse(&document.text) {
+            Ok(filter) => Ok(Self {
+                document,
+                content: Content::Oci(filter),
+            }),
+            Err(error) => Err(PolicyError::File {
+                path: document.path,
+                position: error.position(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn fault(&self, reason: String) -> PolicyError {
+        PolicyError::File {
+            path: self.document.path.clone(),
+            position: None,
+            reason,
+        }
+    }
+}
+
+/// Reads one profile and compiles it, with the built-in ones to extend.
+pub(in crate::policy) fn check_file(path: &Path) -> Result<(), PolicyError> {
+    let mut profiles = Profiles::built_in()?;
+    let name = profiles.add_file(path)?;
+    match profiles.compile(&name) {
+        Some(result) => result.map(drop),
+        None => Ok(()),
+    }
+}

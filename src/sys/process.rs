@@ -1,0 +1,132 @@
+//! Processes: waiting, credentials, exec, memory shared with a child.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
+use super::clone::check;
+
+/// What wait4(2) gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaped {
+    /// A child, its wait status as wait(2) defines it.
+    Child { pid: i32, status: i32 },
+    /// Children exist, none has ended.
+    NoneYet,
+    /// There is no child (any more).
+    NoChildren,
+}
+
+/// Reaps one ended child, or says why there is none. With `block` waits for one to end.
+pub fn reap(block: bool) -> Result<Reaped, Errno> {
+    let mut status = 0;
+    let flags = if block { 0 } else { libc::WNOHANG };
+    loop {
+        // SAFETY: `status` lives through the call; no rusage is asked for.
+        let result = unsafe { libc::wait4(-1, &raw mut status, flags | libc::__WALL, std::ptr::null_mut()) };
+        return match check(i64::from(result)) {
+            Ok(0) => Ok(Reaped::NoneYet),
+            Ok(pid) => Ok(Reaped::Child {
+                pid: i32::try_from(pid).unwrap_or(0),
+                status,
+            }),
+            Err(Errno::CHILD) => Ok(Reaped::NoChildren),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error),
+        };
+    }
+}
+
+/// What the children that have been reaped did; see getrusage(2).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ChildUsage {
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub user_us: u64,
+    pub system_us: u64,
+}
+
+/// getrusage(RUSAGE_CHILDREN). I/O is counted in blocks of 512 bytes that went to or came from a device.
+#[must_use]
+pub fn children_usage() -> ChildUsage {
+    // SAFETY: all-zero is a valid rusage, and the call fills it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a whole rusage.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    let number = |value: i64| u64::try_from(value).unwrap_or(0);
+    let micros = |time: libc::timeval| number(time.tv_sec) * 1_000_000 + number(time.tv_usec);
+    ChildUsage {
+        read_bytes: number(usage.ru_inblock) * 512,
+        written_bytes: number(usage.ru_oublock) * 512,
+        user_us: micros(usage.ru_utime),
+        system_us: micros(usage.ru_stime),
+    }
+}
+
+/// setns(2).
+pub fn enter_namespace(namespace: BorrowedFd<'_>, kind: i32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    check(i64::from(unsafe { libc::setns(namespace.as_raw_fd(), kind) })).map(drop)
+}
+
+/// setresgid(2) and setresuid(2), by the raw calls: glibc's wrappers signal threads that do not exist here.
+pub fn set_user(uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// setgroups(2) with none.
+pub fn set_supplementary_groups_empty() -> Result<(), Errno> {
+    // SAFETY: a count of 0 reads no memory.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, 0, 0) }).map(drop)
+}
+
+/// prlimit(2): soft and hard limit of this process.
+pub fn set_resource_limit(resource: u32, value: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: `limit` is a whole rlimit64; the old one is not asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, 0) }).map(drop)
+}
+
+/// execve(2). Returns only if it failed.
+///
+/// # Safety
+/// `argv` and `envp` must be arrays of pointers to C strings, each ended by a null pointer.
+pub unsafe fn execve(
+    path: &CStr,
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+) -> Errno {
+    // SAFETY: the caller vouches for the arrays.
+    unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv, envp) };
+    super::clone::last_error()
+}
+
+/// Ends the process at once: no destructor, no exit handler.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit is always safe to call.
+    unsafe { libc::_exit(code) }
+}
+
+/// Memory that this process and children forked later share. It lives as long as the process.
+pub fn shared_memory(bytes: usize) -> Result<&'static mut [u8], Errno> {
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    // SAFETY: a fresh anonymous mapping aliases nothing.
+    let start = unsafe {
+        mmap_anonymous(
+            std::ptr::null_mut(),
+            bytes,
+            ProtFlags::READ | ProtFlags::WRITE,
+            flags,
+        )?
+    };
+    // SAFETY: the mapping is `bytes` long, zero-filled, and never unmapped.
+    Ok(unsafe { std::slice::from_raw_parts_mut(start.cast(), bytes) })
+}

@@ -1,0 +1,161 @@
+//! Signals as descriptors, and to whole groups.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::{Errno, read};
+use rustix::process::Pid;
+
+use super::clone::check;
+
+/// The kernel's signal set: one bit per signal, 1 first.
+type KernelSet = u64;
+
+/// A signalfd(2) of all signals, which must be blocked.
+#[derive(Debug)]
+pub struct SignalFd(OwnedFd);
+
+impl SignalFd {
+    pub fn all() -> Result<Self, Errno> {
+        let set: KernelSet = !0;
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: `set` is a kernel signal set of the size given.
+        let fd = check(unsafe {
+            libc::syscall(
+                libc::SYS_signalfd4,
+                -1,
+                &raw const set,
+                size_of::<KernelSet>(),
+                flags,
+            )
+        })?;
+        // SAFETY: the call gave a descriptor that nobody else owns.
+        Ok(Self(unsafe {
+            OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1))
+        }))
+    }
+
+    /// The next signal: its number and the value sent with it (0 for a plain kill).
+    pub fn next(&self) -> Result<Option<(i32, i32)>, Errno> {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+        // SAFETY: any bytes are a valid signalfd_siginfo, and the slice covers exactly it.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(
+                info.as_mut_ptr().cast::<u8>(),
+                size_of::<libc::signalfd_siginfo>(),
+            )
+        };
+        match read(&self.0, bytes) {
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: it was zeroed, and filled by the kernel.
+        let info = unsafe { info.assume_init() };
+        Ok(Some((i32::try_from(info.ssi_signo).unwrap_or(0), info.ssi_int)))
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn set_mask(set: KernelSet) -> Result<(), Errno> {
+    // SAFETY: `set` is a kernel signal set of the size given; the old one is not asked for.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const set,
+            0,
+            size_of::<KernelSet>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Blocks all signals but those that a fault of this very process raises.
+pub fn block_all_but_faults() -> Result<(), Errno> {
+    let faults = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGABRT,
+        libc::SIGTRAP,
+    ];
+    set_mask(!faults.iter().fold(0, |set, signal| set | 1 << (signal - 1)))
+}
+
+pub fn unblock_all_signals() -> Result<(), Errno> {
+    set_mask(0)
+}
+
+/// Sets every signal to its default disposition: Rust ignores SIGPIPE, and nohup SIGHUP, and an exec would
+/// hand that on.
+pub fn default_all_signals() {
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal)) {
+        // SAFETY: SIG_DFL is a valid disposition for each of them.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Signals a process group; an empty group is no error.
+pub fn signal_group(group: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    match check(i64::from(unsafe {
+        libc::kill(-group.as_raw_nonzero().get(), signal)
+    })) {
+        Ok(_) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// As PID 1 of a namespace: kills every other process in it, atomically with regard to forks.
+pub fn kill_all_others() -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    match check(i64::from(unsafe { libc::kill(-1, libc::SIGKILL) })) {
+        Ok(_) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// pidfd_send_signal(2) with a value, as sigqueue(3) sends it.
+pub fn queue_signal(pidfd: BorrowedFd<'_>, signal: i32, value: i32) -> Result<(), Errno> {
+    #[repr(C)]
+    struct QueuedInfo {
+        signo: i32,
+        errno: i32,
+        code: i32,
+        padding: i32,
+        pid: i32,
+        uid: u32,
+        value: i32,
+        rest: [i32; 25],
+    }
+    const { assert!(size_of::<QueuedInfo>() == size_of::<libc::siginfo_t>()) };
+    let info = QueuedInfo {
+        signo: signal,
+        errno: 0,
+        code: libc::SI_QUEUE,
+        padding: 0,
+        pid: 0,
+        uid: 0,
+        value,
+        rest: [0; 25],
+    };
+    use std::os::fd::AsRawFd;
+    // SAFETY: `info` has the size and layout of siginfo_t for SI_QUEUE.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            &raw const info,
+            0,
+        )
+    })
+    .map(drop)
+}
