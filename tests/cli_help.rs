@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-const SUBCOMMANDS: [&str; 16] = [
+const SUBCOMMANDS: [&str; 17] = [
     "run",
     "serve",
     "start",
@@ -17,10 +17,14 @@ const SUBCOMMANDS: [&str; 16] = [
     "delete",
     "worker",
     "drain",
+    "policy",
     "doctor",
     "completions",
     "man",
 ];
+
+/// Subcommands of `policy`.
+const BENEATH_POLICY: [&str; 3] = ["list", "show", "check"];
 
 fn stockade(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stockade"))
@@ -39,16 +43,15 @@ fn stdout_of(words: &[&str]) -> String {
 
 #[test]
 fn every_subcommand_helps_with_examples_at_80_columns() {
-    for subcommand in SUBCOMMANDS {
+    let beneath = BENEATH_POLICY.map(|word| vec!["policy", word]);
+    for words in SUBCOMMANDS.map(|word| vec![word]).into_iter().chain(beneath) {
         for option in ["-h", "--help"] {
-            let help = stdout_of(&[subcommand, option]);
-            assert!(help.contains("\nExamples:\n  "), "{subcommand} {option}: {help}");
-            assert!(
-                help.contains(&format!("Usage: stockade {subcommand}")),
-                "{subcommand}: {help}"
-            );
+            let help = stdout_of(&[&words[..], &[option]].concat());
+            assert!(help.contains("\nExamples:\n  "), "{words:?} {option}: {help}");
+            let usage = format!("Usage: stockade {}", words.join(" "));
+            assert!(help.contains(&usage), "{words:?}: {help}");
             let long: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
-            assert!(long.is_empty(), "{subcommand} {option}: {long:#?}");
+            assert!(long.is_empty(), "{words:?} {option}: {long:#?}");
         }
     }
 }
@@ -152,8 +155,9 @@ fn assert_is_roff(name: &str, page: &str) {
 fn the_manual_is_whole() {
     let manual = stdout_of(&["man"]);
     assert_is_roff("man", &manual);
-    assert_eq!(manual.matches(".TH ").count(), SUBCOMMANDS.len() + 1);
-    assert_eq!(manual.matches(".SH NAME\n").count(), SUBCOMMANDS.len() + 1);
+    let pages = 1 + SUBCOMMANDS.len() + BENEATH_POLICY.len();
+    assert_eq!(manual.matches(".TH ").count(), pages);
+    assert_eq!(manual.matches(".SH NAME\n").count(), pages);
     assert!(manual.contains(".SH EXAMPLES\n.PP\n.nf\n"), "{manual}");
     assert!(manual.contains(".SH \"EXIT STATUS\"\n"), "{manual}");
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use super::{
-    completions, delete, doctor, drain, events, list, logs, man, query, run, serve, signal, start, stop,
-    wait, worker,
+    completions, delete, doctor, drain, events, list, logs, man, policy, query, run, serve, signal, start,
+    stop, wait, worker,
 };
 
 /// Runs untrusted scripts in sandboxes of namespaces, cgroups, seccomp and landlock.
@@ -89,6 +89,7 @@ pub(super) enum Command {
     Delete(delete::DeleteArgs),
     Worker(worker::WorkerArgs),
     Drain(drain::DrainArgs),
+    Policy(policy::PolicyArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
