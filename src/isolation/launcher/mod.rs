@@ -17,3 +17,4 @@ mod spawn;
 pub mod template;
 
 pub use daemon::run;
+pub use server_link::CANNOT_START;

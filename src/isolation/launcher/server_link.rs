@@ -11,6 +11,9 @@ use crate::config::Config;
 use crate::isolation::ipc::{self, Channel, Event, Order};
 use crate::sys::{self, Forked};
 
+/// Exit status of a server that could not even begin (sysexits.h, EX_CONFIG): to start it again would not help.
+pub const CANNOT_START: u8 = 78;
+
 const FIRST_RESTART: Duration = Duration::from_millis(50);
 const LAST_RESTART: Duration = Duration::from_secs(5);
 /// A server that has lived this long starts again without delay.
@@ -35,6 +38,8 @@ pub(super) struct ServerLink {
     started: Instant,
     delay: Duration,
     restart_at: Option<Instant>,
+    /// A server of this launcher has lived.
+    restarted: bool,
 }
 
 impl ServerLink {
@@ -48,6 +53,7 @@ impl ServerLink {
             started: Instant::now(),
             delay: FIRST_RESTART,
             restart_at: None,
+            restarted: false,
         }
     }
 
@@ -79,7 +85,11 @@ impl ServerLink {
             return 125;
         }
         let code = (self.serve)(config.clone(), channel);
-        i32::from(code != ExitCode::SUCCESS)
+        match code {
+            code if code == ExitCode::SUCCESS => 0,
+            code if code == ExitCode::from(CANNOT_START) => i32::from(CANNOT_START),
+            _ => 1,
+        }
     }
 
     pub(super) const fn channel(&self) -> Option<&Channel> {
@@ -155,10 +165,15 @@ impl ServerLink {
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
             return Some(ExitCode::SUCCESS);
         }
+        if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == i32::from(CANNOT_START) && !self.restarted
+        {
+            return Some(ExitCode::FAILURE);
+        }
         eprintln!("stockade: launcher: the server died (wait status {status}); starting it again");
         if self.started.elapsed() > STEADY {
             self.delay = FIRST_RESTART;
         }
+        self.restarted = true;
         self.restart_at = Some(Instant::now() + self.delay);
         self.delay = (self.delay * 2).min(LAST_RESTART);
         None
