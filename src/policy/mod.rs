@@ -16,6 +16,8 @@ mod resolve;
 mod sandboxes;
 pub mod seccomp;
 mod set;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::job::JobCgroup;
 
@@ -107,6 +110,20 @@ impl CgroupTree {
         };
         child.make_branch()?;
         Ok(child)
+    }
+
+    /// A cgroup of the unified hierarchy for processes of ours, without limits; `None` where there is no such hierarchy.
+    pub fn make_leaf(&self, name: &str) -> Result<Option<OwnedFd>, CgroupError> {
+        let Some(path) = self.unified.as_ref().map(|branch| branch.join(name)) else {
+            return Ok(None);
+        };
+        make_dir(&path)?;
+        let opened = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        opened.map(Some).map_err(|error| CgroupError::System {
+            operation: "open",
+            path,
+            source: error.into(),
+        })
     }
 
     /// Makes a job's cgroup, still without limits.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, chroot, fchdir};
 
@@ -208,6 +209,22 @@ impl Sandboxes {
 }
 
 impl Slot {
+    /// Its supervisor lives and has said nothing, so it is at work or waits.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        let mut look = [PollFd::new(&self.control, PollFlags::IN)];
+        matches!(
+            poll(
+                &mut look,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0
+                })
+            ),
+            Ok(0)
+        )
+    }
+
     /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
     pub fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
         let mut receipt = self.known_receipt();
