@@ -13,10 +13,10 @@ STOCKADE = os.environ.get("STOCKADE", "/usr/bin/stockade")
 # No single command of this suite takes longer, not even under emulation.
 COMMAND_TIMEOUT_S = 120
 # Of a failure's message; an outcome with megabytes of output helps nobody.
-MESSAGE_MAX = 4000
+MESSAGE_MAX = 1500
 
 
-@dataclass
+@dataclass(repr=False)
 class Outcome:
     """How `stockade run` ended and what it reported."""
 
@@ -29,6 +29,13 @@ class Outcome:
     @property
     def cause(self):
         return self.report.get("cause")
+
+    def __repr__(self):
+        """What helps to understand a failure, not the megabytes."""
+        told = ("cause", "cause_detail", "exit_code", "signal", "error_text", "usage", "output", "stop")
+        shown = {key: self.report[key] for key in told if self.report.get(key) is not None}
+        ends = f"stdout={self.stdout[-200:]!r} stderr={self.stderr[-400:]!r}"
+        return f"status={self.status} after {self.seconds:.1f} s {ends} report={shown}"
 
 
 def stockade(*arguments, **keywords):
