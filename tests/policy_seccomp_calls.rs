@@ -101,9 +101,9 @@ fn refused_calls_fail_as_the_profile_says() {
         ("socket", [40, 1, 0, 0, 0], libc::EAFNOSUPPORT), // AF_VSOCK
         ("socket", [38, 5, 0, 0, 0], libc::EAFNOSUPPORT), // AF_ALG
         ("socket", [2, 3, 1, 0, 0], libc::EPERM),         // raw ICMP
-        ("socket", [2, 1, 132, 0, 0], libc::EPROTONOSUPPORT), // SCTP
-        ("socket", [2, 1, 262, 0, 0], libc::EPROTONOSUPPORT), // MPTCP
-        ("socket", [16, 3, 15, 0, 0], libc::EPROTONOSUPPORT), // NETLINK_KOBJECT_UEVENT
+        ("socket", [2, 1, 132, 0, 0], libc::EPERM),       // SCTP
+        ("socket", [2, 1, 262, 0, 0], libc::EPERM),       // MPTCP
+        ("socket", [16, 3, 15, 0, 0], libc::EPERM),       // NETLINK_KOBJECT_UEVENT
         ("socketpair", [2, 1, 0, 1, 0], libc::EAFNOSUPPORT),
     ];
     for (call, arguments, errno) in cases {
