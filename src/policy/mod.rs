@@ -7,10 +7,12 @@
 
 mod compiled;
 mod document;
+mod environment;
 mod error;
 mod file;
 mod inherit;
 mod library;
+mod mounts;
 mod names;
 mod resolve;
 mod sandboxes;
