@@ -66,6 +66,9 @@ pub(super) async fn execute(args: EventsArgs, style: Style) -> Result<ExitCode, 
             Err(CliError::Rpc(status)) if connection_lost(&status) => {
                 if patience.is_fresh() {
                     note("the connection is lost, trying again");
+                    if request.since == 0 {
+                        note("no event has told a position yet: those of the meantime will not be shown");
+                    }
                 }
                 if !patience.pause().await {
                     return Err(status.into());

@@ -66,11 +66,16 @@ pub(super) struct Deadline {
     after_ms: u64,
 }
 
+impl Deadline {
+    /// `None` where the time lies beyond what a clock can tell: that is no end.
+    fn after(after_ms: u64) -> Option<Self> {
+        let at = Instant::now().checked_add(Duration::from_millis(after_ms))?;
+        Some(Self { at, after_ms })
+    }
+}
+
 pub(super) async fn execute(args: WaitArgs, style: Style) -> Result<ExitCode, CliError> {
-    let deadline = args.timeout.map(|after_ms| Deadline {
-        at: Instant::now() + Duration::from_millis(after_ms),
-        after_ms,
-    });
+    let deadline = args.timeout.and_then(Deadline::after);
     let mut worker = connect(&args.client).await?;
     let mut patience = Patience::new(args.reconnect.reconnect);
     let mut jobs = Vec::with_capacity(args.ids.len());
