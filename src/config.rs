@@ -1,7 +1,9 @@
 //! `config.toml`: what an operator decides. Every field has a default; unknown keys are refused.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Deserialize;
 
@@ -14,14 +16,18 @@ pub struct Config {
     pub scheduler: Option<Scheduler>,
     pub worker: Worker,
     pub isolation: Isolation,
+    pub retention: Retention,
     pub log: Log,
+    /// The file that this was read from, to read it again on SIGHUP.
+    #[serde(skip)]
+    pub source: Option<PathBuf>,
 }
 
 /// Where and how clients reach this worker.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcServer {
-    /// `host:port`, or `unix:/path`.
+    /// `IP:PORT`, `localhost:PORT`, `:PORT` for all addresses of the host, or `unix:/path`.
     pub addr: String,
     pub use_tls: bool,
     /// PEM, the certificate chain and its key.
@@ -107,6 +113,16 @@ pub struct Isolation {
     pub first_host_id: u32,
 }
 
+/// How long finished jobs are kept, with their output. 0 keeps them for ever.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Seconds since the job's end.
+    pub max_age_s: u64,
+    /// Finished jobs; the oldest go first.
+    pub max_jobs: u64,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
@@ -130,7 +146,7 @@ impl Default for GrpcServer {
 impl Default for Worker {
     fn default() -> Self {
         Self {
-            state_dir: PathBuf::from("/var/lib/stockade"),
+            state_dir: default_state_dir(),
             scripts_dir: None,
             policies_dir: None,
             default_policy: "default".to_owned(),
@@ -183,6 +199,47 @@ pub enum ConfigError {
 /// Where a worker without `--config` looks, in this order.
 pub const SEARCH: [&str; 2] = ["config.toml", "/etc/stockade/config.toml"];
 
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddr {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl FromStr for ListenAddr {
+    type Err = String;
+
+    /// Asks no resolver: what a worker listens on must not depend on one.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = Path::new(path);
+            return if path.is_absolute() && path.file_name().is_some() {
+                Ok(Self::Unix(path.to_owned()))
+            } else {
+                Err("the path after unix: is not absolute, or names no file".to_owned())
+            };
+        }
+        let numeric = match text.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None if text.starts_with(':') => format!("[::]{text}"),
+            None => text.to_owned(),
+        };
+        numeric
+            .parse()
+            .map(Self::Tcp)
+            .map_err(|_| "neither IP:PORT, localhost:PORT, :PORT nor unix:/path".to_owned())
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 impl Config {
     /// Reads `path`, or the first file of [`SEARCH`], or takes the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
@@ -192,45 +249,111 @@ impl Config {
         }
     }
 
-    fn read(path: &Path) -> Result<Self, ConfigError> {
+    /// Reads one file and checks it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
-        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
+        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        config.check(path)?;
-        Ok(config)
-    }
-
-    fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let invalid = |field, reason: &str| {
-            Err(ConfigError::Invalid {
+        config.source = Some(path.to_owned());
+        match config.fault() {
+            Some((field, reason)) => Err(ConfigError::Invalid {
                 path: path.to_owned(),
                 field,
-                reason: reason.to_owned(),
-            })
-        };
-        let server = &self.grpc_server;
-        if !server.addr.starts_with("unix:") {
-            let Ok(addr) = server.addr.parse::<SocketAddr>() else {
-                return invalid("grpc_server.addr", "neither IP:PORT nor unix:/path");
-            };
-            if !addr.ip().is_loopback() && !server.use_tls && !server.allow_plaintext {
-                return invalid(
-                    "grpc_server.addr",
-                    "beyond loopback needs use_tls = true, or allow_plaintext = true",
-                );
-            }
+                reason,
+            }),
+            None => Ok(config),
         }
-        if self.worker.server_uid == 0 || self.worker.server_gid == 0 {
-            return invalid(
+    }
+
+    /// The first field that makes no sense, or none that is safe, and why.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        let fault = |field, reason: &str| Some((field, reason.to_owned()));
+        let server = &self.grpc_server;
+        let listen = match server.addr.parse() {
+            Ok(listen) => listen,
+            Err(reason) => return Some(("grpc_server.addr", reason)),
+        };
+        if let ListenAddr::Tcp(addr) = &listen
+            && !addr.ip().is_loopback()
+            && !server.use_tls
+            && !server.allow_plaintext
+        {
+            return fault(
+                "grpc_server.addr",
+                "beyond loopback needs use_tls = true, or allow_plaintext = true",
+            );
+        }
+        // A certificate that nobody asks for would look like a check of clients, and be none.
+        if server.client_ca_file.is_some() && !server.use_tls {
+            return fault("grpc_server.client_ca_file", "needs use_tls = true");
+        }
+        let worker = &self.worker;
+        if worker.server_uid == 0 || worker.server_gid == 0 {
+            return fault(
                 "worker.server_uid",
                 "the network-facing server never runs as root",
             );
         }
-        Ok(())
+        if worker.max_running == 0 {
+            return fault("worker.max_running", "0 would never run a job");
+        }
+        self.scheduler
+            .as_ref()
+            .and_then(|scheduler| scheduler.fault(&listen))
     }
 }
+
+impl Scheduler {
+    fn fault(&self, listen: &ListenAddr) -> Option<(&'static str, String)> {
+        let fault = |field, reason: &str| Some((field, reason.to_owned()));
+        let port = self.addr.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
+            return fault("scheduler.addr", "not HOST:PORT");
+        }
+        if self.advertise.is_none() && matches!(listen, ListenAddr::Unix(_)) {
+            return fault(
+                "scheduler.advertise",
+                "needed where grpc_server.addr is a Unix socket",
+            );
+        }
+        if self.crt_file.is_some() != self.key_file.is_some() {
+            return fault(
+                "scheduler.crt_file",
+                "crt_file and key_file are given together or not at all",
+            );
+        }
+        if !self.use_tls && (self.ca_file.is_some() || self.crt_file.is_some() || self.server_name.is_some())
+        {
+            return fault(
+                "scheduler.use_tls",
+                "false, but ca_file, crt_file or server_name is given",
+            );
+        }
+        None
+    }
+}
+
+/// The system's place for root, the user's own for everybody else.
+fn default_state_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/stockade");
+    }
+    let home = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute())
+    };
+    match (home("XDG_STATE_HOME"), home("HOME")) {
+        (Some(state), _) => state.join("stockade"),
+        (None, Some(home)) => home.join(".local/state/stockade"),
+        (None, None) => PathBuf::from("/var/lib/stockade"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

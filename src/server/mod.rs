@@ -1,3 +1,45 @@
 //! The network-facing process: admission, store, output readers, and the connection to the launcher.
+//!
+//! It holds no privilege: [`prepare`] opens what needs one while the process is still root, then
+//! [`drop_privileges`] gives everything up for good, then [`run`] serves.
 
 #![forbid(unsafe_code)]
+
+mod accept;
+mod admission;
+mod core;
+mod error;
+mod jobs;
+mod launcher;
+mod listen;
+mod logging;
+mod operations;
+mod output;
+mod privileges;
+mod process;
+mod registration;
+mod retention;
+mod running;
+mod scripts;
+mod shutdown;
+mod start;
+mod store;
+mod tenant;
+mod tls;
+mod view;
+mod watch;
+
+pub use self::core::Server;
+pub use accept::Connection;
+pub use error::{Refusal, ServerError};
+pub use listen::{Prepared, prepare};
+pub use operations::{ListedPage, Listing, WorkerStatus};
+pub use output::{OutputRequest, OutputStream, Part, StreamName};
+pub use privileges::drop_privileges;
+pub use process::run;
+pub use running::Running;
+pub use start::Accepted;
+pub use store::StoreError;
+pub use tenant::{Peer, tenant_of};
+pub use view::{JobEvent, JobFacts, JobView};
+pub use watch::EventStream;

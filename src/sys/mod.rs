@@ -7,6 +7,7 @@ mod confine;
 mod loopback;
 mod mount;
 mod process;
+mod readiness;
 mod signal;
 
 pub use clone::{CloneFlags, Forked, clone_into};
@@ -20,6 +21,7 @@ pub use process::{
     ChildUsage, Reaped, children_usage, enter_namespace, execve, exit_now, reap, set_resource_limit,
     set_supplementary_groups_empty, set_user, shared_memory,
 };
+pub use readiness::readiness;
 pub use signal::{
     SignalFd, block_all_but_faults, default_all_signals, kill_all_others, queue_signal, signal_group,
     unblock_all_signals,

@@ -1,0 +1,123 @@
+use super::*;
+
+const OLD_FILE: &str = r#"
+[grpc_server]
+addr = "127.0.0.1:50000"
+use_tls = false
+crt_file = "server.pem"
+key_file = "server.key"
+
+[scheduler]
+addr = "127.0.0.1:3000"
+"#;
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(file.path(), text).expect("write");
+    Config::read(file.path())
+}
+
+fn refusal(text: &str) -> String {
+    read(text).expect_err("should be refused").to_string()
+}
+
+#[test]
+fn the_old_file_works_as_it_is() {
+    let config = read(OLD_FILE).expect("old file");
+    assert_eq!(config.grpc_server.addr, "127.0.0.1:50000");
+    assert_eq!(
+        config.scheduler.map(|scheduler| scheduler.addr).as_deref(),
+        Some("127.0.0.1:3000")
+    );
+    assert_eq!(config.worker.default_policy, "default");
+    assert!(config.source.is_some());
+}
+
+#[test]
+fn the_documented_file_is_valid_and_shows_the_defaults() {
+    let text = include_str!("../../config.toml");
+    read(text).expect("config.toml");
+    // What it shows as a comment must be valid too, so that removing the # is all that an operator does.
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config: Config = toml::from_str(&uncommented).expect("with all comments removed");
+    let default = Worker::default();
+    assert_eq!(config.worker.max_running, default.max_running);
+    assert_eq!(config.worker.max_pending, default.max_pending);
+    assert_eq!(config.worker.server_uid, default.server_uid);
+    assert_eq!(config.worker.shutdown_timeout_s, default.shutdown_timeout_s);
+    assert_eq!(config.isolation.first_host_id, Isolation::default().first_host_id);
+    assert_eq!(config.log.level, Log::default().level);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_line_and_column() {
+    let message = refusal("[worker]\nmax_running = 3\nmax_runing = 4\n");
+    assert!(message.contains("line 3, column 1"), "{message}");
+    assert!(message.contains("max_runing"), "{message}");
+}
+
+#[test]
+fn a_wrong_type_is_refused_with_line_and_column() {
+    let message = refusal("[worker]\nmax_running = \"many\"\n");
+    assert!(message.contains("line 2, column 15"), "{message}");
+}
+
+#[test]
+fn plaintext_beyond_loopback_is_refused_unless_allowed() {
+    for addr in ["0.0.0.0:1", "[::]:1", ":1", "192.0.2.1:1"] {
+        let text = format!("[grpc_server]\naddr = \"{addr}\"\n");
+        assert!(refusal(&text).contains("grpc_server.addr"), "{addr}");
+        read(&format!("{text}allow_plaintext = true\n")).expect(addr);
+        read(&format!("{text}use_tls = true\n")).expect(addr);
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (text, field) in [
+        ("[grpc_server]\naddr = \"example.org:1\"", "grpc_server.addr"),
+        ("[grpc_server]\naddr = \"unix:relative\"", "grpc_server.addr"),
+        (
+            "[grpc_server]\nclient_ca_file = \"ca.pem\"",
+            "grpc_server.client_ca_file",
+        ),
+        ("[worker]\nserver_uid = 0", "worker.server_uid"),
+        ("[worker]\nmax_running = 0", "worker.max_running"),
+        ("[scheduler]\naddr = \"host\"", "scheduler.addr"),
+        (
+            "[grpc_server]\naddr = \"unix:/run/s\"\n[scheduler]\naddr = \"h:1\"",
+            "scheduler.advertise",
+        ),
+        (
+            "[scheduler]\naddr = \"h:1\"\ncrt_file = \"x\"",
+            "scheduler.crt_file",
+        ),
+        (
+            "[scheduler]\naddr = \"h:1\"\nca_file = \"x\"",
+            "scheduler.use_tls",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(field), "{text}: {message}");
+    }
+}
+
+#[test]
+fn addresses_are_read_in_every_form() {
+    for (text, expected) in [
+        ("127.0.0.1:50000", "127.0.0.1:50000"),
+        ("localhost:80", "127.0.0.1:80"),
+        ("[::1]:80", "[::1]:80"),
+        (":80", "[::]:80"),
+        ("unix:/run/s.sock", "unix:/run/s.sock"),
+    ] {
+        let parsed: ListenAddr = text.parse().expect(text);
+        assert_eq!(parsed.to_string(), expected);
+    }
+}

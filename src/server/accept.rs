@@ -1,0 +1,246 @@
+//! Connections before they speak gRPC: accepted, bounded in number, with TLS where that is configured, and
+//! known to speak HTTP/2 within a few seconds.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::server::Connected;
+
+use super::ServerError;
+use super::listen::Listener;
+use super::tenant::Peer;
+use super::tls::ServerTls;
+
+/// For TLS and for the first bytes of HTTP/2: who sends nothing holds no place.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Open at one time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 8192;
+/// After running out of descriptors or memory; nothing tells when there are some again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// A connection whose other end speaks HTTP/2.
+pub struct Connection {
+    transport: Box<dyn Transport>,
+    /// Bytes of the preface that are still to be read again.
+    preface: &'static [u8],
+    peer: Arc<Peer>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// TLS settings for connections to come; they can be exchanged while others are open.
+#[derive(Debug, Default)]
+pub(super) struct TlsSettings(RwLock<Option<ServerTls>>);
+
+impl TlsSettings {
+    pub(super) fn new(tls: Option<ServerTls>) -> Self {
+        Self(RwLock::new(tls))
+    }
+
+    pub(super) fn replace(&self, tls: ServerTls) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
+    }
+
+    fn acceptor(&self) -> Option<TlsAcceptor> {
+        let settings = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        settings
+            .as_ref()
+            .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)))
+    }
+}
+
+/// Accepts connections for as long as the answer is kept.
+pub(super) fn accept(
+    listener: Listener,
+    tls: Arc<TlsSettings>,
+) -> Result<mpsc::Receiver<io::Result<Connection>>, ServerError> {
+    let listener = match listener {
+        Listener::Tcp(listener) => AsyncListener::Tcp(
+            TcpListener::from_std(listener).map_err(ServerError::system("taking over the listener"))?,
+        ),
+        Listener::Unix(listener, _) => AsyncListener::Unix(
+            UnixListener::from_std(listener).map_err(ServerError::system("taking over the listener"))?,
+        ),
+    };
+    let (ready, connections) = mpsc::channel(16);
+    tokio::spawn(accept_all(listener, tls, ready));
+    Ok(connections)
+}
+
+async fn accept_all(
+    listener: AsyncListener,
+    tls: Arc<TlsSettings>,
+    ready: mpsc::Sender<io::Result<Connection>>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ready.closed() => return,
+        };
+        match accepted {
+            Ok(transport) => {
+                tokio::spawn(shake_hands(transport, tls.acceptor(), place, ready.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "accepting a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Hands the connection on once it speaks HTTP/2; any other is closed without a word.
+async fn shake_hands(
+    transport: Box<dyn Transport>,
+    tls: Option<TlsAcceptor>,
+    place: OwnedSemaphorePermit,
+    ready: mpsc::Sender<io::Result<Connection>>,
+) {
+    match tokio::time::timeout(HANDSHAKE, secured(transport, tls)).await {
+        Ok(Ok((transport, peer))) => {
+            let connection = Connection {
+                transport,
+                preface: PREFACE,
+                peer: Arc::new(peer),
+                _place: place,
+            };
+            // The server may be going down.
+            let _ = ready.send(Ok(connection)).await;
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "connection refused");
+        }
+        Err(_) => tracing::debug!("connection refused: no handshake in time"),
+    }
+}
+
+async fn secured(
+    transport: Box<dyn Transport>,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<(Box<dyn Transport>, Peer)> {
+    let Some(acceptor) = tls else {
+        let mut transport = transport;
+        read_preface(&mut transport).await?;
+        return Ok((transport, Peer::default()));
+    };
+    let mut stream = acceptor.accept(transport).await?;
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(|certificate| certificate.clone().into_owned());
+    read_preface(&mut stream).await?;
+    Ok((Box::new(stream), Peer { certificate }))
+}
+
+async fn read_preface(transport: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut seen = [0; PREFACE.len()];
+    let mut filled = 0;
+    while filled < seen.len() {
+        match transport.read(&mut seen[filled..]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => filled += count,
+        }
+        // Whoever speaks something else may be waiting for an answer: no need to hear it out.
+        if seen[..filled] != PREFACE[..filled] {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
+        }
+    }
+    Ok(())
+}
+
+enum AsyncListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl AsyncListener {
+    async fn accept(&self) -> io::Result<Box<dyn Transport>> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small and somebody waits for them.
+                TcpStream::set_nodelay(&stream, true)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Arc<Peer>;
+
+    fn connect_info(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer)
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.preface.is_empty() {
+            return Pin::new(&mut self.transport).poll_read(context, buffer);
+        }
+        let count = self.preface.len().min(buffer.remaining());
+        let (now, later) = self.preface.split_at(count);
+        buffer.put_slice(now);
+        self.preface = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+}

@@ -1,0 +1,75 @@
+use std::sync::{Arc, MutexGuard};
+
+use crate::job::{Cause, ExitRecord, JobId, Stop, StopOrder};
+use crate::server::store::Change;
+
+use super::{Jobs, Phase, Table};
+
+impl Jobs {
+    /// A job is over: its place is free at once, its end is told when it is durable.
+    pub(in crate::server) fn finished(self: &Arc<Self>, id: JobId, record: ExitRecord) {
+        self.finish(id, record);
+        self.launch_waiting();
+    }
+
+    /// The launcher does not know a job that this server believed to run.
+    pub(in crate::server) fn unknown(self: &Arc<Self>, id: JobId) {
+        if self.lock().launched(id).is_some() {
+            let why = "the launcher does not know it".to_owned();
+            self.finished(id, ExitRecord::without_run(Cause::Lost { why }));
+        }
+    }
+
+    pub(super) fn finish(self: &Arc<Self>, id: JobId, record: ExitRecord) {
+        let mut table = self.lock();
+        self.finish_in(&mut table, id, record);
+    }
+
+    /// Ends a job that was never launched.
+    pub(super) fn end_unrun(
+        self: &Arc<Self>,
+        table: &mut MutexGuard<'_, Table>,
+        id: JobId,
+        order: &StopOrder,
+    ) {
+        let mut record = ExitRecord::without_run(Cause::Stopped {
+            signal: None,
+            code: None,
+        });
+        record.stop = Some(Stop {
+            by: order.by.clone(),
+            reason: order.reason.clone(),
+            escalated: false,
+            killed: 0,
+        });
+        self.finish_in(table, id, record);
+    }
+
+    fn finish_in(self: &Arc<Self>, table: &mut MutexGuard<'_, Table>, id: JobId, record: ExitRecord) {
+        let Some(entry) = table.get(id) else {
+            return tracing::debug!(job = %id, "finished, but not known to this server");
+        };
+        if entry.phase == Phase::Ending {
+            return;
+        }
+        let was_queued = entry.phase == Phase::Queued;
+        entry.phase = Phase::Ending;
+        let place = entry.place;
+        let over = entry.live.view().finished(record);
+        if was_queued {
+            table.admission.withdraw(&over.facts.tenant, id);
+        }
+        table.admission.release(place);
+        let jobs = Arc::clone(self);
+        let told = over.clone();
+        let then = move |result: Result<(), _>| {
+            // Not durable: nobody is told. The writer tries again as long as it lives.
+            if result.is_ok()
+                && let Some(live) = jobs.lock().remove(id)
+            {
+                live.replace(told);
+            }
+        };
+        self.store.write(Change::Update(over), Box::new(then));
+    }
+}

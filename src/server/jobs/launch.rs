@@ -1,0 +1,128 @@
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::isolation::ipc::{Launch, Order};
+use crate::job::{Cause, ExitRecord, JobId};
+use crate::server::Refusal;
+use crate::server::admission::Place;
+use crate::server::launcher::Encoded;
+use crate::server::store::{Change, NewJob, WriteError};
+
+use super::{Jobs, Live, Phase};
+
+/// A job that has a place and whose record is on its way to the disk.
+#[derive(Debug)]
+pub(in crate::server) struct Recording {
+    pub(in crate::server) live: Arc<Live>,
+    /// It waits for a place to run.
+    pub(in crate::server) waits: bool,
+    pub(in crate::server) durable: oneshot::Receiver<Result<(), WriteError>>,
+}
+
+impl Jobs {
+    /// Admits a job and records it; when the record is durable it is launched or joins the queue.
+    ///
+    /// That does not depend on the caller: a client that hangs up meanwhile leaves no job behind that is
+    /// recorded and never run.
+    pub(in crate::server) fn record(
+        self: &Arc<Self>,
+        job: NewJob,
+        launch: Launch,
+    ) -> Result<Recording, Refusal> {
+        let id = launch.id;
+        let bytes = job.request.as_ref().map_or(0, Vec::len);
+        let congested = self.launcher.is_congested();
+        let (place, live) = {
+            let mut table = self.lock();
+            let place = table.admission.admit(bytes, congested)?;
+            (place, table.insert(job.view.clone(), Phase::Preparing, place))
+        };
+        // A job that waits is read from the store when its time has come, so that the queue takes no memory.
+        let order = (place == Place::Run).then(|| Encoded::new(&Order::Launch(Box::new(launch))));
+        let waits = order.is_none();
+        let (answer, durable) = oneshot::channel();
+        let jobs = Arc::clone(self);
+        let then = move |result: Result<(), WriteError>| {
+            if result.is_ok() {
+                jobs.proceed(id, order);
+                jobs.launch_waiting();
+            } else {
+                jobs.lock().remove(id);
+            }
+            let _ = answer.send(result);
+        };
+        self.store.write(Change::Insert(Box::new(job)), Box::new(then));
+        Ok(Recording { live, waits, durable })
+    }
+
+    /// Launches as many waiting jobs as there are places.
+    pub(in crate::server) fn launch_waiting(self: &Arc<Self>) {
+        loop {
+            let congested = self.launcher.is_congested();
+            let Some(id) = self.take_next(congested) else {
+                return;
+            };
+            match self.load(id) {
+                Some(order) => self.proceed(id, Some(order)),
+                None => {
+                    let why = "its request could not be read from the store".to_owned();
+                    self.finish(id, ExitRecord::without_run(Cause::Lost { why }));
+                }
+            }
+        }
+    }
+
+    /// The next step of a job whose preparation is done: stop, launch or wait.
+    pub(super) fn proceed(self: &Arc<Self>, id: JobId, order: Option<Encoded>) {
+        let mut table = self.lock();
+        let Some(entry) = table.get(id) else { return };
+        if let Some(stop) = entry.stop.take() {
+            return self.end_unrun(&mut table, id, &stop);
+        }
+        match order {
+            Some(order) => {
+                entry.phase = Phase::Launched;
+                self.launcher.enqueue(order);
+            }
+            None => {
+                entry.phase = Phase::Queued;
+                let live = Arc::clone(&entry.live);
+                table.admission.enqueue(&live.view().facts.tenant, id);
+            }
+        }
+        drop(table);
+        self.launcher.flush();
+    }
+
+    fn take_next(&self, congested: bool) -> Option<JobId> {
+        let mut table = self.lock();
+        let id = table.admission.next(congested)?;
+        let Some(entry) = table.get(id) else {
+            table.admission.release(Place::Run);
+            return None;
+        };
+        let waited = std::mem::replace(&mut entry.place, Place::Run);
+        entry.phase = Phase::Preparing;
+        table.admission.release(waited);
+        Some(id)
+    }
+
+    fn load(&self, id: JobId) -> Option<Encoded> {
+        let view = self.lock().live(id)?.view();
+        match self.store.request(id) {
+            Ok(Some((request, idempotency_key))) => Some(Encoded::new(&Order::Launch(Box::new(Launch {
+                id,
+                tenant: view.facts.tenant.clone(),
+                created_at: view.facts.created_at,
+                request,
+                idempotency_key,
+            })))),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(job = %id, error = &error as &dyn std::error::Error, "reading a request");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The jobs that are not over: what each waits for, and the only way in which it goes on.
+//!
+//! All transitions happen under one short lock in which nothing waits: what must be written is queued for the
+//! store and what must be ordered is queued for the launcher while the lock is held, so that neither sees two
+//! changes of a job in another order than this table.
+
+mod finish;
+mod launch;
+mod restart;
+mod table;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::isolation::ipc::Order;
+use crate::job::{JobId, Receipt, Signal, State, Stop, StopOrder, Timestamp};
+use crate::policy::Tenant;
+
+use super::Refusal;
+use super::launcher::{Encoded, Launcher};
+use super::store::{Change, Store};
+use super::view::JobView;
+pub(super) use table::Live;
+use table::{Phase, Table};
+
+#[derive(Debug)]
+pub(super) struct Jobs {
+    table: Mutex<Table>,
+    store: Arc<Store>,
+    launcher: Launcher,
+}
+
+/// A job that a tenant may see.
+#[derive(Debug)]
+pub(super) enum Found {
+    Live(Arc<Live>),
+    Finished(Box<JobView>),
+}
+
+impl Found {
+    pub(super) fn view(&self) -> JobView {
+        match self {
+            Self::Live(live) => live.view(),
+            Self::Finished(view) => (**view).clone(),
+        }
+    }
+}
+
+impl Jobs {
+    pub(super) fn new(worker: &crate::config::Worker, store: Arc<Store>, launcher: Launcher) -> Self {
+        Self {
+            table: Mutex::new(Table::new(worker)),
+            store,
+            launcher,
+        }
+    }
+
+    /// A tenant's job. Another tenant's is as unknown as one that never was.
+    pub(super) fn find(&self, tenant: &Tenant, id: JobId) -> Result<Found, Refusal> {
+        let live = self.lock().live(id);
+        let found = match live {
+            Some(live) => Found::Live(live),
+            None => Found::Finished(Box::new(self.store.find(id)?.ok_or(Refusal::NotFound)?)),
+        };
+        let owner = match &found {
+            Found::Live(live) => live.belongs_to(tenant),
+            Found::Finished(view) => view.facts.tenant == tenant.name,
+        };
+        if owner { Ok(found) } else { Err(Refusal::NotFound) }
+    }
+
+    /// The launcher says that the command runs.
+    pub(super) fn started(&self, id: JobId, started_at: Timestamp, receipt: Receipt) {
+        let mut table = self.lock();
+        let Some(entry) = table.launched(id) else {
+            return tracing::warn!(job = %id, "started, but not launched by this server");
+        };
+        let view = entry.live.update(|view| {
+            // A stop may have come first.
+            let _ = view.state.advance(State::Running);
+            view.started_at = Some(started_at);
+            view.receipt = Some(Arc::new(receipt));
+        });
+        self.store.write_lazily(Change::Update(view));
+    }
+
+    /// Orders the end of a job; what has ended already stays as it is.
+    pub(super) fn stop(self: &Arc<Self>, id: JobId, order: StopOrder) {
+        let mut table = self.lock();
+        let Some(entry) = table.get(id) else { return };
+        match entry.phase {
+            Phase::Preparing => {
+                entry.stop.get_or_insert(order);
+            }
+            Phase::Queued => self.end_unrun(&mut table, id, &order),
+            Phase::Launched => {
+                self.note_stopping(&entry.live, &order);
+                self.launcher.enqueue(Encoded::new(&Order::Stop { id, order }));
+            }
+            Phase::Ending => {}
+        }
+        drop(table);
+        self.launcher.flush();
+    }
+
+    /// Orders the end of everything that runs.
+    pub(super) fn stop_all(self: &Arc<Self>, order: &StopOrder) {
+        let ids = self.lock().launched_ids();
+        for id in ids {
+            self.stop(id, order.clone());
+        }
+    }
+
+    pub(super) fn signal(&self, id: JobId, signal: Signal) -> Result<(), Refusal> {
+        let mut table = self.lock();
+        let state = match table.get(id) {
+            Some(entry) if entry.phase == Phase::Launched => entry.live.state(),
+            Some(entry) => return Err(Refusal::WrongState(entry.live.state())),
+            None => return Err(Refusal::WrongState(State::Finished)),
+        };
+        if state == State::Pending {
+            return Err(Refusal::WrongState(state));
+        }
+        self.launcher.enqueue(Encoded::new(&Order::Signal { id, signal }));
+        drop(table);
+        self.launcher.flush();
+        Ok(())
+    }
+
+    /// Jobs that run and jobs that wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let table = self.lock();
+        (table.admission.running(), table.admission.pending())
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.lock().admission.is_draining()
+    }
+
+    pub(super) fn drain(&self) {
+        self.lock().admission.drain();
+    }
+
+    /// Starts nothing any more: neither new jobs nor those that wait.
+    pub(super) fn close(&self) {
+        self.lock().admission.close();
+    }
+
+    /// The jobs that the launcher has.
+    pub(super) fn launched(&self) -> Vec<Arc<Live>> {
+        self.lock().launched_jobs()
+    }
+
+    fn note_stopping(&self, live: &Live, order: &StopOrder) {
+        if live.state() >= State::Stopping {
+            return;
+        }
+        let view = live.update(|view| {
+            view.state = State::Stopping;
+            view.stop = Some(Arc::new(Stop {
+                by: order.by.clone(),
+                reason: order.reason.clone(),
+                escalated: false,
+                killed: 0,
+            }));
+        });
+        self.store.write_lazily(Change::Update(view));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Every transition leaves the table whole before anything that can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

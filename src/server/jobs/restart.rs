@@ -1,0 +1,128 @@
+//! After a restart: what the store says, what the launcher says, and what follows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::isolation::ipc::KnownJob;
+use crate::job::{Cause, ExitRecord, JobId, State, StopOrder};
+use crate::server::store::{Change, IdempotencyKey, NewJob, StoreError, WriteError};
+use crate::server::view::{JobFacts, JobView};
+
+use super::{Jobs, Phase};
+
+impl Jobs {
+    /// Takes up the jobs of an earlier run. Called once, before any request is served.
+    pub(in crate::server) fn take_up(self: &Arc<Self>, known: Vec<KnownJob>) -> Result<(), StoreError> {
+        let mut known: HashMap<JobId, KnownJob> = known.into_iter().map(|job| (job.id, job)).collect();
+        for (view, request_bytes) in self.store.unfinished()? {
+            match known.remove(&view.id()) {
+                Some(job) => self.adopt(view, job),
+                None if view.state == State::Pending => self.requeue(view, request_bytes),
+                None => self.lose(view),
+            }
+        }
+        for job in known.into_values() {
+            if self.store.find(job.id)?.is_none() {
+                self.restore(job);
+            }
+        }
+        self.launch_waiting();
+        Ok(())
+    }
+
+    /// The launcher has it: it runs on, or has ended meanwhile.
+    fn adopt(self: &Arc<Self>, view: JobView, job: KnownJob) {
+        let id = job.id;
+        let was_stopping = view.state == State::Stopping;
+        let mut table = self.lock();
+        let place = table.admission.adopt();
+        let live = table.insert(view, Phase::Launched, place);
+        drop(table);
+        if let Some(record) = job.record {
+            return self.finish(id, record);
+        }
+        if let Some(started_at) = job.started_at
+            && live.state() == State::Pending
+        {
+            let view = live.update(|view| {
+                view.state = State::Running;
+                view.started_at = Some(started_at);
+            });
+            self.store.write_lazily(Change::Update(view));
+        }
+        // The order may have died with the process that recorded it. A second one changes nothing.
+        if was_stopping {
+            let by = live.view().facts.tenant.clone();
+            self.stop(
+                id,
+                StopOrder {
+                    signal: None,
+                    grace_ms: None,
+                    by,
+                    reason: String::new(),
+                },
+            );
+        }
+    }
+
+    /// It was never launched: it waits again, in its old order.
+    fn requeue(self: &Arc<Self>, view: JobView, request_bytes: usize) {
+        let id = view.id();
+        let mut table = self.lock();
+        let place = table.admission.readmit(request_bytes);
+        table.insert(view, Phase::Preparing, place);
+        drop(table);
+        self.proceed(id, None);
+    }
+
+    fn lose(self: &Arc<Self>, view: JobView) {
+        let id = view.id();
+        let mut table = self.lock();
+        let place = table.admission.adopt();
+        table.insert(view, Phase::Launched, place);
+        drop(table);
+        let why = "nothing is left of it after a restart".to_owned();
+        self.finish(id, ExitRecord::without_run(Cause::Lost { why }));
+    }
+
+    /// The launcher has a job whose record this store lost: the record is made again.
+    fn restore(self: &Arc<Self>, job: KnownJob) {
+        tracing::warn!(job = %job.id, "restoring the record of a job that the launcher knows");
+        let mut view = JobView::pending(JobFacts {
+            id: job.id,
+            tenant: job.tenant.clone(),
+            policy: job.policy.clone(),
+            policy_hash: String::new(),
+            labels: Default::default(),
+            limits: None,
+            created_at: job.created_at,
+        });
+        if let Some(started_at) = job.started_at {
+            view.state = State::Running;
+            view.started_at = Some(started_at);
+        }
+        if let Some(record) = &job.record {
+            view = view.finished(record.clone());
+        }
+        let (id, runs) = (job.id, job.record.is_none());
+        if runs {
+            let mut table = self.lock();
+            let place = table.admission.adopt();
+            table.insert(view.clone(), Phase::Launched, place);
+        }
+        let row = NewJob {
+            view,
+            key: job.idempotency_key.map(|key| IdempotencyKey {
+                key,
+                request_hash: None,
+            }),
+            request: None,
+        };
+        let then = move |result: Result<(), WriteError>| {
+            if let Err(error) = result {
+                tracing::error!(job = %id, error = &error as &dyn std::error::Error, "restoring a job");
+            }
+        };
+        self.store.write(Change::Insert(Box::new(row)), Box::new(then));
+    }
+}

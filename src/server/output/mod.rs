@@ -1,0 +1,69 @@
+//! Kept output for any number of readers, each at its own pace.
+//!
+//! The supervisors write append-only files; readers read the files. Nothing is held in memory for a reader but
+//! the chunk under way, and only when its connection has room for one, so a reader that stalls costs itself alone.
+
+mod digest;
+mod file;
+mod stream;
+mod wake;
+
+use std::path::{Path, PathBuf};
+
+use crate::job::JobId;
+
+use super::ServerError;
+pub use stream::{OutputRequest, OutputStream, Part};
+use wake::Wakes;
+
+/// Where the output of all jobs is.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    folder: PathBuf,
+    wakes: Wakes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamName {
+    Stdout,
+    Stderr,
+}
+
+impl StreamName {
+    const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+impl Outputs {
+    /// `folder` holds one folder a job; must be called within the runtime.
+    pub(super) fn new(folder: &Path) -> Result<Self, ServerError> {
+        Ok(Self {
+            folder: folder.to_owned(),
+            wakes: Wakes::start()?,
+        })
+    }
+
+    fn of(&self, id: JobId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
+    /// Bytes on disk for these jobs.
+    pub(super) async fn kept_bytes(&self, ids: Vec<JobId>) -> u64 {
+        let folders: Vec<PathBuf> = ids.into_iter().map(|id| self.of(id)).collect();
+        let sum = move || {
+            let sizes = folders
+                .iter()
+                .flat_map(|folder| StreamName::ALL.map(|stream| folder.join(stream.file_name())))
+                .filter_map(|file| file.metadata().ok())
+                .map(|found| found.len());
+            sizes.sum()
+        };
+        tokio::task::spawn_blocking(sum).await.unwrap_or(0)
+    }
+}

@@ -1,0 +1,153 @@
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::server::ServerError;
+use crate::sys;
+
+/// Wakes readers when something is written in a job's folder: one inotify instance for all of them.
+#[derive(Debug)]
+pub(super) struct Wakes {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    inotify: AsyncFd<OwnedFd>,
+    /// By watch descriptor. Readers of one job share one.
+    folders: Mutex<HashMap<i32, Folder>>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    written: watch::Sender<()>,
+    readers: usize,
+}
+
+/// Tells one reader of writes in one folder.
+#[derive(Debug)]
+pub(super) struct Wake {
+    shared: Arc<Shared>,
+    descriptor: i32,
+    written: watch::Receiver<()>,
+}
+
+impl Wakes {
+    pub(super) fn start() -> Result<Self, ServerError> {
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
+            .map_err(std::io::Error::from)
+            .and_then(sys::readiness)
+            .map_err(ServerError::system("setting up inotify"))?;
+        let shared = Arc::new(Shared {
+            inotify,
+            folders: Mutex::default(),
+        });
+        let dispatching = Arc::clone(&shared);
+        let task = tokio::spawn(async move {
+            while let Ok(()) = dispatching.dispatch().await {}
+            tracing::error!("inotify failed: readers of output are no longer woken");
+        });
+        Ok(Self { shared, task })
+    }
+
+    /// Follows writes and new files in `folder`, which must be there.
+    ///
+    /// One watch on the folder covers both files, also when they do not exist yet.
+    pub(super) fn follow(&self, folder: &Path) -> Result<Wake, Errno> {
+        let mut folders = self.shared.lock();
+        let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        // Under the lock: the same folder has the same descriptor, which another reader may be giving up.
+        let descriptor = inotify::add_watch(&self.shared.inotify, folder, flags)?;
+        let entry = folders.entry(descriptor).or_insert_with(|| Folder {
+            written: watch::Sender::new(()),
+            readers: 0,
+        });
+        entry.readers += 1;
+        Ok(Wake {
+            shared: Arc::clone(&self.shared),
+            descriptor,
+            written: entry.written.subscribe(),
+        })
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Wake {
+    /// To be called before the files are read: writes from here on end the next [`Wake::written`].
+    pub(super) fn arm(&mut self) {
+        self.written.mark_unchanged();
+    }
+
+    /// Waits for a write since [`Wake::arm`].
+    pub(super) async fn written(&mut self) {
+        if self.written.changed().await.is_err() {
+            // The folder is gone: nothing will be written there, the job's end comes by another way.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        let mut folders = self.shared.lock();
+        let Some(entry) = folders.get_mut(&self.descriptor) else {
+            return;
+        };
+        entry.readers -= 1;
+        if entry.readers == 0 {
+            folders.remove(&self.descriptor);
+            // It fails where the folder was removed, and the watch with it.
+            let _ = inotify::remove_watch(&self.shared.inotify, self.descriptor);
+        }
+    }
+}
+
+impl Shared {
+    async fn dispatch(&self) -> std::io::Result<()> {
+        let mut ready = self.inotify.readable().await?;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(&self.inotify, &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) => self.wake(event.wd(), event.events()),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        ready.clear_ready();
+        Ok(())
+    }
+
+    fn wake(&self, descriptor: i32, events: ReadFlags) {
+        let mut folders = self.lock();
+        if events.contains(ReadFlags::QUEUE_OVERFLOW) {
+            // Some were lost: everybody looks.
+            for folder in folders.values() {
+                folder.written.send_replace(());
+            }
+        } else if events.contains(ReadFlags::IGNORED) {
+            folders.remove(&descriptor);
+        } else if let Some(folder) = folders.get(&descriptor) {
+            folder.written.send_replace(());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Folder>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,182 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+
+use crate::config::{Config, OnShutdown};
+use crate::isolation::ipc::{Channel, TransportError};
+use crate::job::{State, StopOrder};
+
+use super::accept::{TlsSettings, accept};
+use super::registration::Registration;
+use super::tls::ServerTls;
+use super::{Prepared, Server, ServerError, retention};
+
+/// Against connections whose other end is silently gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const STREAMS_PER_CONNECTION: u32 = 1024;
+/// Between the last answer and the end of the process.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A server with its network side, from start to shutdown.
+#[derive(Debug)]
+pub struct Running {
+    config: Config,
+    server: Arc<Server>,
+    tls: Arc<TlsSettings>,
+    registration: Option<Registration>,
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+    lost: Option<oneshot::Receiver<TransportError>>,
+}
+
+impl Running {
+    /// Takes up the jobs of an earlier run, then serves.
+    ///
+    /// `services` makes the gRPC services; it is called within the runtime.
+    pub async fn start<S>(
+        config: Config,
+        prepared: Prepared,
+        channel: Channel,
+        services: S,
+    ) -> Result<Self, ServerError>
+    where
+        S: FnOnce(&Arc<Server>) -> Routes,
+    {
+        let (server, lost) = Server::start_up(&config, channel).await?;
+        let tls = Arc::new(TlsSettings::new(prepared.tls));
+        let address = prepared.listener.describe();
+        let connections = ReceiverStream::new(accept(prepared.listener, Arc::clone(&tls))?);
+        let closing = Arc::clone(&server);
+        let grpc = transport()
+            .add_routes(services(&server))
+            .serve_with_incoming_shutdown(connections, async move { closing.closing().await });
+        let grpc = tokio::spawn(grpc);
+        tokio::spawn(retention::keep_within(Arc::clone(&server), config.retention));
+        tracing::info!(address, "serving");
+        Ok(Self {
+            registration: Registration::start(&config, &address, prepared.scheduler_tls),
+            config,
+            server,
+            tls,
+            grpc,
+            lost: Some(lost),
+        })
+    }
+
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Resolves when the launcher is gone. To be asked once.
+    pub(super) fn launcher_lost(&mut self) -> impl Future<Output = ServerError> + use<> {
+        let lost = self.lost.take();
+        async move {
+            let reason = match lost {
+                Some(lost) => lost.await.unwrap_or(TransportError::Closed),
+                None => std::future::pending().await,
+            };
+            ServerError::Launcher(reason)
+        }
+    }
+
+    /// Reads the configuration again: the TLS files, the policies, and the log level, which is the answer.
+    ///
+    /// What cannot be read, also for want of permission, leaves the old values in force.
+    pub fn reload(&self) -> Option<String> {
+        let config = match &self.config.source {
+            Some(file) => match Config::read(file) {
+                Ok(config) => config,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "keeping the old configuration"
+                    );
+                    return None;
+                }
+            },
+            None => self.config.clone(),
+        };
+        if self.config.grpc_server.use_tls {
+            match ServerTls::read(&config.grpc_server) {
+                Ok(tls) => self.tls.replace(tls),
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "keeping the old certificate"
+                    );
+                }
+            }
+        }
+        // The launcher reads the folder that it was started with, and both must decide alike.
+        self.server.reload_policies(&self.config);
+        tracing::info!("configuration read again");
+        Some(config.log.level)
+    }
+
+    /// Leaves the scheduler, treats running jobs as configured, and ends all calls.
+    pub async fn shut_down(self) {
+        let Self {
+            config,
+            server,
+            registration,
+            grpc,
+            ..
+        } = self;
+        server.jobs.close();
+        if let Some(registration) = registration {
+            registration.end().await;
+        }
+        let limit = Duration::from_secs(config.worker.shutdown_timeout_s);
+        match config.worker.on_shutdown {
+            OnShutdown::Leave => {}
+            OnShutdown::Wait => wait_for_jobs(&server, limit).await,
+            OnShutdown::Stop => {
+                server.jobs.stop_all(&StopOrder {
+                    signal: None,
+                    grace_ms: None,
+                    by: "shutdown".to_owned(),
+                    reason: "the worker shuts down".to_owned(),
+                });
+                wait_for_jobs(&server, limit).await;
+            }
+        }
+        if let Err(error) = server.store.sync().await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the last changes are not durable"
+            );
+        }
+        server.close();
+        // Calls that were answered a moment ago still reach their clients.
+        let _ = tokio::time::timeout(FAREWELL, grpc).await;
+    }
+}
+
+async fn wait_for_jobs(server: &Server, limit: Duration) {
+    let all_over = async {
+        loop {
+            let launched = server.jobs.launched();
+            if launched.is_empty() {
+                return;
+            }
+            for live in launched {
+                live.reached(State::Finished).await;
+            }
+        }
+    };
+    if tokio::time::timeout(limit, all_over).await.is_err() {
+        tracing::warn!("jobs are still running; the next start takes them up");
+    }
+}
+
+/// How gRPC is spoken, for every service alike.
+fn transport() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+}

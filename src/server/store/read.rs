@@ -1,0 +1,233 @@
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::job::{JobId, JobRequest, State};
+use crate::server::view::{JobEvent, JobView};
+
+use super::row::{COLUMNS, id, state_number, view};
+use super::{Store, StoreError};
+
+pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE name = 'deleted_position'), \
+                                        ifnull((SELECT max(position) FROM jobs), 0))";
+
+/// Rows that one page may look at: filters that fit few jobs give short pages instead of long reads.
+const ROWS_LOOKED_AT: usize = 4096;
+
+/// What [`Store::page`] lists, newest first.
+#[derive(Debug, Clone)]
+pub(in crate::server) struct PageQuery {
+    pub tenant: String,
+    /// Empty: all.
+    pub states: Vec<State>,
+    /// All of these.
+    pub labels: Vec<(String, String)>,
+    /// Only jobs older than this one's place.
+    pub before: Option<u64>,
+    pub size: usize,
+}
+
+#[derive(Debug)]
+pub(in crate::server) struct Page {
+    pub jobs: Vec<JobView>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<u64>,
+}
+
+impl Store {
+    /// One job, whoever owns it.
+    pub(in crate::server) fn find(&self, job: JobId) -> Result<Option<JobView>, StoreError> {
+        lock(&self.points)
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))
+            .and_then(|mut query| query.query_row([job.to_string()], view).optional())
+            .map_err(StoreError::query("reading a job"))
+    }
+
+    /// The job that a tenant's key stands for, and the hash of its request.
+    pub(in crate::server) fn find_key(
+        &self,
+        tenant: &str,
+        key: &str,
+    ) -> Result<Option<(JobId, Option<[u8; 32]>)>, StoreError> {
+        lock(&self.points)
+            .prepare_cached("SELECT id, request_hash FROM jobs WHERE tenant = ?1 AND idempotency_key = ?2")
+            .and_then(|mut query| {
+                query
+                    .query_row([tenant, key], |row| Ok((id(row, 0)?, row.get(1)?)))
+                    .optional()
+            })
+            .map_err(StoreError::query("looking up an idempotency key"))
+    }
+
+    /// The request of a job that has not been launched, with its key.
+    pub(in crate::server) fn request(
+        &self,
+        job: JobId,
+    ) -> Result<Option<(JobRequest, Option<String>)>, StoreError> {
+        let found: Option<(Option<Vec<u8>>, Option<String>)> = lock(&self.points)
+            .prepare_cached("SELECT request, idempotency_key FROM jobs WHERE id = ?1")
+            .and_then(|mut query| {
+                query
+                    .query_row([job.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()
+            })
+            .map_err(StoreError::query("reading a request"))?;
+        let Some((Some(bytes), key)) = found else {
+            return Ok(None);
+        };
+        let request = postcard::from_bytes(&bytes).map_err(|error| StoreError::Malformed {
+            what: "request",
+            reason: error.to_string(),
+        })?;
+        Ok(Some((request, key)))
+    }
+
+    /// All jobs that are not FINISHED, oldest first, and the size of their requests.
+    pub(in crate::server) fn unfinished(&self) -> Result<Vec<(JobView, usize)>, StoreError> {
+        let connection = lock(&self.scans);
+        let sql =
+            format!("SELECT {COLUMNS}, ifnull(length(request), 0) FROM jobs WHERE state < 3 ORDER BY seq");
+        let mut query = connection
+            .prepare(&sql)
+            .map_err(StoreError::query("preparing the list of unfinished jobs"))?;
+        query
+            .query_map([], |row| Ok((view(row)?, row.get(11)?)))
+            .and_then(Iterator::collect)
+            .map_err(StoreError::query("reading unfinished jobs"))
+    }
+
+    /// Position of the last change.
+    pub(in crate::server) fn last_position(&self) -> Result<u64, StoreError> {
+        lock(&self.points)
+            .query_row(LAST_POSITION, [], |row| row.get(0))
+            .map_err(StoreError::query("reading the last position"))
+    }
+
+    pub(in crate::server) async fn page(self: &Arc<Self>, query: PageQuery) -> Result<Page, StoreError> {
+        self.scan(move |connection| page(connection, &query)).await
+    }
+
+    /// Jobs whose last change lies after `position`, in the order of these changes.
+    pub(in crate::server) async fn changed_since(
+        self: &Arc<Self>,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<JobEvent>, StoreError> {
+        self.scan(move |connection| {
+            let sql = format!(
+                "SELECT {COLUMNS}, position FROM jobs WHERE position > ?1 ORDER BY position LIMIT ?2"
+            );
+            connection
+                .prepare_cached(&sql)?
+                .query_map(params![position.cast_signed(), limit], |row| {
+                    Ok(JobEvent {
+                        position: row.get(11)?,
+                        job: view(row)?,
+                    })
+                })?
+                .collect()
+        })
+        .await
+    }
+
+    /// Bytes of output kept for finished jobs.
+    pub(in crate::server) async fn kept_bytes(self: &Arc<Self>) -> Result<u64, StoreError> {
+        self.scan(|connection| {
+            connection.query_row(
+                "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3",
+                [],
+                |row| row.get(0),
+            )
+        })
+        .await
+    }
+
+    /// Finished jobs to be removed: those that ended before `cutoff` (microseconds), and the oldest beyond `keep`.
+    pub(in crate::server) async fn expired(
+        self: &Arc<Self>,
+        cutoff: i64,
+        keep: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let keep = keep.map_or(i64::MAX, |keep| i64::try_from(keep).unwrap_or(i64::MAX));
+        self.scan(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT id FROM jobs WHERE state = 3 AND (finished_at < ?1 OR finished_at <= ifnull((
+                         SELECT finished_at FROM jobs WHERE state = 3 ORDER BY finished_at DESC LIMIT 1 OFFSET ?2
+                     ), -1)) ORDER BY finished_at LIMIT ?3",
+                )?
+                .query_map(params![cutoff, keep, limit], |row| id(row, 0))?
+                .collect()
+        })
+        .await
+    }
+
+    /// When the oldest finished job ended, in microseconds.
+    pub(in crate::server) async fn oldest_finished(self: &Arc<Self>) -> Result<Option<i64>, StoreError> {
+        self.scan(|connection| {
+            connection.query_row("SELECT min(finished_at) FROM jobs WHERE state = 3", [], |row| {
+                row.get(0)
+            })
+        })
+        .await
+    }
+
+    /// Runs a longer read where it holds up no other task.
+    async fn scan<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = Arc::clone(self);
+        tokio::task::spawn_blocking(move || read(&lock(&store.scans)))
+            .await
+            .map_err(|_| StoreError::Interrupted)?
+            .map_err(StoreError::query("listing jobs"))
+    }
+}
+
+fn page(connection: &Connection, wanted: &PageQuery) -> rusqlite::Result<Page> {
+    let before = wanted.before.map_or(i64::MAX, u64::cast_signed);
+    let states = wanted
+        .states
+        .iter()
+        .fold(0_i64, |set, state| set | 1 << state_number(*state));
+    let all = if wanted.states.is_empty() { !0 } else { states };
+    let sql = format!(
+        "SELECT {COLUMNS}, seq FROM jobs WHERE tenant = ?1 AND seq < ?2 AND ((1 << state) & ?3) <> 0 \
+         ORDER BY seq DESC LIMIT ?4"
+    );
+    let mut query = connection.prepare_cached(&sql)?;
+    let mut rows = query.query(params![wanted.tenant, before, all, ROWS_LOOKED_AT])?;
+    let mut jobs = Vec::new();
+    let mut looked_at = 0;
+    let mut next = None;
+    while let Some(row) = rows.next()? {
+        if jobs.len() == wanted.size {
+            return Ok(Page { jobs, next });
+        }
+        looked_at += 1;
+        next = Some(row.get(11)?);
+        let job = view(row)?;
+        if carries(&job, &wanted.labels) {
+            jobs.push(job);
+        }
+    }
+    let end = looked_at < ROWS_LOOKED_AT;
+    Ok(Page {
+        jobs,
+        next: next.filter(|_| !end),
+    })
+}
+
+/// Whether a job has all of these labels.
+pub(in crate::server) fn carries(job: &JobView, labels: &[(String, String)]) -> bool {
+    labels
+        .iter()
+        .all(|(key, value)| job.facts.labels.get(key) == Some(value))
+}
+
+/// A panic of another reader leaves a connection that is still good: reads change nothing.
+fn lock(connection: &std::sync::Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}

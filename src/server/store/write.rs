@@ -1,0 +1,318 @@
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, params};
+use tokio::sync::broadcast;
+
+use crate::job::{JobId, State};
+use crate::server::view::{JobEvent, JobView};
+
+use super::StoreError;
+use super::row::{NewJob, state_number};
+
+/// How long a change that nobody waits for may wait for others to share its commit.
+const LAZY: Duration = Duration::from_millis(5);
+/// Between two tries of changes that the disk refused.
+const RETRY: Duration = Duration::from_secs(1);
+const BATCH: usize = 512;
+
+#[derive(Debug)]
+pub(in crate::server) enum Change {
+    Insert(Box<NewJob>),
+    Update(JobView),
+    Delete(JobId),
+    /// Only for its place in the queue.
+    Nothing,
+}
+
+/// Called on the writer's thread once the change is durable, or will not be made.
+pub(in crate::server) type Then = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub(in crate::server) enum WriteError {
+    #[error("the idempotency key is taken")]
+    Duplicate,
+    #[error("{0}")]
+    Failed(String),
+}
+
+pub(super) struct Write {
+    change: Change,
+    urgent: bool,
+    then: Option<Then>,
+}
+
+impl Write {
+    pub(super) fn urgent(change: Change, then: Then) -> Self {
+        Self {
+            change,
+            urgent: true,
+            then: Some(then),
+        }
+    }
+
+    pub(super) fn lazy(change: Change) -> Self {
+        Self {
+            change,
+            urgent: false,
+            then: None,
+        }
+    }
+
+    pub(super) fn fail(self, error: &WriteError) {
+        if let Some(then) = self.then {
+            then(Err(error.clone()));
+        }
+    }
+
+    /// How a job goes on must reach the disk some time; a new job is better refused.
+    fn must_happen(&self) -> bool {
+        matches!(self.change, Change::Update(_))
+    }
+}
+
+/// The thread that owns the writing connection.
+pub(super) struct Writer {
+    connection: Connection,
+    queue: Receiver<Write>,
+    events: broadcast::Sender<JobEvent>,
+    position: u64,
+    /// Changes that the disk refused and that must happen.
+    owed: Vec<Write>,
+    closed: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        queue: Receiver<Write>,
+        events: broadcast::Sender<JobEvent>,
+    ) -> Result<Self, StoreError> {
+        let position = connection
+            .query_row(super::read::LAST_POSITION, [], |row| row.get::<_, i64>(0))
+            .map_err(StoreError::query("reading the last position"))?;
+        Ok(Self {
+            connection,
+            queue,
+            events,
+            position: position.cast_unsigned(),
+            owed: Vec::new(),
+            closed: false,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.closed
+            && let Some(batch) = self.next_batch()
+        {
+            self.commit(batch);
+        }
+    }
+
+    /// What waits, together; `None` when the store is closed.
+    fn next_batch(&mut self) -> Option<Vec<Write>> {
+        let mut batch = std::mem::take(&mut self.owed);
+        let mut deadline = None;
+        if batch.is_empty() {
+            batch.push(self.queue.recv().ok()?);
+        } else {
+            deadline = Some(Instant::now() + RETRY);
+        }
+        loop {
+            while batch.len() < BATCH
+                && let Ok(write) = self.queue.try_recv()
+            {
+                batch.push(write);
+            }
+            if batch.len() >= BATCH || batch.iter().any(|write| write.urgent && !write.must_happen()) {
+                return Some(batch);
+            }
+            // Owed changes wait out their pause; others are committed as soon as somebody waits for one.
+            if deadline.is_none() && batch.iter().any(|write| write.urgent) {
+                return Some(batch);
+            }
+            let until = *deadline.get_or_insert_with(|| Instant::now() + LAZY);
+            match self
+                .queue
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
+                Ok(write) => batch.push(write),
+                Err(RecvTimeoutError::Timeout) => return Some(batch),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.closed = true;
+                    return Some(batch);
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Write>) {
+        let first = self.position;
+        match self.transact(&batch) {
+            Ok(results) => {
+                let mut position = first;
+                for (write, result) in batch.into_iter().zip(results) {
+                    self.announce(&write.change, &result, &mut position);
+                    if let Some(then) = write.then {
+                        then(result);
+                    }
+                }
+            }
+            Err(source) => {
+                self.position = first;
+                self.refuse(batch, &source);
+            }
+        }
+    }
+
+    /// Carries out all changes in one transaction; the outcome of each, or the failure of all.
+    fn transact(&mut self, batch: &[Write]) -> rusqlite::Result<Vec<Result<(), WriteError>>> {
+        if batch.iter().all(|write| matches!(write.change, Change::Nothing)) {
+            return Ok(vec![Ok(()); batch.len()]);
+        }
+        let transaction = self.connection.transaction()?;
+        let mut position = self.position;
+        let mut results = Vec::with_capacity(batch.len());
+        for write in batch {
+            results.push(apply(&transaction, &write.change, &mut position)?);
+        }
+        transaction.commit()?;
+        self.position = position;
+        Ok(results)
+    }
+
+    fn announce(&self, change: &Change, result: &Result<(), WriteError>, position: &mut u64) {
+        let job = match (change, result) {
+            (Change::Insert(job), Ok(())) => &job.view,
+            (Change::Update(view), Ok(())) => view,
+            _ => return,
+        };
+        *position += 1;
+        // An error only says that nobody watches.
+        let _ = self.events.send(JobEvent {
+            position: *position,
+            job: job.clone(),
+        });
+    }
+
+    fn refuse(&mut self, batch: Vec<Write>, source: &rusqlite::Error) {
+        tracing::error!(
+            error = source as &dyn std::error::Error,
+            "job store: commit failed"
+        );
+        let error = WriteError::Failed(source.to_string());
+        for write in batch {
+            if write.must_happen() {
+                self.owed.push(write);
+            } else {
+                write.fail(&error);
+            }
+        }
+    }
+}
+
+/// One change. A statement that breaks a constraint changes nothing and leaves the transaction usable.
+fn apply(
+    connection: &Connection,
+    change: &Change,
+    position: &mut u64,
+) -> rusqlite::Result<Result<(), WriteError>> {
+    let next = (*position + 1).cast_signed();
+    match change {
+        Change::Insert(job) => match insert(connection, job, next) {
+            Ok(()) => *position += 1,
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == ErrorCode::ConstraintViolation =>
+            {
+                return Ok(Err(WriteError::Duplicate));
+            }
+            Err(other) => return Err(other),
+        },
+        Change::Update(view) => {
+            update(connection, view, next)?;
+            *position += 1;
+        }
+        Change::Delete(id) => delete(connection, *id)?,
+        Change::Nothing => {}
+    }
+    Ok(Ok(()))
+}
+
+fn insert(connection: &Connection, job: &NewJob, position: i64) -> rusqlite::Result<()> {
+    let view = &job.view;
+    let facts = &view.facts;
+    connection
+        .prepare_cached(
+            "INSERT INTO jobs (id, tenant, idempotency_key, request_hash, request, policy, policy_hash, labels, \
+             limits, state, created_at, started_at, finished_at, exit, kept_bytes, position)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        )?
+        .execute(params![
+            facts.id.to_string(),
+            facts.tenant,
+            job.key.as_ref().map(|key| &key.key),
+            job.key.as_ref().and_then(|key| key.request_hash.as_ref()),
+            job.request,
+            facts.policy,
+            facts.policy_hash,
+            json(&facts.labels)?,
+            facts.limits.as_ref().map(json).transpose()?,
+            state_number(view.state),
+            facts.created_at.as_micros(),
+            view.started_at.map(|at| at.as_micros()),
+            view.exit.as_ref().map(|exit| exit.finished_at.as_micros()),
+            view.exit.as_deref().map(json).transpose()?,
+            kept_bytes(view),
+            position,
+        ])
+        .map(drop)
+}
+
+fn update(connection: &Connection, view: &JobView, position: i64) -> rusqlite::Result<()> {
+    // The request is of no more use once the launcher has the job: it can only be launched again while PENDING.
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, started_at = ?3, finished_at = ?4, receipt = ?5, exit = ?6, \
+             kept_bytes = ?7, position = ?8, request = NULL WHERE id = ?1",
+        )?
+        .execute(params![
+            view.id().to_string(),
+            state_number(view.state),
+            view.started_at.map(|at| at.as_micros()),
+            view.exit.as_ref().map(|exit| exit.finished_at.as_micros()),
+            view.receipt.as_deref().map(json).transpose()?,
+            view.exit.as_deref().map(json).transpose()?,
+            kept_bytes(view),
+            position,
+        ])
+        .map(drop)
+}
+
+fn delete(connection: &Connection, id: JobId) -> rusqlite::Result<()> {
+    let id = id.to_string();
+    connection
+        .prepare_cached(
+            "UPDATE meta SET value = max(value, (SELECT position FROM jobs WHERE id = ?1))
+             WHERE name = 'deleted_position' AND EXISTS (SELECT 1 FROM jobs WHERE id = ?1)",
+        )?
+        .execute([&id])?;
+    connection
+        .prepare_cached("DELETE FROM jobs WHERE id = ?1")?
+        .execute([&id])
+        .map(drop)
+}
+
+fn kept_bytes(view: &JobView) -> i64 {
+    let kept = |exit: &crate::job::ExitRecord| {
+        exit.output
+            .stdout
+            .kept_bytes()
+            .saturating_add(exit.output.stderr.kept_bytes())
+    };
+    debug_assert_eq!(view.state == State::Finished, view.exit.is_some());
+    i64::try_from(view.exit.as_deref().map_or(0, kept)).unwrap_or(i64::MAX)
+}
+
+fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
