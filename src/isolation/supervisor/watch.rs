@@ -187,8 +187,10 @@ impl Watch<'_> {
                 Ok(None) => break,
                 Err(_) => {
                     self.control = None;
-                    if self.go.ends_with_launcher {
-                        self.end_for(Trigger::Abandoned);
+                    if self.go.ends_with_launcher && self.main_status.is_none() {
+                        // Whatever it was being ended for: nobody is left to wait for.
+                        self.trigger = Some(Trigger::Abandoned);
+                        self.kill_everything();
                     }
                 }
             }
