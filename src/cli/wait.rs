@@ -11,7 +11,7 @@ use super::client::{Patience, Worker, connect, connection_lost};
 use super::client_options::{ClientOptions, Format, FormatOption, ReconnectOption};
 use super::error::CliError;
 use super::print::{Printer, json_line, note};
-use super::render::{JobView, Style, exit_status};
+use super::render::{JobJson, Style, exit_status};
 use crate::proto::v1::{Job, WaitJobRequest};
 
 /// Wait until jobs are over and exit with their status
@@ -82,7 +82,7 @@ pub(super) async fn execute(args: WaitArgs, style: Style) -> Result<ExitCode, Cl
     for id in &args.ids {
         let job = until_over(&mut worker, id, deadline, &mut patience).await?;
         if args.format.format == Format::Json {
-            or_nobody_reads(json_line(&JobView::from(&job)))?;
+            or_nobody_reads(json_line(&JobJson::from(&job)))?;
         }
         jobs.push(job);
     }
