@@ -20,6 +20,7 @@ use rustix::process::{Pid, WaitOptions, chdir, pivot_root, waitpid};
 
 use super::etc;
 use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::seccomp;
 use crate::job::{SandboxSpec, StartStep};
 use crate::sys::{self, Forked};
 
@@ -107,6 +108,8 @@ pub const DEVICES: [Device; 6] = [
 pub struct Template {
     pub mount_namespace: OwnedFd,
     pub layers: Vec<Layer>,
+    /// The seccomp program as it is installed.
+    pub filter: Option<Vec<u64>>,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
 }
@@ -150,10 +153,15 @@ impl Template {
         let namespace = open_namespace(child);
         drop(hold_writer);
         let _ = waitpid(Some(child), WaitOptions::empty());
+        let filter = spec
+            .seccomp
+            .as_ref()
+            .map(|profile| seccomp::reporting(&profile.program));
         Ok(Self {
             devices_bound: built?,
             mount_namespace: namespace?,
             layers,
+            filter,
         })
     }
 }
