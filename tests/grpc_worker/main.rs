@@ -1,0 +1,6 @@
+//! The server and its gRPC services, against a launcher that does what the test says.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lifecycle;
