@@ -3,4 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
 mod lifecycle;
+mod listing;
+mod old_contract;
+mod output;
+mod registration;
+mod requests;
+mod restart;
+mod tls;
+mod transport;
+mod watch;

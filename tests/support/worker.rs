@@ -74,9 +74,16 @@ impl TestWorker {
         let prepared = prepare(&self.config)?;
         let (channel, _) = self.launcher.connect();
         let start = Running::start(self.config.clone(), prepared, channel, grpc::routes);
-        let running = elsewhere(|| runtime.block_on(start))?;
-        self.alive = Some(Alive { runtime, running });
-        Ok(())
+        match elsewhere(|| runtime.block_on(start)) {
+            Ok(running) => {
+                self.alive = Some(Alive { runtime, running });
+                Ok(())
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
     }
 
     /// Ends the server without any farewell.
