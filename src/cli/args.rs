@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use super::{
-    completions, delete, doctor, drain, events, list, logs, man, query, run, serve, signal, start, stop,
-    wait, worker,
+    completions, delete, doctor, drain, events, list, logs, man, policy, query, run, serve, signal, start,
+    stop, wait, worker,
 };
 
 /// Runs untrusted scripts in sandboxes of namespaces, cgroups, seccomp and landlock.
 #[derive(Debug, Parser)]
-#[command(name = "stockade", version, max_term_width = 80, after_help = EXAMPLES)]
+#[command(name = "stockade", version, max_term_width = 80, after_help = EXAMPLES, after_long_help = MORE)]
 #[command(
     propagate_version = true,
     subcommand_required = true,
@@ -47,6 +47,33 @@ Examples:
 
 `stockade SUBCOMMAND --help` tells more; `stockade man` prints the manual.";
 
+const MORE: &str = "\
+Examples:
+  stockade run -- bash -c 'id; ls /'
+  stockade run --memory 256M --wall-time 10s --script job.py -- python3
+  stockade serve --config /etc/stockade/config.toml
+  stockade start --label build=42 -- make test
+  stockade logs -f 7d1c3f0e-5b7a-4c7e-9a57-0d6f3d1f6a52
+
+Environment:
+  STOCKADE_ENDPOINT          --endpoint of the subcommands that ask a worker
+  STOCKADE_TLS_CA            --tls-ca
+  STOCKADE_TLS_CERT          --tls-cert
+  STOCKADE_TLS_KEY           --tls-key
+  STOCKADE_TLS_SERVER_NAME   --tls-server-name
+  NO_COLOR                   no colours, where it is not empty
+
+Files:
+  config.toml, /etc/stockade/config.toml
+      the configuration of `serve`: the first one that there is
+
+Exit status:
+  0   success
+  1   failure, told on stderr
+  2   a wrong command line
+  `run`, `wait`, `start --wait` and `start --follow` exit with the job's status,
+  and with 125 where stockade itself fails.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Run(run::RunArgs),
@@ -62,6 +89,7 @@ pub(super) enum Command {
     Delete(delete::DeleteArgs),
     Worker(worker::WorkerArgs),
     Drain(drain::DrainArgs),
+    Policy(policy::PolicyArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -96,5 +124,58 @@ fn usage_status(words: impl Iterator<Item = OsString>) -> u8 {
     match subcommand.as_deref() {
         Some("run" | "wait") => OWN_FAILURE,
         _ => USAGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Arg;
+
+    fn status_of(words: &[&str]) -> u8 {
+        usage_status(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_jobs_statuses_are_kept_free() {
+        assert_eq!(status_of(&["run", "--nosuch"]), OWN_FAILURE);
+        assert_eq!(status_of(&["--color", "never", "wait"]), OWN_FAILURE);
+        assert_eq!(status_of(&["start", "--nosuch", "run"]), USAGE);
+        assert_eq!(status_of(&[]), USAGE);
+    }
+
+    /// All arguments of a subcommand and of those beneath it, but help and version.
+    fn arguments_of(command: &clap::Command) -> Vec<(String, Arg)> {
+        let own = command
+            .get_arguments()
+            .filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version"))
+            .map(|argument| (format!("{} {}", command.get_name(), argument), argument.clone()));
+        own.chain(command.get_subcommands().flat_map(arguments_of))
+            .collect()
+    }
+
+    #[test]
+    fn every_option_tells_its_default_and_an_example() {
+        let mut command = Arguments::command().disable_help_subcommand(true);
+        command.build();
+        for (name, argument) in arguments_of(&command) {
+            let help = argument
+                .get_long_help()
+                .or(argument.get_help())
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Example: "), "{name}: {help}");
+            assert!(
+                argument.is_positional() || help.contains("Default: "),
+                "{name}: {help}"
+            );
+            let short = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(short.len() <= 90 && !short.ends_with('.'), "{name}: {short}");
+        }
     }
 }

@@ -7,7 +7,9 @@ use tonic::Status;
 
 use super::client::{ConnectError, describe};
 use super::inputs::InputError;
+use crate::config::ConfigError;
 use crate::job::InvalidField;
+use crate::policy::PolicyError;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
@@ -38,6 +40,12 @@ pub(super) enum CliError {
     Timeout { id: String, after_ms: u64 },
     #[error("writing the result: {0}")]
     Output(io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error("there is no policy {name}; there are {names}")]
+    NoPolicy { name: String, names: String },
     #[error("starting the client: {0}")]
     Runtime(io::Error),
     /// Several things were asked for and some failed; each has been told.

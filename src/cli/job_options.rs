@@ -68,9 +68,9 @@ pub(super) struct WhatToRun {
 
     /// Copy a file or a whole folder into the workspace; may be repeated
     ///
-    /// DST is relative to the workspace; default: the base name of SRC. "SRC/:." copies what is in a
-    /// folder. Permission bits are kept. Symbolic links may not lead out of SRC; empty folders are left
-    /// out. At most 1024 files and 4 MiB in all. Example: --input src:code
+    /// DST is relative to the workspace; "SRC:." copies what is in a folder. Permission bits are kept.
+    /// Symbolic links may not lead out of SRC; empty folders are left out. At most 1024 files and 4 MiB in
+    /// all. Default: nothing is copied, and DST is the base name of SRC. Example: --input src:code
     #[arg(long, value_name = "SRC[:DST]")]
     pub(super) input: Vec<String>,
 

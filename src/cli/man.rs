@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug)]
 struct Page {
     file: String,
-    roff: Vec<u8>,
+    roff: String,
 }
 
 pub(super) fn execute(args: &ManArgs) -> Result<ExitCode, CliError> {
@@ -43,7 +43,7 @@ pub(super) fn execute(args: &ManArgs) -> Result<ExitCode, CliError> {
         Some(dir) => write(dir, &pages)?,
         None => {
             for page in &pages {
-                text(&String::from_utf8_lossy(&page.roff))?;
+                text(&page.roff)?;
             }
         }
     }
@@ -52,7 +52,9 @@ pub(super) fn execute(args: &ManArgs) -> Result<ExitCode, CliError> {
 
 /// The page of `command`, and those of everything beneath it.
 fn pages(command: &clap::Command) -> std::io::Result<Vec<Page>> {
-    let man = Man::new(command.clone()).manual("Stockade");
+    let man = Man::new(command.clone())
+        .source(concat!("stockade ", env!("CARGO_PKG_VERSION")))
+        .manual("Stockade");
     let mut roff = Vec::new();
     man.render_title(&mut roff)?;
     man.render_name_section(&mut roff)?;
@@ -62,12 +64,12 @@ fn pages(command: &clap::Command) -> std::io::Result<Vec<Page>> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut roff)?;
     }
-    if let Some(after) = command.get_after_help() {
+    if let Some(after) = command.get_after_long_help().or(command.get_after_help()) {
         after_help(&after.to_string()).to_writer(&mut roff)?;
     }
     let mut pages = vec![Page {
         file: man.get_filename(),
-        roff,
+        roff: with_one_preamble(&String::from_utf8_lossy(&roff)),
     }];
     for subcommand in command
         .get_subcommands()
@@ -76,6 +78,12 @@ fn pages(command: &clap::Command) -> std::io::Result<Vec<Page>> {
         pages.append(&mut self::pages(subcommand)?);
     }
     Ok(pages)
+}
+
+/// Every section comes with the library's definition of the apostrophe; a page needs it once.
+fn with_one_preamble(roff: &str) -> String {
+    let preamble: String = roff.split_inclusive('\n').take(2).collect();
+    format!("{preamble}{}", roff.replace(&preamble, ""))
 }
 
 /// The sections behind the options. Their lines are examples and tables: they stay as they are.

@@ -21,6 +21,7 @@ mod job_request;
 mod list;
 mod logs;
 mod man;
+mod policy;
 mod print;
 mod query;
 mod render;
@@ -67,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Delete(args) => conclude(block_on(delete::execute(args)), None),
         Command::Worker(args) => conclude(block_on(worker::execute(args, style)), None),
         Command::Drain(args) => conclude(block_on(drain::execute(args)), None),
+        Command::Policy(args) => conclude(policy::execute(&args, style), None),
         Command::Doctor(args) => doctor::execute(&args),
         Command::Completions(args) => conclude(completions::execute(&args), None),
         Command::Man(args) => conclude(man::execute(&args), None),

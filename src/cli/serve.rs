@@ -1,11 +1,18 @@
 //! `stockade serve`: the worker.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::args::OWN_FAILURE;
+use super::print;
+use crate::config::Config;
+use crate::isolation::ipc::Channel;
+use crate::isolation::launcher;
+use crate::policy::PolicySet;
+use crate::{grpc, server};
 
 /// Run the worker: the gRPC server and its launcher
 ///
@@ -39,7 +46,48 @@ Examples:
 
 /// Serves until a signal ends it.
 pub(super) fn execute(args: &ServeArgs) -> ExitCode {
-    let _ = args;
-    eprintln!("stockade: serve: not available in this build");
-    ExitCode::from(OWN_FAILURE)
+    match serve(args) {
+        Ok(code) => code,
+        Err(message) => {
+            print::note(message);
+            ExitCode::from(OWN_FAILURE)
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<ExitCode, String> {
+    let config = Config::load(args.config.as_deref()).map_err(|error| error.to_string())?;
+    let policies = match &config.worker.policies_dir {
+        Some(dir) => PolicySet::load(dir).map_err(|error| error.to_string())?,
+        None => PolicySet::built_in(),
+    };
+    if !policies.names().contains(&config.worker.default_policy) {
+        return Err(format!(
+            "worker.default_policy: there is no policy named {}",
+            config.worker.default_policy
+        ));
+    }
+    if args.check_config {
+        return Ok(ExitCode::SUCCESS);
+    }
+    launcher::run(config, policies, become_server).map_err(|failure| failure.to_string())
+}
+
+/// The server's whole life, in a child of the launcher.
+fn become_server(config: Config, channel: Channel) -> ExitCode {
+    let prepared =
+        server::prepare(&config).and_then(|prepared| server::drop_privileges(&config).map(|()| prepared));
+    match prepared {
+        Ok(prepared) => server::run(config, prepared, channel, grpc::routes),
+        Err(error) => {
+            print::note(error_chain(&error));
+            ExitCode::from(launcher::CANNOT_START)
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+fn error_chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

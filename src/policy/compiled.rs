@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Component, Path};
 
 use sha2::{Digest, Sha256};
 
-use super::error::PolicyError;
-use super::file::{self, EnvironmentTable, LimitsTable, PolicyFile, SandboxTable};
+use super::environment::Environment;
+use super::error::{Fault, PolicyError, refused, required};
+use super::file::{self, LimitsTable, PolicyFile, SandboxTable};
 use super::inherit::{Source, flatten};
 use super::library::Library;
+use super::mounts;
 use super::names::Pattern;
 use super::sandboxes::Sandboxes;
-use crate::isolation::layout;
 use crate::job::{
-    Enforcement, Identity, LandlockMode, Limit, Limits, Mount, Network, OnOutputLimit, SandboxSpec,
-    SeccompProfile, Signal, bounds,
+    Enforcement, LandlockMode, Limit, Limits, Mount, Network, OnOutputLimit, SandboxSpec, SeccompProfile,
+    Signal, bounds,
 };
 
 /// `sandbox.seccomp` of a policy without a filter.
@@ -41,18 +41,6 @@ pub struct Policy {
     pub(super) on_output_limit: OnOutputLimit,
     pub(super) sandboxes: Sandboxes,
 }
-
-/// What a job's environment begins with, and what its request may change of it.
-#[derive(Debug, Clone)]
-pub(super) struct Environment {
-    /// Name and `NAME=VALUE`.
-    pub(super) base: Vec<(String, String)>,
-    pub(super) allow: Vec<Pattern>,
-    pub(super) deny: Vec<Pattern>,
-}
-
-/// A value that is missing or wrong: its key, and why.
-struct Fault(String, String);
 
 impl Policy {
     #[must_use]
@@ -103,9 +91,9 @@ impl Policy {
         if grace_ms > bounds::GRACE_MS {
             return refused("stop.grace", "more than a day");
         }
-        let mounts = file.mounts.clone().unwrap_or_default();
-        check_mounts(&mounts)?;
-        let sandbox = sandbox(name, &file.sandbox, mounts, seccomp)?;
+        let shown = file.mounts.clone().unwrap_or_default();
+        mounts::check(&shown)?;
+        let sandbox = sandbox(name, &file.sandbox, shown, seccomp)?;
         Ok(Self {
             name: name.to_owned(),
             description: file.description.clone().unwrap_or_default(),
@@ -116,7 +104,7 @@ impl Policy {
             network,
             allow_network,
             commands: file.commands.clone(),
-            environment: environment(&file.environment, identity)?,
+            environment: Environment::new(&file.environment, identity)?,
             stop_signal: required("stop.signal", file.stop.signal)?.0,
             grace_ms,
             on_output_limit: required("stop.on_output_limit", file.stop.on_output_limit)?,
@@ -127,14 +115,6 @@ impl Policy {
 
 fn fault_in(source: &Source, name: &str, key: &str, reason: &str) -> PolicyError {
     source.document.error_at(key, format!("{reason} (policy {name})"))
-}
-
-fn refused<T>(key: impl Into<String>, reason: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault(key.into(), reason.into()))
-}
-
-fn required<T>(key: &str, value: Option<T>) -> Result<T, Fault> {
-    value.map_or_else(|| refused(key, "is nowhere set"), Ok)
 }
 
 fn filter(file: &PolicyFile, library: &Library) -> Result<Option<SeccompProfile>, Fault> {
@@ -249,79 +229,6 @@ fn check_fail_closed(sandbox: &SandboxSpec) -> Result<(), Fault> {
         return refused("sandbox.seccomp", REASON);
     }
     Ok(())
-}
-
-fn environment(table: &EnvironmentTable, identity: Identity) -> Result<Environment, Fault> {
-    let user = match identity {
-        Identity::Unprivileged => layout::USER,
-        Identity::Root => "root",
-    };
-    let mut base: std::collections::BTreeMap<&str, &str> = [
-        ("PATH", layout::DEFAULT_PATH),
-        ("HOME", layout::WORKSPACE),
-        ("USER", user),
-        ("LOGNAME", user),
-        ("SHELL", "/bin/sh"),
-        ("LANG", "C.UTF-8"),
-        ("TMPDIR", "/tmp"),
-    ]
-    .into();
-    for (name, value) in &table.set {
-        if value.contains('\0') {
-            return refused(format!("environment.set.{}", name.as_str()), "holds a NUL");
-        }
-        base.insert(name.as_str(), value);
-    }
-    let word = |(name, value): (&str, &str)| (name.to_owned(), format!("{name}={value}"));
-    Ok(Environment {
-        base: base.into_iter().map(word).collect(),
-        allow: required("environment.allow", table.allow.clone())?,
-        deny: required("environment.deny", table.deny.clone())?,
-    })
-}
-
-/// Inside: what the sandbox makes itself, and the root of all. A mount over one of these would undo a layer.
-const RESERVED_TARGETS: [&str; 7] = [
-    "/dev",
-    "/proc",
-    "/sys",
-    "/run",
-    layout::WORKSPACE,
-    layout::SCRIPTS,
-    "/tmp",
-];
-/// On the host: the kernel's own interfaces, read-only or not.
-const RESERVED_SOURCES: [&str; 3] = ["/dev", "/proc", "/sys"];
-
-fn check_mounts(mounts: &[Mount]) -> Result<(), Fault> {
-    for (index, mount) in mounts.iter().enumerate() {
-        for (field, path, reserved) in [
-            ("source", &mount.source, &RESERVED_SOURCES[..]),
-            ("target", &mount.target, &RESERVED_TARGETS[..]),
-        ] {
-            if let Some(reason) = path_fault(path, reserved) {
-                return refused(format!("mounts[{index}].{field}"), reason);
-            }
-        }
-        if mounts[..index].iter().any(|other| other.target == mount.target) {
-            return refused(format!("mounts[{index}].target"), "is a target already");
-        }
-    }
-    Ok(())
-}
-
-fn path_fault(path: &Path, reserved: &[&str]) -> Option<String> {
-    let plain = |component| matches!(component, Component::RootDir | Component::Normal(_));
-    if !path.is_absolute() || !path.components().all(plain) {
-        return Some("not an absolute path without '..'".to_owned());
-    }
-    if path == Path::new("/") || path.as_os_str().len() > bounds::PATH_BYTES {
-        return Some("is the root, or too long".to_owned());
-    }
-    reserved
-        .iter()
-        .find(|reserved| path.starts_with(reserved))
-        .map(|reserved| format!("lies in {reserved}, which is the sandbox's own"))
 }
 
 /// Lower-case hexadecimal.

@@ -61,3 +61,14 @@ impl fmt::Display for Suffix {
         }
     }
 }
+
+/// A value that is missing or wrong: its key, and why. Which file it stands in is known further out.
+pub(super) struct Fault(pub(super) String, pub(super) String);
+
+pub(super) fn refused<T>(key: impl Into<String>, reason: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault(key.into(), reason.into()))
+}
+
+pub(super) fn required<T>(key: &str, value: Option<T>) -> Result<T, Fault> {
+    value.map_or_else(|| refused(key, "is nowhere set"), Ok)
+}

@@ -14,6 +14,9 @@ use super::file::PolicyFile;
 /// Longer chains are a mistake, and nobody could say what they mean.
 const LONGEST_CHAIN: usize = 8;
 
+/// Keys that a policy need not have, and can still close to those that inherit it.
+const OPTIONAL: [&str; 2] = ["commands", "mounts"];
+
 /// One policy file, read and found well-formed by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
@@ -51,7 +54,7 @@ pub(super) fn flatten(
         }
         merge(&mut merged, &source.table);
         for key in &source.file.locked {
-            if !sets(&merged, key) {
+            if !sets(&merged, key) && !OPTIONAL.contains(&key.as_str()) {
                 return Err(source
                     .document
                     .error_at("final", format!("{key:?} is no key of this policy")));
@@ -67,6 +70,7 @@ pub(super) fn flatten(
     })?;
     file.locked = locked;
     file.inherits = None;
+    file.description.clone_from(&chain[0].file.description);
     Ok(file)
 }
 

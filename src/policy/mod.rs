@@ -7,15 +7,19 @@
 
 mod compiled;
 mod document;
+mod environment;
 mod error;
 mod file;
 mod inherit;
 mod library;
+mod mounts;
 mod names;
 mod resolve;
 mod sandboxes;
 pub mod seccomp;
 mod set;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! A request and a policy, decided: one fully explicit job, or the rule that forbids it.
 
-use super::compiled::{Environment, Policy};
+use super::compiled::Policy;
 use super::file;
 use super::{Denial, Resolved, Site};
 use crate::isolation::layout;
@@ -14,7 +14,10 @@ impl Policy {
         let network = self.network(request)?;
         let spec = JobSpec {
             argv,
-            env: self.environment(request)?,
+            env: self
+                .environment
+                .words(&request.env)
+                .map_err(|(rule, reason)| self.forbidden(rule, reason))?,
             working_dir: working_dir(request),
             script: request.script.clone(),
             files: request.files.clone(),
@@ -75,24 +78,6 @@ impl Policy {
             limits.set(limit, asked);
         }
         Ok(limits)
-    }
-
-    fn environment(&self, request: &JobRequest) -> Result<Vec<String>, Denial> {
-        let Environment { base, allow, deny } = &self.environment;
-        let mut words = Vec::with_capacity(base.len() + request.env.len());
-        let kept = base.iter().filter(|(name, _)| !request.env.contains_key(name));
-        words.extend(kept.map(|(_, word)| word.clone()));
-        for (name, value) in &request.env {
-            // The name is the client's own text and stays out of the message: it could be a secret by mistake.
-            if deny.iter().any(|pattern| pattern.matches(name)) {
-                return Err(self.forbidden("environment.deny", "lists one of the variables"));
-            }
-            if !allow.iter().any(|pattern| pattern.matches(name)) {
-                return Err(self.forbidden("environment.allow", "does not list one of the variables"));
-            }
-            words.push(format!("{name}={value}"));
-        }
-        Ok(words)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn check(scripts_dir: Option<&Path>, path: &str) -> Result<(), Refusa
         Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
     )
-    .map_err(|errno| refused_lookup(errno))?;
+    .map_err(refused_lookup)?;
     let found = fstat(&script)
         .map_err(|errno| Refusal::unavailable("the script cannot be examined", &io::Error::from(errno)))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {

@@ -105,24 +105,6 @@ pub fn set_capabilities(sets: CapabilitySets) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
-/// seccomp(SECCOMP_SET_MODE_FILTER) with a program of `struct sock_filter` values.
-pub fn install_seccomp(program: &[u64]) -> Result<(), Errno> {
-    let fprog = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
-        filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
-    };
-    // SAFETY: a sock_filter is 8 bytes with the alignment of u32; the kernel copies the program.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            0,
-            &raw const fprog,
-        )
-    })
-    .map(drop)
-}
-
 /// landlock_restrict_self(2).
 pub fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: plain numbers.

@@ -8,12 +8,13 @@ mod loopback;
 mod mount;
 mod process;
 mod readiness;
+mod seccomp;
 mod signal;
 
 pub use clone::{CloneFlags, Forked, clone_into};
 pub use confine::{
-    CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, install_seccomp,
-    landlock_restrict_self, set_capabilities, set_no_new_privs, set_not_dumpable,
+    CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, landlock_restrict_self,
+    set_capabilities, set_no_new_privs, set_not_dumpable,
 };
 pub use loopback::bring_loopback_up;
 pub use mount::{idmap_mount, make_tree_private};
@@ -22,6 +23,7 @@ pub use process::{
     set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;
+pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};
 pub use signal::{
     SignalFd, block_all_but_faults, default_all_signals, kill_all_others, queue_signal, signal_group,
     unblock_all_signals,

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::job::JobCgroup;
 
@@ -109,6 +112,20 @@ impl CgroupTree {
         Ok(child)
     }
 
+    /// A cgroup of the unified hierarchy for processes of ours, without limits; `None` where there is no such hierarchy.
+    pub fn make_leaf(&self, name: &str) -> Result<Option<OwnedFd>, CgroupError> {
+        let Some(path) = self.unified.as_ref().map(|branch| branch.join(name)) else {
+            return Ok(None);
+        };
+        make_dir(&path)?;
+        let opened = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        opened.map(Some).map_err(|error| CgroupError::System {
+            operation: "open",
+            path,
+            source: error.into(),
+        })
+    }
+
     /// Makes a job's cgroup, still without limits.
     pub fn make_job(&self, name: &str) -> Result<JobCgroup, CgroupError> {
         JobCgroup::make(self, name)
@@ -140,7 +157,10 @@ impl CgroupTree {
         };
         self.branches()
             .map(|branch| gone(branch.join(name)))
-            .fold(true, |all, one| all && one)
+            // Every branch is tried, whatever became of the one before.
+            .filter(|gone| !gone)
+            .count()
+            == 0
     }
 
     /// Removes this branch itself, where it is empty.

@@ -16,7 +16,7 @@ const ENTRIES: usize = 8192;
 
 /// Entries by their path relative to /etc.
 #[derive(Debug, Default)]
-pub struct Etc {
+pub(super) struct Etc {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
@@ -29,7 +29,7 @@ enum Entry {
 
 /// Reads what the policy names from the host's /etc, and adds the accounts.
 #[must_use]
-pub fn collect(spec: &SandboxSpec) -> Etc {
+pub(super) fn collect(spec: &SandboxSpec) -> Etc {
     let mut etc = Etc::default();
     for pattern in &spec.etc {
         for path in matches(Path::new("/etc"), pattern) {
@@ -106,7 +106,7 @@ impl Etc {
     }
 
     /// Writes the entries beneath `target`, an empty folder.
-    pub fn write(&self, target: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, target: &Path) -> io::Result<()> {
         for (name, entry) in &self.entries {
             let path = target.join(name);
             match entry {

@@ -16,7 +16,7 @@ const BLOCKS: u32 = 4096;
 /// Gives out ids. Which are in use is told by locks on the bytes of one file: a lock is held by the supervisor, too,
 /// so it goes when the last process that needs it has gone, and never earlier.
 #[derive(Debug)]
-pub struct IdPool {
+pub(super) struct IdPool {
     first: u32,
     file: PathBuf,
     next_single: u32,
@@ -25,14 +25,14 @@ pub struct IdPool {
 
 /// Ids in use until every copy of the descriptor is closed.
 #[derive(Debug)]
-pub struct IdLease {
+pub(super) struct IdLease {
     pub ids: HostIds,
     pub lock: OwnedFd,
 }
 
 impl IdPool {
     /// `first` is the first id of the range; `run_dir` holds the file of locks.
-    pub fn open(first: u32, run_dir: &Path) -> std::io::Result<Self> {
+    pub(super) fn open(first: u32, run_dir: &Path) -> std::io::Result<Self> {
         let file = run_dir.join("ids");
         File::options()
             .create(true)
@@ -50,7 +50,7 @@ impl IdPool {
     }
 
     /// Leases `count` ids: 1, or a block of 65536.
-    pub fn lease(&mut self, count: u32) -> std::io::Result<IdLease> {
+    pub(super) fn lease(&mut self, count: u32) -> std::io::Result<IdLease> {
         let lock = open(&self.file, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (tries, next) = if count == 1 {
             (SINGLES, &mut self.next_single)

@@ -111,6 +111,11 @@ impl JobDirs {
         Ok((dir, alive))
     }
 
+    /// The folder of a job that exists, without a look at its lock.
+    pub fn existing_unlocked(&self, id: JobId) -> io::Result<OwnedFd> {
+        Ok(self.open_dir(&id.to_string())?)
+    }
+
     /// All jobs that have a folder. What else is in there is none of ours and left alone.
     pub fn all(&self) -> io::Result<Vec<JobId>> {
         let names = fs::read_dir(&self.path)?.flatten();

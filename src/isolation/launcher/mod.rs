@@ -3,12 +3,18 @@
 //! One thread, no network, no parsing of client text. What it can be asked for is [`crate::isolation::ipc::Order`]
 //! and nothing else; what a job may have it decides itself, from its own policy files.
 
+mod adopt;
+mod clean_up;
+mod daemon;
 mod etc;
 pub mod foreground;
 mod ids;
 pub mod job_dir;
+mod orders;
+mod parked;
+mod server_link;
 mod spawn;
 pub mod template;
 
-pub use ids::IdPool;
-pub use spawn::{Sandboxes, Slot};
+pub use daemon::run;
+pub use server_link::CANNOT_START;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, chroot, fchdir};
 
@@ -21,7 +22,7 @@ use crate::sys::{self, Forked};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
-pub struct Sandboxes {
+pub(super) struct Sandboxes {
     cgroups: CgroupTree,
     /// Where supervisors are, apart from the jobs.
     supervisors: Option<OwnedFd>,
@@ -40,7 +41,7 @@ const TEMPLATES: usize = 16;
 
 /// A sandbox that waits for its job, or has it.
 #[derive(Debug)]
-pub struct Slot {
+pub(super) struct Slot {
     pub supervisor: Pid,
     pub control: Channel,
     pub cgroup: JobCgroup,
@@ -91,7 +92,7 @@ impl Home {
 
 impl Sandboxes {
     /// `prefix` begins the names of the cgroups made in `cgroups`.
-    pub fn new(
+    pub(super) fn new(
         cgroups: CgroupTree,
         supervisors: Option<OwnedFd>,
         ids: IdPool,
@@ -110,12 +111,12 @@ impl Sandboxes {
     }
 
     #[must_use]
-    pub const fn cgroups(&self) -> &CgroupTree {
+    pub(super) const fn cgroups(&self) -> &CgroupTree {
         &self.cgroups
     }
 
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
-    pub fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
+    pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
         let template = self.template(sandbox)?;
         let cgroup_name = format!("{}{}", self.prefix, self.next_name);
         self.next_name += 1;
@@ -208,8 +209,24 @@ impl Sandboxes {
 }
 
 impl Slot {
+    /// Its supervisor lives and has said nothing, so it is at work or waits.
+    #[must_use]
+    pub(super) fn is_waiting(&self) -> bool {
+        let mut look = [PollFd::new(&self.control, PollFlags::IN)];
+        matches!(
+            poll(
+                &mut look,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0
+                })
+            ),
+            Ok(0)
+        )
+    }
+
     /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
-    pub fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
+    pub(super) fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
         let mut receipt = self.known_receipt();
         receipt.limits = self
             .cgroup
@@ -266,7 +283,7 @@ fn namespaces(sandbox: &SandboxSpec) -> sys::CloneFlags {
 }
 
 /// The folder for what is shared by all workers of this machine while it is up.
-pub fn run_dir() -> std::io::Result<&'static Path> {
+pub(super) fn run_dir() -> std::io::Result<&'static Path> {
     use std::os::unix::fs::DirBuilderExt;
     let path = Path::new("/run/stockade");
     match std::fs::DirBuilder::new().mode(0o700).create(path) {

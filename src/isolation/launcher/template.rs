@@ -20,6 +20,7 @@ use rustix::process::{Pid, WaitOptions, chdir, pivot_root, waitpid};
 
 use super::etc;
 use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::seccomp;
 use crate::job::{SandboxSpec, StartStep};
 use crate::sys::{self, Forked};
 
@@ -29,6 +30,10 @@ pub const EMPTY: &str = "empty";
 pub const SCRATCH: &str = "scratch";
 pub const NEW_ROOT: &str = "newroot";
 pub const BOUND_DEVICES: &str = "devices";
+pub const COVERS_DIR: &str = "covers";
+
+/// Files of /proc that programs need in this form, while their figures are the whole machine's: jobs see these instead.
+pub const COVERS: [&str; 2] = ["loadavg", "stat"];
 
 /// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
 const SYSTEM_FOLDERS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -103,6 +108,8 @@ pub const DEVICES: [Device; 6] = [
 pub struct Template {
     pub mount_namespace: OwnedFd,
     pub layers: Vec<Layer>,
+    /// The seccomp program as it is installed.
+    pub filter: Option<Vec<u64>>,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
 }
@@ -146,10 +153,15 @@ impl Template {
         let namespace = open_namespace(child);
         drop(hold_writer);
         let _ = waitpid(Some(child), WaitOptions::empty());
+        let filter = spec
+            .seccomp
+            .as_ref()
+            .map(|profile| seccomp::reporting(&profile.program));
         Ok(Self {
             devices_bound: built?,
             mount_namespace: namespace?,
             layers,
+            filter,
         })
     }
 }
@@ -205,6 +217,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
         .map(|layer| detach(&layer.source))
         .collect::<Result<Vec<_>, _>>()?;
     let etc = etc::collect(spec);
+    let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
     let base = Path::new("/tmp");
     let options = CString::from_vec_with_nul(format!("{ROOT_BYTES}\0").into_bytes()).unwrap_or_default();
@@ -217,7 +230,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
     )
     .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES] {
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS_DIR] {
         fs::create_dir(name).at(StartStep::Rootfs, name)?;
     }
     for (index, tree) in trees.iter().enumerate() {
@@ -227,6 +240,10 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
     etc.write(&Path::new(ROOT).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
     let devices_bound = make_devices(&devices)?;
+    let covers = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(&stat)];
+    for (name, content) in COVERS.iter().zip(covers) {
+        fs::write(Path::new(COVERS_DIR).join(name), content).at(StartStep::Rootfs, name)?;
+    }
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
@@ -287,6 +304,22 @@ fn make_root(layers: &[Layer]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// /proc/stat with the CPUs and the boot time of the host, and all counters 0.
+fn idle_stat(stat: &str) -> String {
+    let keep = |line: &str| {
+        let (key, rest) = line.split_once(' ')?;
+        match key {
+            "btime" => Some(format!("{line}\n")),
+            "intr" | "softirq" => Some(format!("{key} 0\n")),
+            _ => Some(format!(
+                "{key} {}\n",
+                vec!["0"; rest.split_whitespace().count()].join(" ")
+            )),
+        }
+    };
+    stat.lines().filter_map(keep).collect()
+}
+
 /// Device nodes of the template's own; the host's are bound where this process may not make nodes.
 fn make_devices(bound: &[Result<OwnedFd, Failure>]) -> Result<bool, Failure> {
     let mut devices_bound = false;
@@ -321,6 +354,13 @@ fn make_devices(bound: &[Result<OwnedFd, Failure>]) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_counters_of_the_machine_are_hidden() {
+        let stat = "cpu  10 20 30\ncpu0 10 20 30\nintr 100 5 6\nctxt 99\nbtime 1700000000\nprocs_running 7\n";
+        let shown = "cpu 0 0 0\ncpu0 0 0 0\nintr 0\nctxt 0\nbtime 1700000000\nprocs_running 0\n";
+        assert_eq!(idle_stat(stat), shown);
+    }
 
     #[test]
     fn every_folder_comes_after_its_parent() {

@@ -8,4 +8,5 @@ pub mod plan;
 pub mod receipt;
 pub mod rlimits;
 pub mod rootfs;
+pub mod seccomp;
 pub mod stub;

@@ -180,10 +180,9 @@ mod tests {
     fn strings_are_laid_out_as_execve_reads_them() {
         let mut memory = PlanMemory::map().expect("map");
         let array = memory.strings(["one", "", "three"].into_iter()).expect("fits");
-        let read = |index: usize| {
-            // SAFETY: the array has three entries and a null pointer, as just laid out.
-            unsafe { *array.add(index) }
-        };
+        // SAFETY: the array has three entries and a null pointer, as just laid out.
+        let entries = unsafe { std::slice::from_raw_parts(array, 4) };
+        let read = |index: usize| entries[index];
         // SAFETY: each entry is a C string in the region.
         let text = |index| unsafe { CStr::from_ptr(read(index)) }.to_str().expect("UTF-8");
         assert_eq!([text(0), text(1), text(2)], ["one", "", "three"]);

@@ -23,28 +23,59 @@ use crate::isolation::layout;
 use crate::job::{Limits, Proc, SandboxSpec, StartStep};
 use crate::sys;
 
-/// Files of /proc that tell of the whole machine; see the runtime specification's default masked paths.
-const MASKED: [&str; 18] = [
+/// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
+/// What programs read to fit themselves to the machine (cpuinfo, meminfo, version, filesystems) stays.
+const MASKED: [&str; 39] = [
     "acpi",
     "asound",
     "buddyinfo",
     "bus",
+    "cgroups",
+    "cmdline",
+    "config.gz",
+    "consoles",
+    "crypto",
     "diskstats",
+    "dma",
     "driver",
+    "execdomains",
+    "fb",
     "fs",
     "interrupts",
+    "iomem",
+    "ioports",
     "irq",
     "kallsyms",
     "kcore",
-    "keys",
     "key-users",
+    "keys",
+    "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "locks",
     "modules",
+    "pagetypeinfo",
+    "partitions",
     "sched_debug",
+    "schedstat",
     "scsi",
+    "slabinfo",
+    "softirqs",
+    "swaps",
     "timer_list",
-    "vmallocinfo",
+    "zoneinfo",
 ];
-const READ_ONLY: [&str; 2] = ["sys", "sysrq-trigger"];
+const MASKED_MORE: [&str; 7] = [
+    "mtrr",
+    "pressure",
+    "sysrq-trigger",
+    "sysvipc",
+    "vmallocinfo",
+    "vmstat",
+    "sys/kernel/random/boot_id",
+];
+const READ_ONLY: [&str; 1] = ["sys"];
 
 /// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
 ///
@@ -228,7 +259,25 @@ fn mount_proc(kind: Proc) -> Result<(), Failure> {
 }
 
 fn mask_proc(proc: &str) -> Result<(), Failure> {
-    for name in MASKED {
+    // First, since a mask beneath it would be hidden by this mount.
+    for name in READ_ONLY {
+        let path = format!("{proc}/{name}");
+        mount_bind(&path, &path).at(StartStep::Proc, name)?;
+        let flags = MountFlags::BIND
+            | MountFlags::RDONLY
+            | MountFlags::NOSUID
+            | MountFlags::NODEV
+            | MountFlags::NOEXEC;
+        mount_remount(&path, flags, "").at(StartStep::Proc, name)?;
+    }
+    for name in template::COVERS {
+        mount_bind(
+            format!("{}/{name}", template::COVERS_DIR),
+            format!("{proc}/{name}"),
+        )
+        .at(StartStep::Proc, name)?;
+    }
+    for name in MASKED.iter().chain(&MASKED_MORE) {
         let path = format!("{proc}/{name}");
         let Ok(kind) = fs::symlink_metadata(&path) else {
             continue;
@@ -239,18 +288,6 @@ fn mask_proc(proc: &str) -> Result<(), Failure> {
             format!("{}/dev/null", template::NEW_ROOT)
         };
         mount_bind(&cover, &path).at(StartStep::Proc, name)?;
-    }
-    for name in READ_ONLY {
-        let path = format!("{proc}/{name}");
-        if Path::new(&path).exists() {
-            mount_bind(&path, &path).at(StartStep::Proc, name)?;
-            let flags = MountFlags::BIND
-                | MountFlags::RDONLY
-                | MountFlags::NOSUID
-                | MountFlags::NODEV
-                | MountFlags::NOEXEC;
-            mount_remount(&path, flags, "").at(StartStep::Proc, name)?;
-        }
     }
     Ok(())
 }

@@ -4,10 +4,13 @@
 //! privilege in the order in which each is still allowed to, and becomes the command.
 
 use std::ffi::CStr;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, read, write};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{chdir, setsid, umask};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -25,7 +28,7 @@ pub struct Stub<'a> {
     pub own_cgroup_namespace: bool,
     /// One byte: the plan is laid out and the world around the stub finished.
     pub go: BorrowedFd<'a>,
-    /// Closed by the exec; bytes in it are a [`StubFailure`].
+    /// A socket, closed by the exec. Bytes in it are a [`StubFailure`], a descriptor is the filter's listener.
     pub failure: BorrowedFd<'a>,
     pub plan: *const Plan,
     pub uid: u32,
@@ -177,8 +180,23 @@ impl Stub<'_> {
         self.landlock.map_or(Ok(()), sys::landlock_restrict_self)
     }
 
+    /// From the return of the first call on, the filter decides on all others, the sending included.
     fn restrict_calls(&self) -> Result<(), Errno> {
-        self.seccomp.map_or(Ok(()), sys::install_seccomp)
+        let Some(program) = self.seccomp else {
+            return Ok(());
+        };
+        let listener = sys::install_seccomp(program)?;
+        let descriptors = [listener.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(
+            self.failure,
+            &[IoSlice::new(&[0])],
+            &mut ancillary,
+            SendFlags::empty(),
+        )
+        .map(drop)
     }
 }
 

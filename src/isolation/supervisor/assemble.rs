@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::sethostname;
@@ -31,7 +32,7 @@ pub(super) struct Assembled {
     pub plan: PlanMemory,
     /// One byte lets the stub go.
     pub go: OwnedFd,
-    /// Bytes are a failure, the end of it an exec.
+    /// A socket: bytes are a failure, a descriptor the filter's listener, the end an exec.
     pub failure: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
@@ -113,6 +114,7 @@ type Pipe = (OwnedFd, OwnedFd);
 
 struct Pipes {
     go: Pipe,
+    /// Not a pipe but a socket, which can carry a descriptor.
     failure: Pipe,
     stdout: Pipe,
     stderr: Pipe,
@@ -121,9 +123,16 @@ struct Pipes {
 impl Pipes {
     fn make() -> Result<Self, Failure> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).at(StartStep::Output, "pipe");
+        let failure = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .at(StartStep::Supervisor, "socketpair")?;
         let pipes = Self {
             go: pipe()?,
-            failure: pipe()?,
+            failure,
             stdout: pipe()?,
             stderr: pipe()?,
         };
@@ -159,7 +168,7 @@ fn fork_stub(
         gid: inside,
         keep_capabilities: identity::kept_capabilities(sandbox.identity),
         landlock: ruleset.map(AsFd::as_fd),
-        seccomp: sandbox.seccomp.as_ref().map(|profile| profile.program.as_slice()),
+        seccomp: assembly.template.filter.as_deref(),
     };
     let namespaces = if assembly.user_namespace.is_some() {
         0

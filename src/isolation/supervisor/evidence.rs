@@ -9,6 +9,7 @@ pub(super) enum Trigger {
     CpuTime,
     WallTime,
     OutputLimit,
+    SyscallDenied,
     Stop,
     /// The launcher of a foreground job has gone.
     Abandoned,
@@ -16,14 +17,16 @@ pub(super) enum Trigger {
 
 /// What is known when nothing of a job is left.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Evidence {
+pub(super) struct Evidence<'a> {
     /// As wait(2) gave it.
     pub wait_status: i32,
     pub trigger: Option<Trigger>,
     pub oom_kills: u64,
+    /// The call that the filter ended the job for.
+    pub denied: Option<&'a str>,
 }
 
-impl Evidence {
+impl Evidence<'_> {
     pub(super) fn cause(self) -> Cause {
         let status = self.wait_status;
         let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
@@ -32,6 +35,9 @@ impl Evidence {
             Some(Trigger::CpuTime) => Cause::CpuTime,
             Some(Trigger::WallTime) => Cause::WallTime,
             Some(Trigger::OutputLimit) => Cause::OutputLimit,
+            Some(Trigger::SyscallDenied) => Cause::SyscallDenied {
+                name: self.denied.unwrap_or_default().to_owned(),
+            },
             Some(Trigger::Stop) => Cause::Stopped { signal, code },
             Some(Trigger::Abandoned) => Cause::Lost {
                 why: "its launcher has gone".to_owned(),
@@ -62,6 +68,7 @@ mod tests {
             wait_status,
             trigger,
             oom_kills,
+            denied: None,
         }
         .cause()
     }

@@ -27,6 +27,7 @@ use crate::sys;
 
 pub use exit_file::{EXIT_FILE, STOP_FILE, read_exit_record, write_exit_record};
 pub use protocol::{Go, Report, ToSupervisor};
+pub(crate) use watch::FORWARD_SIGNAL;
 
 /// What the launcher has prepared for a supervisor, before it is known which job it will run.
 #[derive(Debug)]

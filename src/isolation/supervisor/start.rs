@@ -1,9 +1,12 @@
 //! Starts a job in a sandbox that is assembled.
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, write};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::assemble::Assembled;
 use super::pump::Pump;
@@ -14,7 +17,7 @@ use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::stub::{STEPS, StubFailure};
 use crate::isolation::sandbox::{files, receipt, rlimits, rootfs};
 use crate::job::{Receipt, StartStep, Timestamp};
-use crate::sys::{self, CapabilitySets, SignalFd};
+use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd};
 
 /// A job that runs.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Running {
     pub stdout: Pump,
     pub stderr: Pump,
     pub signals: SignalFd,
+    /// Tells of calls that end the job.
+    pub listener: Option<SeccompListener>,
     pub started_at: Timestamp,
     pub started: Instant,
     pub receipt: Receipt,
@@ -55,7 +60,7 @@ pub(super) fn start(
     receipt
         .limits
         .insert("tmpfs.nr_inodes".to_owned(), inodes.to_string());
-    let_go(&assembled.go, &assembled.failure, go)?;
+    let listener = let_go(&assembled.go, &assembled.failure, go)?;
     receipt::read_back(&mut receipt, assembled.stub, launcher);
     if let Some(unmet) = go.require.unmet_by(&receipt) {
         let _ = sys::kill_all_others();
@@ -72,6 +77,7 @@ pub(super) fn start(
         stdout: Pump::new(assembled.stdout, outlets.stdout, limits.output_bytes),
         stderr: Pump::new(assembled.stderr, outlets.stderr, limits.output_bytes),
         signals: assembled.signals,
+        listener,
         started_at,
         started,
         receipt,
@@ -80,18 +86,31 @@ pub(super) fn start(
 }
 
 /// Lets the stub go on, and waits until it has become the command or has failed.
-fn let_go(go: &OwnedFd, failure: &OwnedFd, job: &Go) -> Result<(), Failure> {
-    // A stub that has failed already does not read it; why is in the other pipe.
+fn let_go(go: &OwnedFd, failure: &OwnedFd, job: &Go) -> Result<Option<SeccompListener>, Failure> {
+    // A stub that has failed already does not read it; why is in the socket.
     let _ = write(go, b"1");
-    let mut bytes = [0; StubFailure::BYTES];
+    let mut listener = None;
     loop {
-        return match read(failure, &mut bytes) {
-            Ok(StubFailure::BYTES) => Err(stub_failure(StubFailure::from_bytes(bytes), job)),
+        let mut bytes = [0; StubFailure::BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(failure, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             // Closed by the exec, or by the kernel as it killed the stub: the wait status will tell.
-            Ok(_) => Ok(()),
-            Err(Errno::INTR) => continue,
-            Err(error) => Err(error).at(StartStep::Exec, "read from the stub"),
-        };
+            Ok(received) if received.bytes == 0 => return Ok(listener),
+            Ok(received) if received.bytes == StubFailure::BYTES => {
+                return Err(stub_failure(StubFailure::from_bytes(bytes), job));
+            }
+            Ok(_) => {
+                for message in ancillary.drain() {
+                    if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+                        listener = fds.next().map(SeccompListener::from);
+                    }
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error).at(StartStep::Exec, "receive from the stub"),
+        }
     }
 }
 

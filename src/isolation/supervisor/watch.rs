@@ -13,8 +13,9 @@ use super::start::Running;
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::seccomp;
 use crate::job::{ExitRecord, OnOutputLimit, Output, Signal, Stop, StopOrder, Timestamp};
-use crate::sys::{self, Reaped, SignalFd};
+use crate::sys::{self, Reaped, SeccompListener, SignalFd};
 
 /// Chunks moved before other events get their turn.
 const TURNS: usize = 64;
@@ -34,6 +35,7 @@ struct Watch<'a> {
     main: i32,
     meter: Meter,
     signals: SignalFd,
+    listener: Option<SeccompListener>,
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
     job_dir: Option<OwnedFd>,
@@ -44,6 +46,8 @@ struct Watch<'a> {
     /// No process is left.
     empty: bool,
     trigger: Option<Trigger>,
+    /// The call that ended the job.
+    denied: Option<String>,
     stop: Option<Stop>,
     wall_deadline: Instant,
     cpu_look: Instant,
@@ -60,6 +64,7 @@ pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord 
         main: running.main,
         meter: running.meter,
         signals: running.signals,
+        listener: running.listener,
         control: Some(control),
         job_dir: running.job_dir,
         pumps: [running.stdout, running.stderr],
@@ -67,6 +72,7 @@ pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord 
         main_status: None,
         empty: false,
         trigger: None,
+        denied: None,
         stop: None,
         wall_deadline: running.started + Duration::from_millis(limits.wall_time_ms),
         cpu_look: running.started,
@@ -81,6 +87,7 @@ pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord 
         watch.move_output(&mut buffer);
         watch.handle_signals();
         watch.handle_control();
+        watch.handle_denied_calls();
         watch.handle_deadlines();
     }
     watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
@@ -90,7 +97,7 @@ pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord 
 impl Watch<'_> {
     /// Sleeps until something happens or a deadline is near.
     fn wait(&self) {
-        let mut sources = Vec::with_capacity(5);
+        let mut sources = Vec::with_capacity(6);
         sources.push(PollFd::new(&self.signals, PollFlags::IN));
         sources.extend(
             self.pumps
@@ -99,6 +106,11 @@ impl Watch<'_> {
                 .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)),
         );
         sources.extend(self.control.map(|control| PollFd::new(control, PollFlags::IN)));
+        sources.extend(
+            self.listener
+                .as_ref()
+                .map(|listener| PollFd::new(listener, PollFlags::IN)),
+        );
         if self.oom_look.is_none() {
             sources.extend(
                 self.meter
@@ -187,11 +199,38 @@ impl Watch<'_> {
                 Ok(None) => break,
                 Err(_) => {
                     self.control = None;
-                    if self.go.ends_with_launcher {
-                        self.end_for(Trigger::Abandoned);
+                    if self.go.ends_with_launcher && self.main_status.is_none() {
+                        // Whatever it was being ended for: nobody is left to wait for.
+                        self.trigger = Some(Trigger::Abandoned);
+                        self.kill_everything();
                     }
                 }
             }
+        }
+    }
+
+    /// A call that the filter ends the job for waits for an answer, and gets none.
+    fn handle_denied_calls(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let mut look = [PollFd::new(listener, PollFlags::IN)];
+        let _ = poll(
+            &mut look,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        );
+        let told = look[0].revents();
+        if told.contains(PollFlags::IN) {
+            match listener.take() {
+                Ok(call) => self.denied = Some(seccomp::describe(call)),
+                // Its thread was killed meanwhile.
+                Err(_) => return,
+            }
+            self.end_for(Trigger::SyscallDenied);
+        } else if told.contains(PollFlags::HUP) {
+            // No process with the filter is left.
+            self.listener = None;
         }
     }
 
@@ -306,6 +345,7 @@ impl Watch<'_> {
             wait_status,
             trigger: self.trigger,
             oom_kills: usage.oom_kills,
+            denied: self.denied.as_deref(),
         }
         .cause();
         let [stdout, stderr] = self.pumps.map(Pump::totals);

@@ -241,3 +241,6 @@ fn action(name: &str, errno: Option<u32>) -> Result<Action, OciError> {
         other => Err(OciError::Unsupported(format!("the action {other:?}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

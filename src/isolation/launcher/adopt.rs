@@ -1,0 +1,92 @@
+//! Takes over what an earlier launcher has left: jobs that run, outcomes that nobody has taken.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::daemon::{Job, Keeper};
+use super::job_dir::{JobDirs, read_job_file};
+use crate::isolation::ipc::KnownJob;
+use crate::isolation::supervisor::{read_exit_record, write_exit_record};
+use crate::job::{Cause, ExitRecord, JobId};
+
+/// What a scan of the state folder has found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) running: Vec<(JobId, Keeper)>,
+}
+
+/// Looks at every job's folder. A job without record and supervisor gets one: LOST.
+pub(super) fn scan(dirs: &JobDirs) -> Found {
+    let mut found = Found::default();
+    for id in dirs.all().unwrap_or_default() {
+        match look_at(dirs, id) {
+            Ok(Some(keeper)) => found.running.push((id, keeper)),
+            Ok(None) => {}
+            Err(error) => eprintln!("stockade: launcher: job {id}: {error}"),
+        }
+    }
+    found
+}
+
+fn look_at(dirs: &JobDirs, id: JobId) -> std::io::Result<Option<Keeper>> {
+    let (dir, alive) = dirs.existing(id)?;
+    if read_exit_record(&dir)?.is_some() {
+        return Ok(None);
+    }
+    let job = match read_job_file(&dir) {
+        Ok(job) => job,
+        // Its launcher died before it let the job go: nothing of it has run. Unless it is still at it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !alive => {
+            dirs.remove(id)?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if alive && let Some(pidfd) = open_supervisor(job.supervisor_pid) {
+        return Ok(Some(Keeper::Adopted {
+            pidfd,
+            dir,
+            cgroup: job.cgroup,
+        }));
+    }
+    // The exit file may have come between the two looks.
+    if read_exit_record(&dir)?.is_none() {
+        let why = "its supervisor was gone at the start of the worker".to_owned();
+        write_exit_record(&dir, &ExitRecord::without_run(Cause::Lost { why }))?;
+    }
+    Ok(None)
+}
+
+/// The folder's lock says that the process lives, so its pid has not been given to another.
+fn open_supervisor(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+}
+
+/// All jobs that have something on disk, for a server that has just started.
+pub(super) fn list(dirs: &JobDirs, running: &HashMap<JobId, Job>) -> Vec<KnownJob> {
+    let ids = dirs.all().unwrap_or_default();
+    ids.into_iter()
+        .filter_map(|id| known(dirs, id, running.contains_key(&id)))
+        .collect()
+}
+
+fn known(dirs: &JobDirs, id: JobId, running: bool) -> Option<KnownJob> {
+    let dir = dirs.existing_unlocked(id).ok()?;
+    let job = read_job_file(&dir).ok()?;
+    let record = read_exit_record(&dir).ok().flatten();
+    // Between the end of a supervisor and the launcher's notice of it: told by an event soon.
+    if record.is_none() && !running {
+        return None;
+    }
+    Some(KnownJob {
+        id,
+        tenant: job.tenant,
+        policy: job.policy,
+        created_at: job.created_at,
+        started_at: record.as_ref().and_then(|record| record.started_at),
+        idempotency_key: job.idempotency_key,
+        record,
+    })
+}

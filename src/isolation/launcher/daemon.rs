@@ -1,0 +1,462 @@
+//! The launcher of a worker: takes orders from the server, keeps track of supervisors, restarts the server.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::adopt;
+use super::clean_up::CleanUp;
+use super::ids::IdPool;
+use super::job_dir::{JobDirs, JobFile};
+use super::parked::Parked;
+use super::server_link::{ServerEnd, ServerLink};
+use super::spawn::{Sandboxes, Slot, run_dir};
+use crate::config::Config;
+use crate::isolation::cgroup::CgroupTree;
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::ipc::{Channel, Event, Order};
+use crate::isolation::supervisor::Report;
+use crate::job::{Cause, ExitRecord, JobId, StartStep};
+use crate::policy::{PolicySet, Site};
+use crate::sys::{self, Reaped, SignalFd};
+
+const SERVER: u64 = 0;
+const SIGNALS: u64 = 1;
+const FIRST_JOB: u64 = 2;
+/// Name of the cgroup of supervisors in the worker's branch.
+const SUPERVISORS: &str = "supervisors";
+
+/// What a job is kept by.
+#[derive(Debug)]
+pub(super) enum Keeper {
+    /// A supervisor that this launcher has forked.
+    Own(Box<Slot>),
+    /// One of an earlier launcher, known by what is on disk.
+    Adopted {
+        pidfd: OwnedFd,
+        dir: OwnedFd,
+        cgroup: String,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) keeper: Keeper,
+    pub(super) token: u64,
+    /// The server has been told how it ended; what is left is clean-up.
+    pub(super) told: bool,
+}
+
+/// The launcher's state.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) config: Config,
+    pub(super) policies: PolicySet,
+    pub(super) site: Site,
+    pub(super) sandboxes: Sandboxes,
+    pub(super) dirs: JobDirs,
+    pub(super) jobs: HashMap<JobId, Job>,
+    pub(super) parked: Parked,
+    pub(super) clean_up: CleanUp,
+    pub(super) server: ServerLink,
+    tokens: HashMap<u64, JobId>,
+    next_token: u64,
+    epoll: OwnedFd,
+    signals: SignalFd,
+    ending: Option<ExitCode>,
+}
+
+/// Runs the launcher until the server has ended in order.
+///
+/// `serve` is the server's whole life: it is called in a forked child with its end of the channel.
+pub fn run(
+    config: Config,
+    policies: PolicySet,
+    serve: fn(Config, Channel) -> ExitCode,
+) -> Result<ExitCode, Failure> {
+    let mut daemon = Daemon::start(config, policies, serve)?;
+    daemon.adopt_jobs();
+    daemon.start_server()?;
+    daemon.prepare_ahead();
+    while daemon.ending.is_none() {
+        daemon.turn()?;
+    }
+    daemon.parked.release(&daemon.sandboxes);
+    Ok(daemon.ending.unwrap_or(ExitCode::SUCCESS))
+}
+
+impl Daemon {
+    fn start(
+        config: Config,
+        policies: PolicySet,
+        serve: fn(Config, Channel) -> ExitCode,
+    ) -> Result<Self, Failure> {
+        sys::default_all_signals();
+        sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
+        let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
+        if rustix::process::geteuid().is_root() {
+            sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
+        }
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
+        let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
+            .at(StartStep::StateDir, "jobs")?;
+        let sandboxes = open_sandboxes(&config)?;
+        let site = Site {
+            default_policy: config.worker.default_policy.clone(),
+            scripts_dir: config.worker.scripts_dir.clone(),
+        };
+        let daemon = Self {
+            policies,
+            site,
+            sandboxes,
+            dirs,
+            jobs: HashMap::new(),
+            parked: Parked::default(),
+            clean_up: CleanUp::default(),
+            server: ServerLink::new(serve),
+            tokens: HashMap::new(),
+            next_token: FIRST_JOB,
+            epoll,
+            signals,
+            ending: None,
+            config,
+        };
+        daemon.watch_fd(&daemon.signals, SIGNALS)?;
+        Ok(daemon)
+    }
+
+    fn turn(&mut self) -> Result<(), Failure> {
+        let mut events = Vec::with_capacity(64);
+        let timeout = self.next_timeout().map(|wait| {
+            Timespec::try_from(wait).unwrap_or(Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            })
+        });
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            timeout.as_ref(),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).at(StartStep::Supervisor, "epoll_wait"),
+        }
+        let quiet = events.is_empty();
+        for event in events {
+            match event.data.u64() {
+                SERVER => self.handle_server(),
+                SIGNALS => self.handle_signals(),
+                token => self.handle_job(token),
+            }
+        }
+        for (id, record) in self.clean_up.turn(&self.sandboxes) {
+            self.finish(id, record, true);
+        }
+        self.server.flush();
+        self.rearm_server();
+        self.restart_server_if_due()?;
+        if quiet || self.parked.is_short() {
+            self.prepare_ahead();
+        }
+        Ok(())
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        let prepare = self.parked.is_short().then_some(Duration::ZERO);
+        [self.clean_up.next_try(), self.server.restart_in(), prepare]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    // ---- server ----
+
+    fn start_server(&mut self) -> Result<(), Failure> {
+        match self
+            .server
+            .fork(&self.config)
+            .at(StartStep::Supervisor, "fork the server")?
+        {
+            ServerEnd::Launcher => {
+                let channel = self.server.channel().expect("just forked");
+                epoll::add(&self.epoll, channel, EventData::new_u64(SERVER), EventFlags::IN)
+                    .at(StartStep::Supervisor, "epoll_ctl")
+            }
+            ServerEnd::Server(code) => std::process::exit(code),
+        }
+    }
+
+    fn restart_server_if_due(&mut self) -> Result<(), Failure> {
+        if self.server.restart_in().is_some_and(|wait| wait.is_zero()) {
+            self.start_server()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for room in the socket only while something is to be sent.
+    fn rearm_server(&mut self) {
+        if let Some(wanted) = self.server.interest_change()
+            && let Some(channel) = self.server.channel()
+        {
+            let _ = epoll::modify(&self.epoll, channel, EventData::new_u64(SERVER), wanted);
+        }
+    }
+
+    fn handle_server(&mut self) {
+        // A bounded number, so that jobs get their turn under a flood of orders.
+        for _ in 0..32 {
+            match self.server.receive() {
+                Ok(Some(order)) => self.obey(order),
+                Ok(None) => return,
+                Err(()) => {
+                    if let Some(channel) = self.server.channel() {
+                        let _ = epoll::delete(&self.epoll, channel);
+                    }
+                    self.server.disconnect();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Launch(launch) => self.launch(*launch),
+            Order::Stop { id, order } => self.stop(id, &order),
+            Order::Signal { id, signal } => self.signal(id, signal),
+            Order::Delete { id } => self.delete(id),
+            Order::List => {
+                let known = adopt::list(&self.dirs, &self.jobs);
+                self.server.send(&Event::Known(known));
+            }
+            Order::Reload => self.reload(),
+            Order::Probe => {
+                let abilities = crate::isolation::doctor::quick();
+                self.server.send(&Event::Host { abilities });
+            }
+        }
+    }
+
+    fn delete(&mut self, id: JobId) {
+        if self.jobs.get(&id).is_some_and(|job| !job.told) {
+            return;
+        }
+        match self.dirs.remove(id) {
+            Ok(()) => self.server.send(&Event::Deleted { id }),
+            Err(error) => eprintln!("stockade: launcher: job {id}: remove its folder: {error}"),
+        }
+    }
+
+    fn reload(&mut self) {
+        let loaded = match &self.config.worker.policies_dir {
+            Some(dir) => PolicySet::load(dir),
+            None => Ok(PolicySet::built_in()),
+        };
+        let error = match loaded {
+            Ok(policies) => {
+                self.policies = policies;
+                self.parked.release(&self.sandboxes);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        self.server.send(&Event::Reloaded {
+            policies: self.policies.names(),
+            error,
+        });
+    }
+
+    // ---- signals ----
+
+    fn handle_signals(&mut self) {
+        while let Ok(Some((signal, _))) = self.signals.next() {
+            match signal {
+                libc::SIGTERM | libc::SIGINT | libc::SIGHUP => self.server.forward_signal(signal),
+                _ => {}
+            }
+        }
+        while let Ok(Reaped::Child { pid, status }) = sys::reap(false) {
+            if self.server.is_process(pid) {
+                self.ending = self.server.ended(status);
+            }
+        }
+    }
+
+    // ---- jobs ----
+
+    pub(super) fn keep(&mut self, id: JobId, keeper: Keeper) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let watched = match &keeper {
+            Keeper::Own(slot) => self.watch_fd(&slot.control, token),
+            Keeper::Adopted { pidfd, .. } => self.watch_fd(pidfd, token),
+        };
+        if let Err(failure) = watched {
+            eprintln!("stockade: launcher: job {id}: {failure}");
+        }
+        self.tokens.insert(token, id);
+        self.jobs.insert(
+            id,
+            Job {
+                keeper,
+                token,
+                told: false,
+            },
+        );
+    }
+
+    fn watch_fd(&self, fd: impl AsFd, token: u64) -> Result<(), Failure> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
+            .at(StartStep::Supervisor, "epoll_ctl")
+    }
+
+    fn handle_job(&mut self, token: u64) {
+        let Some(&id) = self.tokens.get(&token) else {
+            return;
+        };
+        loop {
+            let Some(job) = self.jobs.get(&id) else { return };
+            let Keeper::Own(slot) = &job.keeper else {
+                self.adopted_ended(id);
+                return;
+            };
+            match slot.control.try_receive::<Report>() {
+                Ok(Some(Report::Started { started_at, receipt })) => {
+                    self.server.send(&Event::Started {
+                        id,
+                        started_at,
+                        receipt,
+                    });
+                }
+                Ok(Some(Report::Finished(record))) => self.finish(id, *record, false),
+                Ok(Some(Report::Failed(failure))) => {
+                    self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    self.supervisor_gone(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells the server. `write`: the supervisor has not written the record itself.
+    pub(super) fn finish(&mut self, id: JobId, record: ExitRecord, write: bool) {
+        if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
+            let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
+        }
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.told = true;
+        }
+        self.server.send(&Event::Finished {
+            id,
+            record: Box::new(record),
+        });
+    }
+
+    /// A supervisor ends after its last report, or dies: then the kernel has killed its job with it.
+    fn supervisor_gone(&mut self, id: JobId) {
+        let Some(job) = self.forget(id) else { return };
+        let Keeper::Own(slot) = job.keeper else { return };
+        let _ = epoll::delete(&self.epoll, &slot.control);
+        let told = job.told;
+        let record = (!told).then(|| ExitRecord::without_run(lost()));
+        self.clean_up.add(
+            slot.cgroup_name.clone(),
+            Some(slot.cgroup),
+            record.map(|record| (id, record)),
+        );
+    }
+
+    fn adopted_ended(&mut self, id: JobId) {
+        let Some(job) = self.forget(id) else { return };
+        let Keeper::Adopted { pidfd, dir, cgroup } = job.keeper else {
+            return;
+        };
+        let _ = epoll::delete(&self.epoll, &pidfd);
+        match crate::isolation::supervisor::read_exit_record(&dir) {
+            Ok(Some(record)) => {
+                self.finish(id, record, false);
+                self.clean_up.add(cgroup, None, None);
+            }
+            _ => self
+                .clean_up
+                .add(cgroup, None, Some((id, ExitRecord::without_run(lost())))),
+        }
+    }
+
+    fn forget(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.tokens.remove(&job.token);
+        Some(job)
+    }
+
+    fn adopt_jobs(&mut self) {
+        let found = adopt::scan(&self.dirs);
+        for (id, keeper) in found.running {
+            self.keep(id, keeper);
+        }
+        let living: Vec<&str> = self
+            .jobs
+            .values()
+            .filter_map(|job| match &job.keeper {
+                Keeper::Adopted { cgroup, .. } => Some(cgroup.as_str()),
+                Keeper::Own(_) => None,
+            })
+            .collect();
+        for name in self.sandboxes.cgroups().children() {
+            if name != SUPERVISORS && !living.contains(&name.as_str()) {
+                self.clean_up.add(name, None, None);
+            }
+        }
+    }
+}
+
+fn lost() -> Cause {
+    Cause::Lost {
+        why: "its supervisor was killed".to_owned(),
+    }
+}
+
+/// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
+fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
+    use sha2::{Digest, Sha256};
+    let state = std::fs::canonicalize(&config.worker.state_dir).at(StartStep::StateDir, "state_dir")?;
+    let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
+    let name = format!(
+        "worker-{:02x}{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2], digest[3]
+    );
+    let failed =
+        |error: crate::isolation::cgroup::CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
+    let branch = CgroupTree::open(&config.isolation.cgroup)
+        .and_then(|tree| tree.child(&name))
+        .map_err(failed)?;
+    let supervisors = branch.make_leaf(SUPERVISORS).map_err(failed)?;
+    let ids = IdPool::open(
+        config.isolation.first_host_id,
+        run_dir().at(StartStep::Supervisor, "/run/stockade")?,
+    )
+    .at(StartStep::Identity, "host ids")?;
+    // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
+    let prefix = format!("{:x}-", crate::job::Timestamp::now().as_micros());
+    Sandboxes::new(branch, supervisors, ids, &prefix)
+}
+
+/// What is written beside a job before it is let go.
+pub(super) fn job_file(launch: &crate::isolation::ipc::Launch, policy: &str, slot: &Slot) -> JobFile {
+    JobFile {
+        format: super::job_dir::FORMAT,
+        tenant: launch.tenant.clone(),
+        policy: policy.to_owned(),
+        created_at: launch.created_at,
+        idempotency_key: launch.idempotency_key.clone(),
+        supervisor_pid: slot.supervisor.as_raw_nonzero().get(),
+        cgroup: slot.cgroup_name.clone(),
+    }
+}

@@ -1,0 +1,106 @@
+//! The orders that concern one job.
+
+use rustix::process::{Signal as ProcessSignal, pidfd_send_signal};
+
+use super::daemon::{Daemon, Keeper, job_file};
+use super::job_dir::{JobDir, write_job_file, write_stop_order};
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::ipc::{Event, Launch};
+use crate::isolation::supervisor::{FORWARD_SIGNAL, Go, ToSupervisor};
+use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StartStep, StopOrder};
+use crate::policy::{Resolved, Tenant};
+use crate::sys;
+
+impl Daemon {
+    /// Starts a job. Whatever goes wrong is the job's outcome, told like any other.
+    pub(super) fn launch(&mut self, launch: Launch) {
+        let id = launch.id;
+        if self.jobs.contains_key(&id) {
+            return;
+        }
+        if let Err(failure) = self.try_launch(launch) {
+            self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
+        }
+    }
+
+    fn try_launch(&mut self, launch: Launch) -> Result<(), Failure> {
+        let tenant = Tenant {
+            name: launch.tenant.clone(),
+        };
+        let resolved = self
+            .policies
+            .resolve(&launch.request, &self.site, &tenant)
+            .map_err(|denial| Failure::new(StartStep::Policy, 0, denial.to_string()))?;
+        let dir = self
+            .dirs
+            .make(launch.id)
+            .at(StartStep::StateDir, "the job's folder")?;
+        let mut slot = match self.parked.take(&resolved.sandbox) {
+            Some(slot) => slot,
+            None => self.sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?,
+        };
+        self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
+        // Before the job runs: a launcher that dies after this line leaves a job that can be taken over.
+        write_job_file(&dir.dir, &job_file(&launch, &resolved.policy, &slot))
+            .at(StartStep::StateDir, "job file")?;
+        let JobDir { dir, stdout, stderr } = dir;
+        let limits = resolved.spec.limits;
+        let went = slot.go(go(resolved, launch.request), &limits, &[&stdout, &stderr, &dir]);
+        self.keep(launch.id, Keeper::Own(Box::new(slot)));
+        went
+    }
+
+    pub(super) fn stop(&mut self, id: JobId, order: &StopOrder) {
+        match self.jobs.get(&id).map(|job| &job.keeper) {
+            Some(Keeper::Own(slot)) => {
+                let _ = slot.control.try_send(&ToSupervisor::Stop(order.clone()));
+            }
+            Some(Keeper::Adopted { pidfd, dir, .. }) => {
+                if let Err(error) = write_stop_order(dir, order) {
+                    eprintln!("stockade: launcher: job {id}: stop order: {error}");
+                }
+                let _ = pidfd_send_signal(pidfd, ProcessSignal::TERM);
+            }
+            None => self.server.send(&Event::Unknown { id }),
+        }
+    }
+
+    pub(super) fn signal(&mut self, id: JobId, signal: Signal) {
+        match self.jobs.get(&id).map(|job| &job.keeper) {
+            Some(Keeper::Own(slot)) => {
+                let _ = slot.control.try_send(&ToSupervisor::Signal(signal));
+            }
+            Some(Keeper::Adopted { pidfd, .. }) => {
+                use std::os::fd::AsFd;
+                let _ = sys::queue_signal(pidfd.as_fd(), FORWARD_SIGNAL, signal.number());
+            }
+            None => self.server.send(&Event::Unknown { id }),
+        }
+    }
+
+    /// Makes sandboxes for the next jobs while nobody waits for one.
+    pub(super) fn prepare_ahead(&mut self) {
+        if self.parked.is_unused() {
+            let request = JobRequest {
+                argv: vec!["true".to_owned()],
+                ..JobRequest::default()
+            };
+            let tenant = Tenant { name: String::new() };
+            if let Ok(resolved) = self.policies.resolve(&request, &self.site, &tenant) {
+                self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
+            }
+        }
+        if let Err(failure) = self.parked.fill_one(&mut self.sandboxes) {
+            eprintln!("stockade: launcher: prepare a sandbox: {failure}");
+        }
+    }
+}
+
+fn go(resolved: Resolved, request: JobRequest) -> Go {
+    Go {
+        spec: resolved.spec,
+        receipt: Receipt::default(),
+        require: request.require,
+        ends_with_launcher: false,
+    }
+}

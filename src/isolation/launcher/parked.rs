@@ -1,0 +1,81 @@
+//! Sandboxes made ahead of time, each for one job: what takes the kernel milliseconds is done while nobody waits.
+
+use std::sync::Arc;
+
+use rustix::process::{WaitOptions, waitpid};
+
+use super::spawn::{Sandboxes, Slot};
+use crate::isolation::failure::Failure;
+use crate::job::{Limits, SandboxSpec};
+
+/// How many wait at one time, of the kind that was asked for last.
+const PARKED: usize = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    slots: Vec<Slot>,
+    /// The kind to make, with the limits that its jobs mostly have.
+    kind: Option<(Arc<SandboxSpec>, Limits)>,
+    /// Making one has failed: not tried again before the next job.
+    failed: bool,
+}
+
+impl Parked {
+    /// A sandbox of this kind, if one waits.
+    pub(super) fn take(&mut self, kind: &Arc<SandboxSpec>) -> Option<Slot> {
+        // The oldest first: the most likely to be finished.
+        let index = self
+            .slots
+            .iter()
+            .position(|slot| Arc::ptr_eq(&slot.sandbox, kind) && slot.is_waiting())?;
+        Some(self.slots.remove(index))
+    }
+
+    /// Notes what kind of sandbox jobs ask for.
+    pub(super) fn wanted(&mut self, kind: &Arc<SandboxSpec>, limits: &Limits) {
+        self.failed = false;
+        if !self
+            .kind
+            .as_ref()
+            .is_some_and(|(known, _)| Arc::ptr_eq(known, kind))
+        {
+            self.kind = Some((Arc::clone(kind), *limits));
+        }
+    }
+
+    pub(super) const fn is_unused(&self) -> bool {
+        self.kind.is_none()
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        !self.failed && self.kind.is_some() && self.slots.len() < PARKED
+    }
+
+    /// Makes one, if too few wait.
+    pub(super) fn fill_one(&mut self, sandboxes: &mut Sandboxes) -> Result<(), Failure> {
+        let Some((kind, limits)) = self.kind.clone().filter(|_| self.is_short()) else {
+            return Ok(());
+        };
+        match sandboxes.spawn(&kind, &limits) {
+            Ok(slot) => self.slots.push(slot),
+            Err(failure) => {
+                self.failed = true;
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends those that wait, and forgets the kind.
+    pub(super) fn release(&mut self, sandboxes: &Sandboxes) {
+        self.kind = None;
+        for slot in self.slots.drain(..) {
+            // A supervisor whose launcher hangs up before it has a job ends.
+            let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
+            let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
+            if !matches!(slot.cgroup.remove(), Ok(true)) {
+                let _ = sandboxes.cgroups().sweep(&slot.cgroup_name);
+            }
+        }
+    }
+}

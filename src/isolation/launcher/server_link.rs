@@ -1,0 +1,186 @@
+//! The launcher's side of the server: forks it, talks to it, starts it again when it dies.
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::config::Config;
+use crate::isolation::ipc::{self, Channel, Event, Order};
+use crate::sys::{self, Forked};
+
+/// Exit status of a server that could not even begin (sysexits.h, EX_CONFIG): to start it again would not help.
+pub const CANNOT_START: u8 = 78;
+
+const FIRST_RESTART: Duration = Duration::from_millis(50);
+const LAST_RESTART: Duration = Duration::from_secs(5);
+/// A server that has lived this long starts again without delay.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Which side of the fork this is.
+#[derive(Debug)]
+pub(super) enum ServerEnd {
+    Launcher,
+    /// The server's life is over, with this exit status.
+    Server(i32),
+}
+
+#[derive(Debug)]
+pub(super) struct ServerLink {
+    serve: fn(Config, Channel) -> ExitCode,
+    channel: Option<Channel>,
+    process: Option<Pid>,
+    /// Encoded events that the socket had no room for.
+    outbox: VecDeque<Vec<u8>>,
+    waits_for_room: bool,
+    started: Instant,
+    delay: Duration,
+    restart_at: Option<Instant>,
+    /// A server of this launcher has lived.
+    restarted: bool,
+}
+
+impl ServerLink {
+    pub(super) fn new(serve: fn(Config, Channel) -> ExitCode) -> Self {
+        Self {
+            serve,
+            channel: None,
+            process: None,
+            outbox: VecDeque::new(),
+            waits_for_room: false,
+            started: Instant::now(),
+            delay: FIRST_RESTART,
+            restart_at: None,
+            restarted: false,
+        }
+    }
+
+    /// Forks the server. It knows nothing of the events of an earlier one: it asks for what there is.
+    pub(super) fn fork(&mut self, config: &Config) -> std::io::Result<ServerEnd> {
+        let (ours, theirs) = ipc::pair().map_err(std::io::Error::other)?;
+        // SAFETY: the launcher has one thread.
+        match unsafe { sys::clone_into(0, None)? } {
+            Forked::Child => {
+                drop(ours);
+                Ok(ServerEnd::Server(self.become_server(config, theirs)))
+            }
+            Forked::Parent(pid) => {
+                self.outbox.clear();
+                self.waits_for_room = false;
+                self.channel = Some(ours);
+                self.process = Some(pid);
+                self.started = Instant::now();
+                self.restart_at = None;
+                Ok(ServerEnd::Launcher)
+            }
+        }
+    }
+
+    /// Keeps of the launcher nothing but the channel: not the sockets of supervisors, not the cgroups' files.
+    fn become_server(&self, config: &Config, channel: Channel) -> i32 {
+        use std::os::fd::AsRawFd;
+        if sys::close_all_but(&mut [channel.as_raw_fd()]).is_err() || sys::unblock_all_signals().is_err() {
+            return 125;
+        }
+        let code = (self.serve)(config.clone(), channel);
+        match code {
+            code if code == ExitCode::SUCCESS => 0,
+            code if code == ExitCode::from(CANNOT_START) => i32::from(CANNOT_START),
+            _ => 1,
+        }
+    }
+
+    pub(super) const fn channel(&self) -> Option<&Channel> {
+        self.channel.as_ref()
+    }
+
+    pub(super) fn is_process(&self, pid: i32) -> bool {
+        self.process
+            .is_some_and(|process| process.as_raw_nonzero().get() == pid)
+    }
+
+    pub(super) fn forward_signal(&self, signal: i32) {
+        if let (Some(process), Some(signal)) = (self.process, Signal::from_named_raw(signal)) {
+            let _ = kill_process(process, signal);
+        }
+    }
+
+    /// The next order; an error means that the server is gone or speaks nonsense.
+    pub(super) fn receive(&self) -> Result<Option<Order>, ()> {
+        self.channel
+            .as_ref()
+            .map_or(Ok(None), |channel| channel.try_receive().map_err(drop))
+    }
+
+    /// Sends an event, now or when there is room. Without a server it is dropped: the next one asks for all jobs.
+    pub(super) fn send(&mut self, event: &Event) {
+        let Some(channel) = &self.channel else { return };
+        let Ok(bytes) = postcard::to_stdvec(event) else {
+            return;
+        };
+        if !self.outbox.is_empty() || !matches!(channel.try_send_bytes(&bytes), Ok(true)) {
+            self.outbox.push_back(bytes);
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        let Some(channel) = &self.channel else { return };
+        while let Some(bytes) = self.outbox.front() {
+            match channel.try_send_bytes(bytes) {
+                Ok(true) => drop(self.outbox.pop_front()),
+                Ok(false) => return,
+                Err(_) => return self.outbox.clear(),
+            }
+        }
+    }
+
+    /// What to wait for from now on, if that is something else than before.
+    pub(super) fn interest_change(&mut self) -> Option<EventFlags> {
+        let wanted = !self.outbox.is_empty();
+        if wanted == self.waits_for_room {
+            return None;
+        }
+        self.waits_for_room = wanted;
+        Some(if wanted {
+            EventFlags::IN | EventFlags::OUT
+        } else {
+            EventFlags::IN
+        })
+    }
+
+    /// The connection is useless: a server in that state is ended, and started again.
+    pub(super) fn disconnect(&mut self) {
+        self.channel = None;
+        self.outbox.clear();
+        self.forward_signal(libc::SIGKILL);
+    }
+
+    /// The server's process has ended. An exit in order is the launcher's own end.
+    pub(super) fn ended(&mut self, status: i32) -> Option<ExitCode> {
+        self.process = None;
+        self.channel = None;
+        self.outbox.clear();
+        if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
+            return Some(ExitCode::SUCCESS);
+        }
+        if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == i32::from(CANNOT_START) && !self.restarted
+        {
+            return Some(ExitCode::FAILURE);
+        }
+        eprintln!("stockade: launcher: the server died (wait status {status}); starting it again");
+        if self.started.elapsed() > STEADY {
+            self.delay = FIRST_RESTART;
+        }
+        self.restarted = true;
+        self.restart_at = Some(Instant::now() + self.delay);
+        self.delay = (self.delay * 2).min(LAST_RESTART);
+        None
+    }
+
+    pub(super) fn restart_in(&self) -> Option<Duration> {
+        self.restart_at
+            .map(|at| at.saturating_duration_since(Instant::now()))
+    }
+}

@@ -1,0 +1,67 @@
+//! No text that an operator could write makes this module panic, and what it accepts can be resolved.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::document::Document;
+use super::inherit::Source;
+use super::library::Library;
+use super::{Policy, Site};
+use crate::job::JobRequest;
+
+const POLICY: &str = include_str!("../../policies/default.toml");
+const PROFILE: &str = include_str!("../../policies/seccomp/default.toml");
+
+/// `text` with a piece of it replaced by noise or by another piece.
+fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+    let places = (0..text.len(), 0..60_usize, 0..text.len(), 0..60_usize);
+    (places, "[\\[\\]{}\"'=,.#\n0-9a-zA-Z_*/-]{0,8}", any::<bool>()).prop_map(
+        move |((at, cut, from, copied), noise, copy)| {
+            let bytes = text.as_bytes();
+            let piece = |start: usize, length: usize| &bytes[start..(start + length).min(bytes.len())];
+            let filling = if copy {
+                piece(from, copied)
+            } else {
+                noise.as_bytes()
+            };
+            let rest = &bytes[(at + cut).min(bytes.len())..];
+            String::from_utf8_lossy(&[&bytes[..at], filling, rest].concat()).into_owned()
+        },
+    )
+}
+
+fn document(text: &str) -> Document {
+    Document {
+        path: PathBuf::from("x.toml"),
+        text: text.to_owned(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_damaged_policy_is_an_error_or_a_policy(text in damaged(POLICY)) {
+        let Ok(source) = Source::new(document(&text)) else { return Ok(()) };
+        let mut library = Library::built_in().expect("well-formed");
+        library.policies.insert("x".to_owned(), source);
+        let Ok(policy) = Policy::compile("x", &library) else { return Ok(()) };
+        let request = JobRequest { argv: vec!["true".to_owned()], ..JobRequest::default() };
+        let site = Site { default_policy: "x".to_owned(), scripts_dir: None };
+        if let Ok(resolved) = policy.resolve(&request, &site) {
+            for limit in crate::job::Limit::ALL {
+                prop_assert!(resolved.spec.limits.get(limit) >= limit.smallest());
+                prop_assert!(resolved.spec.limits.get(limit) <= limit.largest());
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_profile_is_an_error_or_a_profile(text in damaged(PROFILE)) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, text).expect("write");
+        let _ = super::seccomp::check_file(&path);
+    }
+}
