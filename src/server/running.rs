@@ -29,6 +29,7 @@ const OUT_OF_RANGE: &[u8] = b"11";
 const RESOURCE_EXHAUSTED: &str = "8";
 
 type Answer = Response<tonic::body::Body>;
+type NameOversize = MapResponseLayer<fn(Answer) -> Answer>;
 
 /// A server with its network side, from start to shutdown.
 #[derive(Debug)]
@@ -183,7 +184,7 @@ async fn wait_for_jobs(server: &Server, limit: Duration) {
 }
 
 /// How gRPC is spoken, for every service alike.
-fn transport() -> tonic::transport::Server<Stack<MapResponseLayer<fn(Answer) -> Answer>, Identity>> {
+fn transport() -> tonic::transport::Server<Stack<NameOversize, Identity>> {
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))

@@ -5,7 +5,7 @@ use tonic::Code;
 
 use crate::support::{TestWorker, command, eventually, start, text_of};
 
-fn wait(id: impl ToString) -> v1::WaitJobRequest {
+fn wait(id: impl std::fmt::Display) -> v1::WaitJobRequest {
     v1::WaitJobRequest {
         job_id: id.to_string(),
         timeout_ms: 0,

@@ -10,17 +10,17 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use crate::support::TestWorker;
 
 /// An authority and what it signed.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-pub struct Signed {
-    pub certificate: String,
-    pub key: String,
+pub(crate) struct Signed {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("key");
@@ -29,11 +29,11 @@ impl Authority {
         }
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    pub fn sign(&self, name: &str) -> Signed {
+    pub(crate) fn sign(&self, name: &str) -> Signed {
         let key = KeyPair::generate().expect("key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         Signed {
@@ -44,7 +44,7 @@ impl Authority {
 }
 
 impl Signed {
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         Identity::from_pem(&self.certificate, &self.key)
     }
 

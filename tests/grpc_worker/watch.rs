@@ -76,7 +76,7 @@ async fn a_watcher_goes_on_where_it_left_off() {
 #[tokio::test]
 async fn a_watcher_that_lags_misses_no_end() {
     let worker = TestWorker::start();
-    let mut client = worker.client().await;
+    let client = worker.client().await;
     let mut watcher = worker.client().await;
     let mut events = watch(&mut watcher, 0).await;
     let jobs = 2000;

@@ -66,12 +66,12 @@ impl TestWorker {
     }
 
     pub fn try_revive(&mut self) -> Result<(), ServerError> {
+        let prepared = prepare(&self.config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("runtime");
-        let prepared = prepare(&self.config)?;
         let (channel, _) = self.launcher.connect();
         let start = Running::start(self.config.clone(), prepared, channel, grpc::routes);
         match elsewhere(|| runtime.block_on(start)) {
@@ -89,7 +89,8 @@ impl TestWorker {
     /// Ends the server without any farewell.
     pub fn kill(&mut self) {
         if let Some(alive) = self.alive.take() {
-            alive.runtime.shutdown_background();
+            // Drops every task where it stands, and waits only for that.
+            elsewhere(|| alive.runtime.shutdown_timeout(Duration::from_secs(5)));
             drop(alive.running);
         }
         // The launcher outlives it; a new connection will be made.
@@ -100,8 +101,10 @@ impl TestWorker {
     pub fn shut_down(&mut self) {
         if let Some(alive) = self.alive.take() {
             let Alive { runtime, running } = alive;
-            elsewhere(|| runtime.block_on(running.shut_down()));
-            runtime.shutdown_background();
+            elsewhere(|| {
+                runtime.block_on(running.shut_down());
+                runtime.shutdown_timeout(Duration::from_secs(5));
+            });
         }
         self.launcher.die();
     }

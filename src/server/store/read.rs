@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::job::{JobId, JobRequest, State};
 use crate::server::view::{JobEvent, JobView};
 
-use super::row::{COLUMNS, id, state_number, view};
+use super::row::{COLUMNS, IdempotencyKey, id, state_number, view};
 use super::{Store, StoreError};
 
 pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE name = 'deleted_position'), \
@@ -43,17 +43,23 @@ impl Store {
             .map_err(StoreError::query("reading a job"))
     }
 
-    /// The job that a tenant's key stands for, and the hash of its request.
+    /// The job that a tenant's key stands for, and the key as it was given then.
     pub(in crate::server) fn find_key(
         &self,
         tenant: &str,
         key: &str,
-    ) -> Result<Option<(JobId, Option<[u8; 32]>)>, StoreError> {
+    ) -> Result<Option<(JobId, IdempotencyKey)>, StoreError> {
         lock(&self.points)
             .prepare_cached("SELECT id, request_hash FROM jobs WHERE tenant = ?1 AND idempotency_key = ?2")
             .and_then(|mut query| {
                 query
-                    .query_row([tenant, key], |row| Ok((id(row, 0)?, row.get(1)?)))
+                    .query_row([tenant, key], |row| {
+                        let found = IdempotencyKey {
+                            key: key.to_owned(),
+                            request_hash: row.get(1)?,
+                        };
+                        Ok((id(row, 0)?, found))
+                    })
                     .optional()
             })
             .map_err(StoreError::query("looking up an idempotency key"))
