@@ -151,8 +151,11 @@ impl FakeLauncher {
             Order::Signal { id, signal } => self.lock().signals.push((id, signal.number())),
             Order::Delete { id } => self.delete(id),
             Order::List => {
-                let known = self.lock().known.values().cloned().collect();
-                self.send(&Event::Known(known));
+                let known: Vec<KnownJob> = self.lock().known.values().cloned().collect();
+                for piece in known.chunks(2) {
+                    self.send(&Event::Known(piece.to_vec()));
+                }
+                self.send(&Event::Known(Vec::new()));
             }
             Order::Reload => self.send(&Event::Reloaded {
                 policies: Vec::new(),

@@ -35,8 +35,12 @@ impl IdempotencyKey {
 }
 
 /// The columns that [`view`] reads, in its order.
-pub(super) const COLUMNS: &str = "id, tenant, policy, policy_hash, labels, limits, state, created_at, started_at, \
-                                  receipt, exit";
+macro_rules! columns {
+    () => {
+        "id, tenant, policy, policy_hash, labels, limits, state, created_at, started_at, receipt, exit"
+    };
+}
+pub(super) use columns;
 
 pub(super) const fn state_number(state: State) -> i64 {
     match state {
