@@ -1,10 +1,14 @@
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::config::Durability;
 
 use super::StoreError;
+
+/// Only an operator's own sqlite3 can be in the way.
+const BUSY: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
 
 /// One step a version; a step that was released is never changed.
 const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
@@ -47,10 +51,7 @@ fn connect(file: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     connection
         .pragma_update(None, "cache_size", -512)
         .map_err(failed)?;
-    // Only a checkpoint by an operator's own sqlite3 can be in the way.
-    connection
-        .busy_timeout(std::time::Duration::from_secs(5))
-        .map_err(failed)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
     Ok(connection)
 }
 
