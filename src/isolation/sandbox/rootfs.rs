@@ -252,10 +252,18 @@ fn mount_proc(kind: Proc) -> Result<(), Failure> {
     };
     mount("proc", &target, "proc", flags, Some(options)).at(StartStep::Proc, "mount")?;
     if kind == Proc::Masked {
+        mount_covers()?;
         mask_proc(&target)
     } else {
         Ok(())
     }
+}
+
+/// An overlay too, for its inodes (a lock on a cover would be seen by other jobs), and read-only with all that is
+/// bound from it: a device node as a cover would open for writing.
+fn mount_covers() -> Result<(), Failure> {
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_overlay(None, template::COVERS, template::COVERS, flags)
 }
 
 fn mask_proc(proc: &str) -> Result<(), Failure> {
@@ -270,12 +278,9 @@ fn mask_proc(proc: &str) -> Result<(), Failure> {
             | MountFlags::NOEXEC;
         mount_remount(&path, flags, "").at(StartStep::Proc, name)?;
     }
-    for name in template::COVERS {
-        mount_bind(
-            format!("{}/{name}", template::COVERS_DIR),
-            format!("{proc}/{name}"),
-        )
-        .at(StartStep::Proc, name)?;
+    let covers = template::COVERS;
+    for name in template::SHOWN_INSTEAD {
+        mount_bind(format!("{covers}/proc/{name}"), format!("{proc}/{name}")).at(StartStep::Proc, name)?;
     }
     for name in MASKED.iter().chain(&MASKED_MORE) {
         let path = format!("{proc}/{name}");
@@ -283,11 +288,11 @@ fn mask_proc(proc: &str) -> Result<(), Failure> {
             continue;
         };
         let cover = if kind.is_dir() {
-            template::EMPTY.to_owned()
+            template::COVER_FOLDER
         } else {
-            format!("{}/dev/null", template::NEW_ROOT)
+            template::COVER_FILE
         };
-        mount_bind(&cover, &path).at(StartStep::Proc, name)?;
+        mount_bind(format!("{covers}/{cover}"), &path).at(StartStep::Proc, name)?;
     }
     Ok(())
 }
