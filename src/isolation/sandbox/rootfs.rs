@@ -66,13 +66,20 @@ const MASKED: [&str; 39] = [
     "timer_list",
     "zoneinfo",
 ];
-const MASKED_MORE: [&str; 7] = [
+const MASKED_MORE: [&str; 13] = [
     "mtrr",
     "pressure",
     "sysrq-trigger",
     "sysvipc",
     "vmallocinfo",
     "vmstat",
+    // Counters of the whole machine, which one job can move and another read.
+    "sys/fs/aio-nr",
+    "sys/fs/dentry-state",
+    "sys/fs/file-nr",
+    "sys/fs/inode-nr",
+    "sys/fs/inode-state",
+    "sys/kernel/pty/nr",
     "sys/kernel/random/boot_id",
 ];
 const READ_ONLY: [&str; 1] = ["sys"];

@@ -61,7 +61,13 @@ mod tests {
 
     #[test]
     fn calls_have_names() {
-        let call = |arch, number| describe(StoppedCall { thread: 7, arch, number });
+        let call = |arch, number| {
+            describe(StoppedCall {
+                thread: 7,
+                arch,
+                number,
+            })
+        };
         assert_eq!(
             call(NATIVE_ARCH, i32::try_from(libc::SYS_mount).expect("small")),
             "mount"
