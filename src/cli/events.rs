@@ -9,7 +9,7 @@ use super::client::{Patience, Worker, connect, connection_lost};
 use super::client_options::{ClientOptions, Format, FormatOption, ReconnectOption};
 use super::error::CliError;
 use super::print::{json_line, note, text};
-use super::render::{JobView, Style, event_line};
+use super::render::{JobJson, Style, event_line};
 use super::values;
 use crate::proto::v1::{JobEvent, WatchJobsRequest};
 
@@ -50,7 +50,7 @@ Examples:
 #[derive(Debug, Serialize)]
 struct EventView {
     position: u64,
-    job: JobView,
+    job: JobJson,
 }
 
 pub(super) async fn execute(args: EventsArgs, style: Style) -> Result<ExitCode, CliError> {
@@ -66,6 +66,9 @@ pub(super) async fn execute(args: EventsArgs, style: Style) -> Result<ExitCode, 
             Err(CliError::Rpc(status)) if connection_lost(&status) => {
                 if patience.is_fresh() {
                     note("the connection is lost, trying again");
+                    if request.since == 0 {
+                        note("no event has told a position yet: those of the meantime will not be shown");
+                    }
                 }
                 if !patience.pause().await {
                     return Err(status.into());
@@ -100,7 +103,7 @@ fn show(event: &JobEvent, format: Format, style: Style) -> Result<(), CliError> 
     match format {
         Format::Json => json_line(&EventView {
             position: event.position,
-            job: JobView::from(job),
+            job: JobJson::from(job),
         }),
         Format::Table => text(&event_line(event.position, job, style)),
     }

@@ -82,6 +82,7 @@ async fn pages(worker: &mut Worker, args: &ListArgs) -> Result<(Vec<Job>, bool),
         page_token = answer.next_page_token;
         let more = !page_token.is_empty();
         if !more || jobs.len() >= limit {
+            jobs.truncate(limit);
             return Ok((jobs, more));
         }
     }

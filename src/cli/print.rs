@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::client_options::Format;
 use super::error::CliError;
-use super::render::{JobView, Style, job_detail, job_list};
+use super::render::{JobJson, Style, job_detail, job_list};
 use crate::proto::v1::Job;
 
 /// Prints results in the format that was asked for.
@@ -23,7 +23,7 @@ impl Printer {
     /// One job: all of it.
     pub(super) fn job(self, job: &Job) -> Result<(), CliError> {
         match self.format {
-            Format::Json => json(&JobView::from(job)),
+            Format::Json => json(&JobJson::from(job)),
             Format::Table => text(&job_detail(job, &now(), self.style)),
         }
     }
@@ -31,7 +31,7 @@ impl Printer {
     /// Jobs as one table, or as one array.
     pub(super) fn jobs(self, jobs: &[Job]) -> Result<(), CliError> {
         match self.format {
-            Format::Json => json(&jobs.iter().map(JobView::from).collect::<Vec<_>>()),
+            Format::Json => json(&jobs.iter().map(JobJson::from).collect::<Vec<_>>()),
             Format::Table => text(&job_list(jobs, &now(), self.style)),
         }
     }
@@ -39,7 +39,7 @@ impl Printer {
     /// An id, for scripts to use; or the whole job.
     pub(super) fn id(self, job: &Job) -> Result<(), CliError> {
         match self.format {
-            Format::Json => json(&JobView::from(job)),
+            Format::Json => json(&JobJson::from(job)),
             Format::Table => text(&format!("{}\n", job.id)),
         }
     }

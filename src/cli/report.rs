@@ -6,12 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::error::CliError;
-use super::render::{FinishedJob, JobView};
+use super::render::JobJson;
+use crate::grpc::job_to_wire;
+use crate::server::JobView;
 
 /// Writes the record as JSON. A regular file is replaced in one step, so that nobody reads half of it.
-pub(super) fn write(path: &Path, job: &FinishedJob<'_>) -> Result<(), CliError> {
-    let mut json =
-        serde_json::to_vec_pretty(&JobView::from(job)).map_err(|error| failed(path)(error.into()))?;
+pub(super) fn write(path: &Path, job: &JobView) -> Result<(), CliError> {
+    let mut json = serde_json::to_vec_pretty(&JobJson::from(&job_to_wire(job)))
+        .map_err(|error| failed(path)(error.into()))?;
     json.push(b'\n');
     replace(path, &json).map_err(failed(path))
 }

@@ -7,12 +7,12 @@ use clap::Args;
 
 use super::args::OWN_FAILURE;
 use super::job_options::JobOptions;
-use super::render::FinishedJob;
 use super::{print, report};
 use crate::config::Config;
 use crate::isolation::launcher::foreground;
 use crate::job::{Cause, ExitRecord, JobId, Timestamp};
 use crate::policy::{PolicySet, Resolved, Site, Tenant};
+use crate::server::{JobFacts, JobView};
 use crate::units::{format_bytes, format_duration_ms};
 
 /// Run one job in the foreground, without a daemon
@@ -102,16 +102,16 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
         .unwrap_or_else(|failure| ExitRecord::without_run(failure.into_cause()));
     explain(&record, &resolved);
     if let Some(path) = &args.report {
-        let finished = FinishedJob {
+        let facts = JobFacts {
             id,
-            tenant: &tenant.name,
-            policy: &resolved.policy,
-            labels: &request.labels,
+            tenant: tenant.name,
+            policy: resolved.policy,
+            policy_hash: resolved.policy_hash,
+            labels: request.labels,
+            limits: Some(resolved.spec.limits),
             created_at,
-            limits: resolved.spec.limits,
-            error_text: &record.cause.text(),
-            record: &record,
         };
+        let finished = JobView::pending(facts).finished(record.clone());
         report::write(path, &finished).map_err(|error| error.to_string())?;
     }
     Ok(ExitCode::from(

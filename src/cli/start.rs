@@ -17,6 +17,8 @@ use super::wait;
 ///
 /// Prints the job's id as soon as the worker has it on disk; the job may still be waiting for its turn.
 /// Options after COMMAND belong to COMMAND.
+///
+/// Script, files and input together are at most 4 MiB: they travel in one message.
 #[derive(Debug, Args)]
 #[command(override_usage = "stockade start [OPTIONS] [--] COMMAND [ARG]...", after_help = EXAMPLES)]
 pub(super) struct StartArgs {

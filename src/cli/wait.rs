@@ -11,7 +11,7 @@ use super::client::{Patience, Worker, connect, connection_lost};
 use super::client_options::{ClientOptions, Format, FormatOption, ReconnectOption};
 use super::error::CliError;
 use super::print::{Printer, json_line, note};
-use super::render::{JobView, Style, exit_status};
+use super::render::{JobJson, Style, exit_status};
 use crate::proto::v1::{Job, WaitJobRequest};
 
 /// Wait until jobs are over and exit with their status
@@ -66,18 +66,23 @@ pub(super) struct Deadline {
     after_ms: u64,
 }
 
+impl Deadline {
+    /// `None` where the time lies beyond what a clock can tell: that is no end.
+    fn after(after_ms: u64) -> Option<Self> {
+        let at = Instant::now().checked_add(Duration::from_millis(after_ms))?;
+        Some(Self { at, after_ms })
+    }
+}
+
 pub(super) async fn execute(args: WaitArgs, style: Style) -> Result<ExitCode, CliError> {
-    let deadline = args.timeout.map(|after_ms| Deadline {
-        at: Instant::now() + Duration::from_millis(after_ms),
-        after_ms,
-    });
+    let deadline = args.timeout.and_then(Deadline::after);
     let mut worker = connect(&args.client).await?;
     let mut patience = Patience::new(args.reconnect.reconnect);
     let mut jobs = Vec::with_capacity(args.ids.len());
     for id in &args.ids {
         let job = until_over(&mut worker, id, deadline, &mut patience).await?;
         if args.format.format == Format::Json {
-            or_nobody_reads(json_line(&JobView::from(&job)))?;
+            or_nobody_reads(json_line(&JobJson::from(&job)))?;
         }
         jobs.push(job);
     }

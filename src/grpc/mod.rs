@@ -9,6 +9,8 @@ mod streams;
 mod worker_jobscheduler;
 mod worker_v1;
 
+pub(crate) use convert::job_to_wire;
+
 use std::sync::Arc;
 
 use tonic::Request;

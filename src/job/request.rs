@@ -327,9 +327,10 @@ fn check_name(field: &str, name: &str, most: usize) -> Result<(), InvalidField> 
     Ok(())
 }
 
-/// Control characters, and those that turn the direction of the text around them.
-fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Control characters, line separators, and what turns the direction of the text around it: with these a text
+/// can forge a line of a log or steer a terminal.
+pub(crate) fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` as it may stand in a message: no control characters, no great length.

@@ -172,7 +172,7 @@ fn patience_with_a_lost_worker_ends() {
     until("the stream is open", || !fake.script().streamed.is_empty());
     drop(served);
     let outcome = Outcome::from(client.wait_with_output().expect("it ends"));
-    outcome.failed(1, "stockade: ");
+    outcome.failed(1, "stockade: the connection to the worker is lost: ");
 }
 
 #[test]

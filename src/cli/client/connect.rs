@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use tokio::net::UnixStream;
 use tonic::codegen::http::Uri;
 use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::Address;
+use super::{Address, innermost};
 use crate::cli::client_options::ClientOptions;
 use crate::proto::v1::worker_client::WorkerClient;
 
@@ -110,13 +109,4 @@ fn pem(option: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// The outer layers say only "transport error"; the cause is at the bottom.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

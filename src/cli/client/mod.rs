@@ -1,5 +1,7 @@
 //! The gRPC client: the connection to a worker and what its failures look like.
 
+use std::error::Error;
+
 use super::error::CliError;
 
 mod address;
@@ -13,6 +15,15 @@ pub(super) use connect::{ConnectError, Worker, connect};
 pub(super) use retry::Patience;
 pub(super) use start_request::start_request;
 pub(super) use status::{connection_lost, describe};
+
+/// The cause of an error of the transport, whose outer layers say only "transport error".
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
 
 /// Runs a client to its end on this one thread.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {

@@ -3,10 +3,17 @@ use std::error::Error;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::innermost;
 use crate::cli::render::printable;
 
-/// A refusal of the worker in one line: `MESSAGE (CODE, field FIELD)`.
+/// A refusal of the worker in one line, `MESSAGE (CODE, field FIELD)`, or what happened to the connection.
 pub(in crate::cli) fn describe(status: &Status) -> String {
+    if let Some(source) = status.source() {
+        return format!(
+            "the connection to the worker is lost: {}",
+            printable(&innermost(source))
+        );
+    }
     let mut notes = vec![code_name(status.code()).to_owned()];
     let details = status.get_error_details();
     if let Some(bad_request) = details.bad_request() {
@@ -75,6 +82,15 @@ mod tests {
     fn a_message_cannot_steer_the_terminal() {
         let status = Status::not_found("\u{1b}[2Jjob not found\n");
         assert_eq!(describe(&status), "?[2Jjob not found? (NOT_FOUND)");
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_by_its_cause() {
+        let broken = std::io::Error::other("reset by the test");
+        assert_eq!(
+            describe(&Status::from_error(Box::new(broken))),
+            "the connection to the worker is lost: reset by the test"
+        );
     }
 
     #[test]

@@ -84,19 +84,23 @@ impl Lines {
     }
 
     fn limits(&mut self, limits: &v1::Limits) {
-        let text = format!(
-            "memory {}, pids {}, cpus {}, CPU time {}, wall time {}, output {}, disk {}, inodes {}, open files {}",
+        let sizes = format!(
+            "memory {}, pids {}, cpus {}, output {}, disk {}, inodes {}, open files {}",
             format_bytes(limits.memory_bytes),
             limits.pids,
             format_cpus(limits.cpu_millis),
-            format_duration_ms(limits.cpu_time_ms),
-            format_duration_ms(limits.wall_time_ms),
             format_bytes(limits.output_bytes),
             format_bytes(limits.disk_bytes),
             limits.inodes,
             limits.open_files
         );
-        self.text("limits", &text);
+        self.text("limits", &sizes);
+        let times = format!(
+            "CPU time {}, wall time {}",
+            format_duration_ms(limits.cpu_time_ms),
+            format_duration_ms(limits.wall_time_ms)
+        );
+        self.text("deadlines", &times);
     }
 
     fn isolation(&mut self, isolation: &v1::Isolation) {
@@ -168,15 +172,16 @@ mod tests {
             relative_times: false,
         };
         let expected = "\
-id       11111111-1111-4111-8111-111111111111
-state    FINISHED
-result   STOPPED:9
-error    signal: killed
-tenant   ci
-policy   default
-stopped  by ci (superseded?), grace period over, 3 processes killed
-stdout   20 bytes, 4 of them not kept
-limits   memory 256M, pids 64, cpus 0.5, CPU time 10s, wall time 1m30s, output 16M, disk 64M, inodes 10000, open files 256
+id         11111111-1111-4111-8111-111111111111
+state      FINISHED
+result     STOPPED:9
+error      signal: killed
+tenant     ci
+policy     default
+stopped    by ci (superseded?), grace period over, 3 processes killed
+stdout     20 bytes, 4 of them not kept
+limits     memory 256M, pids 64, cpus 0.5, output 16M, disk 64M, inodes 10000, open files 256
+deadlines  CPU time 10s, wall time 1m30s
 ";
         assert_eq!(job_detail(&job, &Timestamp::default(), style), expected);
     }

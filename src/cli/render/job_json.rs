@@ -1,4 +1,4 @@
-//! A job as JSON: `-o json` of the client and `--report` of `run` alike.
+//! A job as JSON: `-o json` of the client and `--report` of `run` alike, both from the message of the wire.
 //!
 //! Every field is always there. `null` is what is not known yet or does not apply: `cause` before the job is
 //! FINISHED, `exit_code` of a job that a signal ended, `stop` of a job that nobody stopped. `sha256` is empty
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::job_wire;
-use super::time::{on_the_wire, rfc3339};
-use crate::job::{Cause, ExitRecord, JobId, Limits, Output, Receipt, Stop, Timestamp, Usage};
+use super::time::rfc3339;
+use crate::job::{Limits, Output, Receipt, Stop, Usage};
 use crate::proto::v1;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(in crate::cli) struct JobView {
+pub(in crate::cli) struct JobJson {
     id: String,
     tenant: String,
     policy: String,
@@ -44,22 +44,7 @@ struct StartFailureView {
     errno: String,
 }
 
-/// A job that ran without a worker, with what its exit record leaves out.
-#[derive(Debug)]
-pub(in crate::cli) struct FinishedJob<'a> {
-    pub(in crate::cli) id: JobId,
-    pub(in crate::cli) tenant: &'a str,
-    pub(in crate::cli) policy: &'a str,
-    pub(in crate::cli) labels: &'a BTreeMap<String, String>,
-    pub(in crate::cli) created_at: Timestamp,
-    /// As applied.
-    pub(in crate::cli) limits: Limits,
-    /// Empty where the job succeeded.
-    pub(in crate::cli) error_text: &'a str,
-    pub(in crate::cli) record: &'a ExitRecord,
-}
-
-impl From<&v1::Job> for JobView {
+impl From<&v1::Job> for JobJson {
     fn from(job: &v1::Job) -> Self {
         Self {
             id: job.id.clone(),
@@ -89,73 +74,6 @@ impl From<&v1::Job> for JobView {
     }
 }
 
-impl From<&FinishedJob<'_>> for JobView {
-    fn from(job: &FinishedJob<'_>) -> Self {
-        let record = job.record;
-        let ending = Ending::of(&record.cause);
-        let date = |time: Timestamp| rfc3339(&on_the_wire(time));
-        Self {
-            id: job.id.to_string(),
-            tenant: job.tenant.to_owned(),
-            policy: job.policy.to_owned(),
-            labels: job.labels.clone(),
-            state: v1::State::Finished.as_str_name().to_owned(),
-            cause: Some(record.cause.name().to_owned()),
-            cause_detail: ending.detail,
-            exit_code: ending.exit_code,
-            signal: ending.signal,
-            core_dumped: ending.core_dumped,
-            error_text: job.error_text.to_owned(),
-            created_at: Some(date(job.created_at)),
-            started_at: record.started_at.map(date),
-            finished_at: Some(date(record.finished_at)),
-            limits: Some(job.limits),
-            usage: Some(record.usage),
-            output: Some(record.output.clone()),
-            stop: record.stop.clone(),
-            isolation: Some(record.receipt.clone()),
-            start_failure: ending.start_failure,
-        }
-    }
-}
-
-/// What a cause carries, spread over the fields of the interface.
-#[derive(Debug, Default)]
-struct Ending {
-    exit_code: Option<i32>,
-    signal: Option<i32>,
-    core_dumped: bool,
-    detail: Option<String>,
-    start_failure: Option<StartFailureView>,
-}
-
-impl Ending {
-    fn of(cause: &Cause) -> Self {
-        let mut ending = Self::default();
-        match cause {
-            Cause::Exited { code } => ending.exit_code = Some(*code),
-            Cause::Signaled { signal, core_dumped } => {
-                ending.signal = Some(*signal);
-                ending.core_dumped = *core_dumped;
-            }
-            Cause::Stopped { signal, code } => {
-                ending.signal = *signal;
-                ending.exit_code = *code;
-            }
-            Cause::SyscallDenied { name } => ending.detail = Some(name.clone()),
-            Cause::Lost { why } => ending.detail = Some(why.clone()),
-            Cause::StartFailed { step, errno, .. } => {
-                ending.start_failure = Some(StartFailureView {
-                    step: step.to_string(),
-                    errno: errno_name(*errno),
-                });
-            }
-            Cause::OutOfMemory | Cause::CpuTime | Cause::WallTime | Cause::OutputLimit => {}
-        }
-        ending
-    }
-}
-
 pub(super) fn state_name(state: i32) -> String {
     v1::State::try_from(state).map_or_else(
         |_| format!("STATE_{state}"),
@@ -171,20 +89,12 @@ pub(super) fn cause_name(cause: i32) -> Option<String> {
     }
 }
 
-fn errno_name(errno: i32) -> String {
-    match errno {
-        0 => String::new(),
-        known_or_not => match nix::errno::Errno::from_raw(known_or_not) {
-            nix::errno::Errno::UnknownErrno => known_or_not.to_string(),
-            known => format!("{known:?}"),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::StartStep;
+    use crate::grpc::job_to_wire;
+    use crate::job::{Cause, ExitRecord, JobId, StartStep, Timestamp};
+    use crate::server::{JobFacts, JobView};
     use serde_json::{Value, json};
 
     const LIMITS: Limits = Limits {
@@ -199,30 +109,30 @@ mod tests {
         open_files: 256,
     };
 
-    fn record_json(cause: Cause) -> Value {
+    /// What `run --report` writes of a job that ended so.
+    fn report_of(cause: Cause) -> Value {
         let record = ExitRecord {
             finished_at: Timestamp::from_micros(1_700_000_001_000_000),
             ..ExitRecord::without_run(cause)
         };
-        let labels = BTreeMap::from([("build".to_owned(), "42".to_owned())]);
-        let view = JobView::from(&FinishedJob {
+        let job = JobView::pending(JobFacts {
             id: JobId::from_bytes([0x11; 16]),
-            tenant: "local",
-            policy: "default",
-            labels: &labels,
+            tenant: "local".into(),
+            policy: "default".into(),
+            policy_hash: String::new(),
+            labels: BTreeMap::from([("build".to_owned(), "42".to_owned())]),
+            limits: Some(LIMITS),
             created_at: Timestamp::from_micros(1_700_000_000_500_000),
-            limits: LIMITS,
-            error_text: "",
-            record: &record,
         });
-        serde_json::to_value(view).expect("a job has only string keys")
+        let json = JobJson::from(&job_to_wire(&job.finished(record)));
+        serde_json::to_value(json).expect("a job has only string keys")
     }
 
     #[test]
     fn a_report_has_the_names_of_the_interface() {
         let receipt = serde_json::to_value(Receipt::default()).expect("json");
         assert_eq!(
-            record_json(Cause::Exited { code: 3 }),
+            report_of(Cause::Exited { code: 3 }),
             json!({
                 "id": "11111111-1111-1111-1111-111111111111",
                 "tenant": "local",
@@ -234,7 +144,7 @@ mod tests {
                 "exit_code": 3,
                 "signal": null,
                 "core_dumped": false,
-                "error_text": "",
+                "error_text": "exit status 3",
                 "created_at": "2023-11-14T22:13:20.500Z",
                 "started_at": null,
                 "finished_at": "2023-11-14T22:13:21Z",
@@ -260,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_start_failure_names_step_and_errno() {
-        let json = record_json(Cause::StartFailed {
+        let json = report_of(Cause::StartFailed {
             step: StartStep::PivotRoot,
             errno: libc::EPERM,
             detail: String::new(),
@@ -270,22 +180,20 @@ mod tests {
             json!({"step": "pivot-root", "errno": "EPERM"})
         );
         assert_eq!(json["cause"], "START_FAILED");
-        assert_eq!(errno_name(0), "");
-        assert_eq!(errno_name(4095), "4095");
     }
 
     #[test]
-    fn the_wire_and_the_record_have_the_same_fields() {
-        let wire = serde_json::to_value(JobView::from(&v1::Job::default())).expect("json");
-        let record = record_json(Cause::OutOfMemory);
+    fn a_job_that_is_not_over_has_the_same_fields() {
+        let pending = serde_json::to_value(JobJson::from(&v1::Job::default())).expect("json");
+        let finished = report_of(Cause::OutOfMemory);
         let keys = |value: &Value| {
             value
                 .as_object()
                 .map(|map| map.keys().cloned().collect::<Vec<_>>())
         };
-        assert_eq!(keys(&wire), keys(&record));
-        assert_eq!(wire["cause"], Value::Null);
-        assert_eq!(wire["usage"], Value::Null);
+        assert_eq!(keys(&pending), keys(&finished));
+        assert_eq!(pending["cause"], Value::Null);
+        assert_eq!(pending["usage"], Value::Null);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod time;
 mod worker_detail;
 
 pub(super) use job_detail::job_detail;
-pub(super) use job_json::{FinishedJob, JobView};
+pub(super) use job_json::JobJson;
 pub(super) use job_list::{event_line, job_list};
 pub(super) use job_wire::exit_status;
 pub(super) use style::{Colour, Style};

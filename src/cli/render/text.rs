@@ -1,13 +1,11 @@
+use crate::job::is_unprintable;
+
 /// `text` without what could steer a terminal or forge a line: control characters and those that turn the
 /// direction of the text around them. Names, labels and reasons come from other people.
 pub(in crate::cli) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if is_unprintable(c) { '?' } else { c })
         .collect()
-}
-
-fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -3,20 +3,10 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::Style;
-use crate::job;
 
 /// RFC 3339 in UTC, to the microsecond at most.
 pub(super) fn rfc3339(time: &Timestamp) -> String {
     time.to_string()
-}
-
-/// A timestamp of ours, as the wire has it.
-pub(super) fn on_the_wire(time: job::Timestamp) -> Timestamp {
-    let micros = time.as_micros();
-    Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or(0),
-    }
 }
 
 /// For people: how long ago, or the date.
@@ -70,9 +60,15 @@ mod tests {
 
     #[test]
     fn dates_are_rfc_3339() {
-        let time = on_the_wire(job::Timestamp::from_micros(1_700_000_000_123_456));
+        let time = Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 123_456_000,
+        };
         assert_eq!(rfc3339(&time), "2023-11-14T22:13:20.123456Z");
-        let time = on_the_wire(job::Timestamp::from_micros(-1));
+        let time = Timestamp {
+            seconds: -1,
+            nanos: 999_999_000,
+        };
         assert_eq!(rfc3339(&time), "1969-12-31T23:59:59.999999Z");
     }
 

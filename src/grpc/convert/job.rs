@@ -10,7 +10,7 @@ use super::limits::limits_to_wire;
 
 const MICROS: i64 = 1_000_000;
 
-pub(in crate::grpc) fn job_to_wire(job: &JobView) -> v1::Job {
+pub(crate) fn job_to_wire(job: &JobView) -> v1::Job {
     let facts = &job.facts;
     let exit = job.exit.as_deref();
     let mut wire = v1::Job {

@@ -6,7 +6,8 @@ mod limits;
 mod request;
 
 pub(super) use enums::{listed_state, output_request};
-pub(super) use job::{event_to_wire, job_to_wire, part_to_wire, status_to_wire};
+pub(crate) use job::job_to_wire;
+pub(super) use job::{event_to_wire, part_to_wire, status_to_wire};
 pub(super) use request::{job_request, labels, listing, page_token, parse_signal, stop_order};
 
 use std::str::FromStr;
