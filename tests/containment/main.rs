@@ -7,4 +7,10 @@
 #![allow(unreachable_pub)]
 
 mod capabilities;
+mod devices;
+mod files;
 mod harness;
+mod kernel_files;
+mod mounts;
+mod namespaces;
+mod setuid;

@@ -82,7 +82,6 @@ const MASKED_MORE: [&str; 13] = [
     "sys/kernel/pty/nr",
     "sys/kernel/random/boot_id",
 ];
-const READ_ONLY: [&str; 1] = ["sys"];
 
 /// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
 ///
@@ -274,17 +273,6 @@ fn mount_covers() -> Result<(), Failure> {
 }
 
 fn mask_proc(proc: &str) -> Result<(), Failure> {
-    // First, since a mask beneath it would be hidden by this mount.
-    for name in READ_ONLY {
-        let path = format!("{proc}/{name}");
-        mount_bind(&path, &path).at(StartStep::Proc, name)?;
-        let flags = MountFlags::BIND
-            | MountFlags::RDONLY
-            | MountFlags::NOSUID
-            | MountFlags::NODEV
-            | MountFlags::NOEXEC;
-        mount_remount(&path, flags, "").at(StartStep::Proc, name)?;
-    }
     let covers = template::COVERS;
     for name in template::SHOWN_INSTEAD {
         mount_bind(format!("{covers}/proc/{name}"), format!("{proc}/{name}")).at(StartStep::Proc, name)?;
@@ -302,6 +290,13 @@ fn mask_proc(proc: &str) -> Result<(), Failure> {
         mount_bind(format!("{covers}/{cover}"), &path).at(StartStep::Proc, name)?;
     }
     Ok(())
+}
+
+/// Makes all of /proc read-only, once its supervisor has written what it has to write there about the payload.
+pub fn seal_proc() -> Result<(), Failure> {
+    let flags =
+        MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_remount("/proc", flags, "").at(StartStep::Proc, "read-only")
 }
 
 /// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.

@@ -53,7 +53,8 @@ impl Job {
     }
 
     pub fn options(mut self, options: &[&str]) -> Self {
-        self.options.extend(options.iter().map(|option| (*option).to_owned()));
+        self.options
+            .extend(options.iter().map(|option| (*option).to_owned()));
         self
     }
 
@@ -73,7 +74,8 @@ impl Job {
     fn script(mut self, interpreter: &str, text: &str) -> Self {
         let path = self.folder.path().join("script");
         fs::write(&path, text).expect("script");
-        self.options.extend(["--script".into(), path.display().to_string()]);
+        self.options
+            .extend(["--script".into(), path.display().to_string()]);
         self.command = vec![interpreter.into()];
         self
     }
@@ -81,9 +83,14 @@ impl Job {
     /// The whole command line, for a test that starts it by itself.
     pub fn to_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
-        command.args(["run", "--policy", &self.policy]).args(&self.options);
+        command
+            .args(["run", "--policy", &self.policy])
+            .args(&self.options);
         command.arg("--report").arg(self.report_path());
-        command.arg("--").args(&self.command).current_dir(self.folder.path());
+        command
+            .arg("--")
+            .args(&self.command)
+            .current_dir(self.folder.path());
         command.stdin(std::process::Stdio::null());
         command
     }

@@ -14,7 +14,7 @@ import traceback
 
 ON_THE_HOST = PLANTED["on_the_host"]
 ATTACKS = []
-REFUSALS = {errno.EPERM, errno.EACCES, errno.ENOSYS}
+REFUSALS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EROFS}
 # What a kernel says that was built without the thing in question.
 MISSING = {errno.ENOSYS, errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT}
 
@@ -77,7 +77,7 @@ def any_of(paths, function):
             if how:
                 return how
         except OSError as error:
-            if error.errno not in REFUSALS | {errno.ENOENT, errno.ENOTDIR, errno.EROFS, errno.ENXIO}:
+            if error.errno not in REFUSALS | {errno.ENOENT, errno.ENOTDIR, errno.ENXIO}:
                 raise
     return None
 
