@@ -27,7 +27,6 @@ pub(super) fn open(file: &Path, durability: Durability) -> Result<Connection, St
     };
     set("journal_mode", &"WAL")?;
     set("synchronous", &synchronous)?;
-    set("foreign_keys", &true)?;
     Ok(connection)
 }
 
@@ -44,6 +43,10 @@ fn connect(file: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection =
         Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(32);
+    // KiB of pages. The kernel caches the file anyway.
+    connection
+        .pragma_update(None, "cache_size", -512)
+        .map_err(failed)?;
     // Only a checkpoint by an operator's own sqlite3 can be in the way.
     connection
         .busy_timeout(std::time::Duration::from_secs(5))
