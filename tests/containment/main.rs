@@ -7,10 +7,14 @@
 #![allow(unreachable_pub)]
 
 mod capabilities;
+mod channels;
 mod devices;
 mod files;
 mod harness;
+mod ipc;
 mod kernel_files;
 mod mounts;
 mod namespaces;
+mod network;
+mod processes;
 mod setuid;

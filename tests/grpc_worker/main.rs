@@ -8,6 +8,7 @@ mod lifecycle;
 mod listing;
 mod old_contract;
 mod output;
+mod python;
 mod registration;
 mod requests;
 mod restart;
