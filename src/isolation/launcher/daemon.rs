@@ -327,7 +327,9 @@ impl Daemon {
                 return;
             };
             match slot.control.try_receive::<Report>() {
-                Ok(Some(Report::Started { started_at, receipt })) => {
+                Ok(Some(Report::Started {
+                    started_at, receipt, ..
+                })) => {
                     self.server.send(&Event::Started {
                         id,
                         started_at,

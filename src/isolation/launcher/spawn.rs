@@ -115,6 +115,11 @@ impl Sandboxes {
         &self.cgroups
     }
 
+    /// Builds what sandboxes of this kind have in common, if it is not there yet.
+    pub(super) fn prepare(&mut self, sandbox: &Arc<SandboxSpec>) -> Result<(), Failure> {
+        self.template(sandbox).map(drop)
+    }
+
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
         let template = self.template(sandbox)?;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::plan::Rlimit;
-use crate::job::Limits;
+use crate::isolation::failure::{At, Failure};
+use crate::job::{Limits, StartStep};
+use crate::sys;
 
 /// Locked memory, POSIX message queues and pending signals are bounded for each user id, and each job has its own.
 const LOCKED_BYTES: u64 = 8 << 20;
@@ -11,22 +13,38 @@ const MESSAGE_QUEUE_BYTES: u64 = 800 << 10;
 const PENDING_SIGNALS: u64 = 4096;
 
 /// The limits of a job's processes.
-#[must_use]
-pub fn of(limits: &Limits) -> [Rlimit; 8] {
+///
+/// None can be above this process's own hard limit: the stub sets them inside of its user namespace, where the right
+/// to raise one is worth nothing.
+pub fn of(limits: &Limits) -> Result<[Rlimit; 8], Failure> {
+    let most = hard_limit(libc::RLIMIT_NOFILE)?;
+    if limits.open_files > most {
+        let detail = format!(
+            "{} open files are more than this process's own {most}",
+            limits.open_files
+        );
+        return Err(Failure::new(StartStep::Rlimits, libc::EPERM, detail));
+    }
     let limit = |resource, value| Rlimit { resource, value };
-    [
+    // Bounds that nobody asked for: a host that sets them lower is welcome to it.
+    let at_most = |resource, value| Ok(limit(resource, hard_limit(resource)?.min(value)));
+    Ok([
         limit(libc::RLIMIT_NOFILE, limits.open_files),
         // A second bound on processes beside the cgroup's, counted by the job's own user id.
-        limit(libc::RLIMIT_NPROC, limits.pids),
+        at_most(libc::RLIMIT_NPROC, limits.pids)?,
         // Not 0: where core_pattern names a program, the kernel runs it on the host whatever the limit, but for this
         // value (see core(5)); and a core file of one byte is none.
-        limit(libc::RLIMIT_CORE, 1),
-        limit(libc::RLIMIT_MEMLOCK, LOCKED_BYTES),
-        limit(libc::RLIMIT_MSGQUEUE, MESSAGE_QUEUE_BYTES),
-        limit(libc::RLIMIT_SIGPENDING, PENDING_SIGNALS),
+        at_most(libc::RLIMIT_CORE, 1)?,
+        at_most(libc::RLIMIT_MEMLOCK, LOCKED_BYTES)?,
+        at_most(libc::RLIMIT_MSGQUEUE, MESSAGE_QUEUE_BYTES)?,
+        at_most(libc::RLIMIT_SIGPENDING, PENDING_SIGNALS)?,
         limit(libc::RLIMIT_RTPRIO, 0),
         limit(libc::RLIMIT_NICE, 0),
-    ]
+    ])
+}
+
+fn hard_limit(resource: u32) -> Result<u64, Failure> {
+    sys::hard_limit(resource).at(StartStep::Rlimits, "getrlimit")
 }
 
 /// What /proc/PID/limits says, by the names of setrlimit(2).
@@ -54,6 +72,37 @@ pub fn read_back(proc_limits: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn limits(open_files: u64) -> Limits {
+        Limits {
+            memory_bytes: 1 << 30,
+            pids: 64,
+            cpu_millis: 1000,
+            cpu_time_ms: 1000,
+            wall_time_ms: 1000,
+            output_bytes: 1 << 20,
+            disk_bytes: 1 << 20,
+            inodes: 1000,
+            open_files,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_refused_with_both_numbers() {
+        let most = sys::hard_limit(libc::RLIMIT_NOFILE).expect("getrlimit");
+        assert!(of(&limits(most)).is_ok());
+        let failure = of(&limits(most + 1)).expect_err("refused");
+        assert_eq!(failure.step, StartStep::Rlimits);
+        assert!(failure.detail.contains(&(most + 1).to_string()), "{failure}");
+    }
+
+    #[test]
+    fn no_limit_is_above_the_hosts() {
+        for limit in of(&limits(64)).expect("limits") {
+            let most = sys::hard_limit(limit.resource).expect("getrlimit");
+            assert!(limit.value <= most, "{limit:?}");
+        }
+    }
 
     #[test]
     fn the_hard_limit_is_read_back() {
