@@ -73,7 +73,7 @@ fn a_request_that_says_nothing_gets_the_default_policy() {
         (sandbox.root, sandbox.proc, sandbox.network, sandbox.identity),
         (
             Root::ReadOnly,
-            Proc::PidOnly,
+            Proc::Masked,
             Network::None,
             Identity::Unprivileged
         )

@@ -95,6 +95,17 @@ pub fn set_resource_limit(resource: u32, value: u64) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, 0) }).map(drop)
 }
 
+/// getrlimit(2): this process's hard limit.
+pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a whole rlimit64; no new one is given.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 /// execve(2). Returns only if it failed.
 ///
 /// # Safety

@@ -9,6 +9,8 @@ use super::clone::check;
 /// A call that a filter has stopped. Its thread waits until it is answered or killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoppedCall {
+    /// The thread, in the pid namespace of the listener's reader.
+    pub thread: i32,
     /// AUDIT_ARCH_*, see linux/audit.h.
     pub arch: u32,
     pub number: i32,
@@ -60,6 +62,7 @@ impl SeccompListener {
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), RECEIVE, &raw mut notice) };
         check(i64::from(result))?;
         Ok(StoppedCall {
+            thread: i32::try_from(notice.pid).unwrap_or(0),
             arch: notice.data.arch,
             number: notice.data.nr,
         })

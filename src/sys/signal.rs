@@ -119,6 +119,19 @@ pub fn signal_group(group: Pid, signal: i32) -> Result<(), Errno> {
     }
 }
 
+/// tkill(2): signals one thread. For a fatal signal that is the end of its whole process.
+pub fn signal_thread(thread: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_tkill, thread, signal) }).map(drop)
+}
+
+/// Whether `thread` is one of the process `process`.
+#[must_use]
+pub fn is_thread_of(thread: i32, process: i32) -> bool {
+    // SAFETY: plain numbers; signal 0 only looks.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) }).is_ok()
+}
+
 /// As PID 1 of a namespace: kills every other process in it, atomically with regard to forks.
 pub fn kill_all_others() -> Result<(), Errno> {
     // SAFETY: plain numbers.

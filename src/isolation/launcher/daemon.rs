@@ -231,8 +231,10 @@ impl Daemon {
             Order::Signal { id, signal } => self.signal(id, signal),
             Order::Delete { id } => self.delete(id),
             Order::List => {
-                let known = adopt::list(&self.dirs, &self.jobs);
-                self.server.send(&Event::Known(known));
+                for piece in adopt::list(&self.dirs, &self.jobs) {
+                    self.server.send(&Event::Known(piece));
+                }
+                self.server.send(&Event::Known(Vec::new()));
             }
             Order::Reload => self.reload(),
             Order::Probe => {

@@ -116,7 +116,7 @@ impl Sandboxes {
     }
 
     /// Builds what sandboxes of this kind have in common, if it is not there yet.
-    pub fn prepare(&mut self, sandbox: &Arc<SandboxSpec>) -> Result<(), Failure> {
+    pub(super) fn prepare(&mut self, sandbox: &Arc<SandboxSpec>) -> Result<(), Failure> {
         self.template(sandbox).map(drop)
     }
 

@@ -30,10 +30,14 @@ pub const EMPTY: &str = "empty";
 pub const SCRATCH: &str = "scratch";
 pub const NEW_ROOT: &str = "newroot";
 pub const BOUND_DEVICES: &str = "devices";
-pub const COVERS_DIR: &str = "covers";
+/// What lies over parts of /proc: an empty file, an empty folder, and [`SHOWN_INSTEAD`]. Named as if it were a /proc,
+/// since the job's mount table shows the names.
+pub const COVERS: &str = "covers";
+pub const COVER_FILE: &str = "proc/null";
+pub const COVER_FOLDER: &str = "proc/empty";
 
 /// Files of /proc that programs need in this form, while their figures are the whole machine's: jobs see these instead.
-pub const COVERS: [&str; 2] = ["loadavg", "stat"];
+pub const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
 
 /// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
 const SYSTEM_FOLDERS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -230,7 +234,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
     )
     .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS_DIR] {
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS] {
         fs::create_dir(name).at(StartStep::Rootfs, name)?;
     }
     for (index, tree) in trees.iter().enumerate() {
@@ -240,10 +244,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
     etc.write(&Path::new(ROOT).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
     let devices_bound = make_devices(&devices)?;
-    let covers = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(&stat)];
-    for (name, content) in COVERS.iter().zip(covers) {
-        fs::write(Path::new(COVERS_DIR).join(name), content).at(StartStep::Rootfs, name)?;
-    }
+    make_covers(&stat)?;
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
@@ -300,6 +301,17 @@ fn make_root(layers: &[Layer]) -> Result<(), Failure> {
     let targets: BTreeSet<&str> = layers.iter().map(|layer| layer.target.as_str()).collect();
     for target in targets {
         fs::create_dir_all(root.join(target.trim_start_matches('/'))).at(StartStep::Rootfs, target)?;
+    }
+    Ok(())
+}
+
+fn make_covers(stat: &str) -> Result<(), Failure> {
+    let covers = Path::new(COVERS);
+    fs::create_dir_all(covers.join(COVER_FOLDER)).at(StartStep::Rootfs, COVER_FOLDER)?;
+    fs::write(covers.join(COVER_FILE), "").at(StartStep::Rootfs, COVER_FILE)?;
+    let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(stat)];
+    for (name, content) in SHOWN_INSTEAD.iter().zip(shown) {
+        fs::write(covers.join("proc").join(name), content).at(StartStep::Rootfs, name)?;
     }
     Ok(())
 }

@@ -83,10 +83,17 @@ fn ruleset(abi: u32, root: Root) -> Result<RulesetCreated, RulesetError> {
     if abi >= 6 {
         rules = rules.scope(Scope::from_all(known))?;
     }
-    let mut rules = allow(rules.create()?, "/", read)?;
-    for folder in writable_folders(root) {
-        rules = allow(rules, &folder, all)?;
-    }
+    let mut rules = match root {
+        // Folders that the job makes in its root would have no rule of their own. /proc is a read-only mount.
+        Root::Writable => allow(rules.create()?, "/", all)?,
+        Root::ReadOnly => {
+            let scratch = [layout::WORKSPACE, "/tmp", "/dev/shm"];
+            let rules = allow(rules.create()?, "/", read)?;
+            scratch
+                .iter()
+                .try_fold(rules, |rules, path| allow(rules, path, all))?
+        }
+    };
     let device = (AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate) & all;
     for path in DEVICES {
         rules = allow(rules, path, device)?;
@@ -103,19 +110,5 @@ fn allow(
     match PathFd::new(path) {
         Ok(fd) => rules.add_rule(PathBeneath::new(fd, access)),
         Err(_) => Ok(rules),
-    }
-}
-
-/// Rights add up from the root downwards, so a writable root is every top folder but /proc.
-fn writable_folders(root: Root) -> Vec<String> {
-    let scratch = [layout::WORKSPACE, "/tmp", "/dev/shm"].map(str::to_owned);
-    match root {
-        Root::ReadOnly => scratch.into(),
-        Root::Writable => {
-            let names = std::fs::read_dir("/").into_iter().flatten().flatten();
-            let folders = names.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            let paths = folders.map(|entry| entry.path().to_string_lossy().into_owned());
-            paths.filter(|path| path != "/proc").chain(scratch).collect()
-        }
     }
 }

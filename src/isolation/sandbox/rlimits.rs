@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use nix::sys::resource::{Resource, getrlimit};
-
 use super::plan::Rlimit;
-use crate::job::Limits;
+use crate::isolation::failure::{At, Failure};
+use crate::job::{Limits, StartStep};
+use crate::sys;
 
 /// Locked memory, POSIX message queues and pending signals are bounded for each user id, and each job has its own.
 const LOCKED_BYTES: u64 = 8 << 20;
@@ -13,31 +13,38 @@ const MESSAGE_QUEUE_BYTES: u64 = 800 << 10;
 const PENDING_SIGNALS: u64 = 4096;
 
 /// The limits of a job's processes.
-#[must_use]
-pub fn of(limits: &Limits) -> [Rlimit; 8] {
+///
+/// None can be above this process's own hard limit: the stub sets them inside of its user namespace, where the right
+/// to raise one is worth nothing.
+pub fn of(limits: &Limits) -> Result<[Rlimit; 8], Failure> {
+    let most = hard_limit(libc::RLIMIT_NOFILE)?;
+    if limits.open_files > most {
+        let detail = format!(
+            "{} open files are more than this process's own {most}",
+            limits.open_files
+        );
+        return Err(Failure::new(StartStep::Rlimits, libc::EPERM, detail));
+    }
     let limit = |resource, value| Rlimit { resource, value };
-    // A bound of ours, where the host's own is not tighter: the kernel sizes some of these by the machine's memory,
-    // and to raise one takes CAP_SYS_RESOURCE.
-    let bound = |resource: Resource, value: u64| limit(resource as u32, value.min(inherited(resource)));
-    [
+    // Bounds that nobody asked for: a host that sets them lower is welcome to it.
+    let at_most = |resource, value| Ok(limit(resource, hard_limit(resource)?.min(value)));
+    Ok([
         limit(libc::RLIMIT_NOFILE, limits.open_files),
         // A second bound on processes beside the cgroup's, counted by the job's own user id.
-        bound(Resource::RLIMIT_NPROC, limits.pids),
+        at_most(libc::RLIMIT_NPROC, limits.pids)?,
         // Not 0: where core_pattern names a program, the kernel runs it on the host whatever the limit, but for this
         // value (see core(5)); and a core file of one byte is none.
-        bound(Resource::RLIMIT_CORE, 1),
-        bound(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES),
-        bound(Resource::RLIMIT_MSGQUEUE, MESSAGE_QUEUE_BYTES),
-        bound(Resource::RLIMIT_SIGPENDING, PENDING_SIGNALS),
+        at_most(libc::RLIMIT_CORE, 1)?,
+        at_most(libc::RLIMIT_MEMLOCK, LOCKED_BYTES)?,
+        at_most(libc::RLIMIT_MSGQUEUE, MESSAGE_QUEUE_BYTES)?,
+        at_most(libc::RLIMIT_SIGPENDING, PENDING_SIGNALS)?,
         limit(libc::RLIMIT_RTPRIO, 0),
         limit(libc::RLIMIT_NICE, 0),
-    ]
+    ])
 }
 
-/// The hard limit of this process, which its children get.
-fn inherited(resource: Resource) -> u64 {
-    // It fails for a resource that the kernel does not have; then setting the limit will say so.
-    getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard)
+fn hard_limit(resource: u32) -> Result<u64, Failure> {
+    sys::hard_limit(resource).at(StartStep::Rlimits, "getrlimit")
 }
 
 /// What /proc/PID/limits says, by the names of setrlimit(2).
@@ -66,28 +73,35 @@ pub fn read_back(proc_limits: &str) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn no_bound_is_above_the_inherited_one() {
-        let (_, hard) = getrlimit(Resource::RLIMIT_SIGPENDING).expect("known to every kernel");
-        let limits = of(&Limits {
-            memory_bytes: 1 << 20,
-            pids: u64::MAX,
+    fn limits(open_files: u64) -> Limits {
+        Limits {
+            memory_bytes: 1 << 30,
+            pids: 64,
             cpu_millis: 1000,
             cpu_time_ms: 1000,
             wall_time_ms: 1000,
             output_bytes: 1 << 20,
             disk_bytes: 1 << 20,
-            inodes: 100,
-            open_files: 64,
-        });
-        let value_of = |resource| {
-            let found = limits.iter().find(|limit| limit.resource == resource);
-            found.expect("among them").value
-        };
-        assert_eq!(value_of(libc::RLIMIT_SIGPENDING), hard.min(PENDING_SIGNALS));
-        let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).expect("known to every kernel");
-        assert_eq!(value_of(libc::RLIMIT_NPROC), hard);
-        assert_eq!(value_of(libc::RLIMIT_NOFILE), 64);
+            inodes: 1000,
+            open_files,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_refused_with_both_numbers() {
+        let most = sys::hard_limit(libc::RLIMIT_NOFILE).expect("getrlimit");
+        assert!(of(&limits(most)).is_ok());
+        let failure = of(&limits(most + 1)).expect_err("refused");
+        assert_eq!(failure.step, StartStep::Rlimits);
+        assert!(failure.detail.contains(&(most + 1).to_string()), "{failure}");
+    }
+
+    #[test]
+    fn no_limit_is_above_the_hosts() {
+        for limit in of(&limits(64)).expect("limits") {
+            let most = sys::hard_limit(limit.resource).expect("getrlimit");
+            assert!(limit.value <= most, "{limit:?}");
+        }
     }
 
     #[test]

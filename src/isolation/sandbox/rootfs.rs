@@ -66,16 +66,22 @@ const MASKED: [&str; 39] = [
     "timer_list",
     "zoneinfo",
 ];
-const MASKED_MORE: [&str; 7] = [
+const MASKED_MORE: [&str; 13] = [
     "mtrr",
     "pressure",
     "sysrq-trigger",
     "sysvipc",
     "vmallocinfo",
     "vmstat",
+    // Counters of the whole machine, which one job can move and another read.
+    "sys/fs/aio-nr",
+    "sys/fs/dentry-state",
+    "sys/fs/file-nr",
+    "sys/fs/inode-nr",
+    "sys/fs/inode-state",
+    "sys/kernel/pty/nr",
     "sys/kernel/random/boot_id",
 ];
-const READ_ONLY: [&str; 1] = ["sys"];
 
 /// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
 ///
@@ -252,30 +258,24 @@ fn mount_proc(kind: Proc) -> Result<(), Failure> {
     };
     mount("proc", &target, "proc", flags, Some(options)).at(StartStep::Proc, "mount")?;
     if kind == Proc::Masked {
+        mount_covers()?;
         mask_proc(&target)
     } else {
         Ok(())
     }
 }
 
+/// An overlay too, for its inodes (a lock on a cover would be seen by other jobs), and read-only with all that is
+/// bound from it: a device node as a cover would open for writing.
+fn mount_covers() -> Result<(), Failure> {
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_overlay(None, template::COVERS, template::COVERS, flags)
+}
+
 fn mask_proc(proc: &str) -> Result<(), Failure> {
-    // First, since a mask beneath it would be hidden by this mount.
-    for name in READ_ONLY {
-        let path = format!("{proc}/{name}");
-        mount_bind(&path, &path).at(StartStep::Proc, name)?;
-        let flags = MountFlags::BIND
-            | MountFlags::RDONLY
-            | MountFlags::NOSUID
-            | MountFlags::NODEV
-            | MountFlags::NOEXEC;
-        mount_remount(&path, flags, "").at(StartStep::Proc, name)?;
-    }
-    for name in template::COVERS {
-        mount_bind(
-            format!("{}/{name}", template::COVERS_DIR),
-            format!("{proc}/{name}"),
-        )
-        .at(StartStep::Proc, name)?;
+    let covers = template::COVERS;
+    for name in template::SHOWN_INSTEAD {
+        mount_bind(format!("{covers}/proc/{name}"), format!("{proc}/{name}")).at(StartStep::Proc, name)?;
     }
     for name in MASKED.iter().chain(&MASKED_MORE) {
         let path = format!("{proc}/{name}");
@@ -283,13 +283,20 @@ fn mask_proc(proc: &str) -> Result<(), Failure> {
             continue;
         };
         let cover = if kind.is_dir() {
-            template::EMPTY.to_owned()
+            template::COVER_FOLDER
         } else {
-            format!("{}/dev/null", template::NEW_ROOT)
+            template::COVER_FILE
         };
-        mount_bind(&cover, &path).at(StartStep::Proc, name)?;
+        mount_bind(format!("{covers}/{cover}"), &path).at(StartStep::Proc, name)?;
     }
     Ok(())
+}
+
+/// Makes all of /proc read-only, once its supervisor has written what it has to write there about the payload.
+pub fn seal_proc() -> Result<(), Failure> {
+    let flags =
+        MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_remount("/proc", flags, "").at(StartStep::Proc, "read-only")
 }
 
 /// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.

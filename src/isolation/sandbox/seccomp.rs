@@ -1,7 +1,7 @@
 //! The filter over system calls, and what it tells of a call that ends a job.
 //!
 //! Where a profile kills, the kernel would leave only SIGSYS as a trace, and a job can send itself that. So a kill
-//! becomes a notification to the supervisor, which ends the job and knows the call.
+//! becomes a notification to the supervisor, which kills the process and knows the call.
 
 use crate::policy::seccomp::call_name;
 use crate::sys::StoppedCall;
@@ -61,7 +61,13 @@ mod tests {
 
     #[test]
     fn calls_have_names() {
-        let call = |arch, number| describe(StoppedCall { arch, number });
+        let call = |arch, number| {
+            describe(StoppedCall {
+                thread: 7,
+                arch,
+                number,
+            })
+        };
         assert_eq!(
             call(NATIVE_ARCH, i32::try_from(libc::SYS_mount).expect("small")),
             "mount"

@@ -82,6 +82,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     }
     fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
+    rootfs::seal_proc()?;
     timings.mark("id maps");
     Ok(Assembled {
         timings,

@@ -56,7 +56,7 @@ pub(super) fn start(
     let stdin = files::put(&go.spec, assembled.ids.first)?;
     assembled
         .plan
-        .lay_out(&go.spec, stdin, &rlimits::of(limits))
+        .lay_out(&go.spec, stdin, &rlimits::of(limits)?)
         .map_err(|error| Failure::new(StartStep::Exec, libc::E2BIG, error.to_string()))?;
     timings.mark("files, plan");
     let (started_at, started) = (Timestamp::now(), Instant::now());

@@ -15,7 +15,7 @@ use crate::isolation::cgroup::Meter;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::seccomp;
 use crate::job::{ExitRecord, OnOutputLimit, Output, Signal, Stop, StopOrder, Timestamp};
-use crate::sys::{self, Reaped, SeccompListener, SignalFd};
+use crate::sys::{self, Reaped, SeccompListener, SignalFd, StoppedCall};
 
 /// Chunks moved before other events get their turn.
 const TURNS: usize = 64;
@@ -24,6 +24,8 @@ const OOM_LOOK: Duration = Duration::from_millis(2);
 const OOM_LOOKS: u32 = 50;
 /// CPU usage is looked at when it may have reached the limit, but not more often than this.
 const CPU_LOOK: Duration = Duration::from_millis(10);
+/// A process that has SIGSYS coming has this long to die of it, before it is killed.
+const SIGSYS_GRACE: Duration = Duration::from_millis(100);
 /// After a kill of everything: how soon to do it again.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
 
@@ -48,6 +50,8 @@ struct Watch<'a> {
     trigger: Option<Trigger>,
     /// The call that ended the job.
     denied: Option<String>,
+    /// Threads of processes that made a denied call, and when they are killed.
+    condemned: Vec<(i32, Instant)>,
     stop: Option<Stop>,
     wall_deadline: Instant,
     cpu_look: Instant,
@@ -73,6 +77,7 @@ pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord 
         empty: false,
         trigger: None,
         denied: None,
+        condemned: Vec::new(),
         stop: None,
         wall_deadline: running.started + Duration::from_millis(limits.wall_time_ms),
         cpu_look: running.started,
@@ -127,7 +132,13 @@ impl Watch<'_> {
     }
 
     fn next_deadline(&self) -> Instant {
-        let deadlines = [self.grace_end, self.kill_again, self.oom_look.map(|(at, _)| at)];
+        let condemned = self.condemned.first().map(|&(_, at)| at);
+        let deadlines = [
+            self.grace_end,
+            self.kill_again,
+            self.oom_look.map(|(at, _)| at),
+            condemned,
+        ];
         let running = self
             .trigger
             .is_none()
@@ -209,29 +220,48 @@ impl Watch<'_> {
         }
     }
 
-    /// A call that the filter ends the job for waits for an answer, and gets none.
+    /// A call that the filter kills for waits for an answer, and gets none.
     fn handle_denied_calls(&mut self) {
         let Some(listener) = &self.listener else { return };
         let mut look = [PollFd::new(listener, PollFlags::IN)];
-        let _ = poll(
-            &mut look,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            }),
-        );
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let _ = poll(&mut look, Some(&now));
         let told = look[0].revents();
         if told.contains(PollFlags::IN) {
-            match listener.take() {
-                Ok(call) => self.denied = Some(seccomp::describe(call)),
-                // Its thread was killed meanwhile.
-                Err(_) => return,
+            // An error: its thread was killed meanwhile.
+            if let Ok(call) = listener.take() {
+                self.deny(call);
             }
-            self.end_for(Trigger::SyscallDenied);
         } else if told.contains(PollFlags::HUP) {
             // No process with the filter is left.
             self.listener = None;
         }
+    }
+
+    /// As the kernel does for SECCOMP_RET_KILL_PROCESS: the process dies of SIGSYS. With the main process the
+    /// job ends, and its record names the call.
+    fn deny(&mut self, call: StoppedCall) {
+        if sys::is_thread_of(call.thread, self.main) {
+            self.denied = Some(seccomp::describe(call));
+            self.end_for(Trigger::SyscallDenied);
+        } else {
+            // It may block or catch SIGSYS, but not what follows.
+            let _ = sys::signal_thread(call.thread, libc::SIGSYS);
+            self.condemned.push((call.thread, Instant::now() + SIGSYS_GRACE));
+        }
+    }
+
+    fn kill_condemned(&mut self, now: Instant) {
+        self.condemned.retain(|&(thread, at)| {
+            if at <= now {
+                // Gone in nearly all cases.
+                let _ = sys::signal_thread(thread, libc::SIGKILL);
+            }
+            at > now
+        });
     }
 
     fn handle_deadlines(&mut self) {
@@ -244,6 +274,7 @@ impl Watch<'_> {
             }
         }
         self.look_at_memory(now);
+        self.kill_condemned(now);
         if self.grace_end.is_some_and(|end| now >= end) {
             self.grace_end = None;
             if let Some(stop) = &mut self.stop {

@@ -1,0 +1,101 @@
+//! Files: those of the host and of other jobs are out of reach, those of the system do not change.
+
+use std::fs;
+
+use serde_json::json;
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::harness::{Job, Probe, Setting, able, unique};
+
+/// Files of the host in places that a job has under the same names.
+struct Planted {
+    folder: TempDir,
+    shared: Vec<NamedTempFile>,
+    words: String,
+}
+
+impl Planted {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("stockade-host-")
+            .tempdir_in("/tmp");
+        let planted = Self {
+            folder: folder.expect("tempdir"),
+            shared: ["/tmp", "/dev/shm"]
+                .map(|dir| NamedTempFile::new_in(dir).expect("a file"))
+                .into(),
+            words: unique("secret"),
+        };
+        // Told to the probe in reverse, so that it is found nowhere but here.
+        fs::write(planted.secret(), planted.words.chars().rev().collect::<String>()).expect("secret");
+        planted
+    }
+
+    fn secret(&self) -> std::path::PathBuf {
+        self.folder.path().join("secret")
+    }
+
+    fn probe(&self) -> Probe<'static> {
+        let passwd = fs::read_to_string("/etc/passwd").expect("passwd");
+        let users: Vec<&str> = passwd.lines().filter_map(|line| line.split(':').next()).collect();
+        let names: Vec<_> = self
+            .shared
+            .iter()
+            .map(|file| file.path().display().to_string())
+            .collect();
+        Probe::new(include_str!("probes/files.py"))
+            .planted("secret", self.secret().display().to_string())
+            .planted("words", self.words.as_str())
+            .planted("names", json!(names))
+            .planted("users", json!(users))
+    }
+}
+
+#[test]
+fn files_of_the_host_are_out_of_reach() {
+    if able() {
+        let planted = Planted::new();
+        planted
+            .probe()
+            .is_contained_in(&[Setting::Policy("default"), Setting::Policy("strict")]);
+        // It has the system's files to itself, in a layer that goes with it.
+        planted.probe().is_contained_but(
+            Setting::Policy("ci"),
+            &[
+                "writes_to_system_folders",
+                "opens_system_files_for_writing",
+                "changes_what_system_files_say_of_themselves",
+            ],
+        );
+    }
+}
+
+#[test]
+fn each_attack_can_succeed() {
+    if able() {
+        Planted::new().probe().succeeds_in(&[Setting::Host]);
+    }
+}
+
+#[test]
+fn what_a_writable_root_takes_never_reaches_the_host() {
+    if !able() {
+        return;
+    }
+    let name = unique("written");
+    let script = format!(
+        "set -e\nfor d in /usr /usr/bin /etc /opt /var /root /home /srv /; do echo x > $d/{name}; done\n\
+         echo changed > /usr/lib/os-release\nrm -rf /usr/share/doc /usr/share/man\nls /opt/{name} /usr/{name}\n"
+    );
+    let before = fs::read("/usr/lib/os-release").expect("os-release");
+    let finished = Job::under("ci").bash(&script).run();
+    assert_eq!(finished.cause(), "EXITED", "{finished:?}");
+    assert!(finished.status.success(), "{finished:?}");
+    for folder in [
+        "/usr", "/usr/bin", "/etc", "/opt", "/var", "/root", "/home", "/srv", "/",
+    ] {
+        let path = std::path::Path::new(folder).join(&name);
+        assert!(!path.exists(), "{}", path.display());
+    }
+    assert_eq!(fs::read("/usr/lib/os-release").expect("os-release"), before);
+}

@@ -1,0 +1,132 @@
+//! `stockade run`, with policies of the test's own.
+
+use std::fs;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::finish;
+
+/// A job to be. Its files are gone when this is.
+#[derive(Debug)]
+pub struct Job {
+    folder: TempDir,
+    policy: String,
+    options: Vec<String>,
+    command: Vec<String>,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+    /// The record, as `--report` has it.
+    pub report: Value,
+}
+
+impl Job {
+    /// Under a policy that is built in.
+    pub fn under(policy: &str) -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("tempdir"),
+            policy: policy.to_owned(),
+            options: Vec::new(),
+            command: Vec::new(),
+        }
+    }
+
+    /// Under a policy of the test's own, of which this is the file.
+    pub fn under_own(policy: &str) -> Self {
+        let mut job = Self::under("own");
+        let policies = job.folder.path().join("policies");
+        fs::create_dir(&policies).expect("mkdir");
+        fs::write(policies.join("own.toml"), policy).expect("policy");
+        let config = job.folder.path().join("config.toml");
+        fs::write(&config, format!("[worker]\npolicies_dir = {policies:?}\n")).expect("config");
+        job.options = vec!["--config".into(), config.display().to_string()];
+        job
+    }
+
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options
+            .extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
+    pub fn command(mut self, command: &[&str]) -> Self {
+        self.command = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    pub fn bash(self, script: &str) -> Self {
+        self.script("bash", script)
+    }
+
+    pub fn python(self, script: &str) -> Self {
+        self.script("python3", script)
+    }
+
+    fn script(mut self, interpreter: &str, text: &str) -> Self {
+        let path = self.folder.path().join("script");
+        fs::write(&path, text).expect("script");
+        self.options
+            .extend(["--script".into(), path.display().to_string()]);
+        self.command = vec![interpreter.into()];
+        self
+    }
+
+    /// The whole command line, for a test that starts it by itself.
+    pub fn to_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        command
+            .args(["run", "--policy", &self.policy])
+            .args(&self.options);
+        command.arg("--report").arg(self.report_path());
+        command
+            .arg("--")
+            .args(&self.command)
+            .current_dir(self.folder.path());
+        command.stdin(std::process::Stdio::null());
+        command
+    }
+
+    pub fn run(self) -> Finished {
+        self.run_with(|_| {})
+    }
+
+    /// Runs it after `around` has changed what the launcher inherits.
+    pub fn run_with(self, around: impl Fn(&mut Command)) -> Finished {
+        let mut command = self.to_command();
+        around(&mut command);
+        let output = finish(&mut command);
+        Finished {
+            report: self.report(),
+            status: output.status,
+            stdout: output.stdout,
+            stderr: output.stderr,
+            took: output.took,
+        }
+    }
+
+    /// The record of a job that has ended, `Null` if there is none.
+    pub fn report(&self) -> Value {
+        let text = fs::read_to_string(self.report_path()).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    fn report_path(&self) -> std::path::PathBuf {
+        self.folder.path().join("report.json")
+    }
+}
+
+impl Finished {
+    /// The word of the record.
+    pub fn cause(&self) -> &str {
+        self.report["cause"].as_str().unwrap_or_default()
+    }
+}
