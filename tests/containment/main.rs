@@ -6,11 +6,16 @@
 
 #![allow(unreachable_pub)]
 
+mod calls;
 mod capabilities;
+mod channels;
 mod devices;
 mod files;
 mod harness;
+mod ipc;
 mod kernel_files;
 mod mounts;
 mod namespaces;
+mod network;
+mod processes;
 mod setuid;
