@@ -11,7 +11,12 @@ fn the_kernel_never_hears_of_them() {
         // Debuggers, reproducible builds and numerical test suites need these; each is about the job's own processes.
         Probe::new(PROBE).is_contained_but(
             Setting::Policy("ci"),
-            &["calls_ptrace", "calls_personality", "calls_mbind", "calls_set_mempolicy"],
+            &[
+                "calls_ptrace",
+                "calls_personality",
+                "calls_mbind",
+                "calls_set_mempolicy",
+            ],
         );
     }
 }
@@ -36,10 +41,20 @@ fn a_fatal_call_is_named() {
     assert_eq!(main.report["cause_detail"], "reboot");
     assert_eq!((main.status.code(), main.stdout.as_str()), (Some(159), ""));
 
-    let child = Job::under("strict").bash(&format!("python3 -c \"{call}\"; echo $?")).run();
-    assert_eq!((child.cause(), child.stdout.as_str()), ("EXITED", "159\n"), "{child:?}");
+    let child = Job::under("strict")
+        .bash(&format!("python3 -c \"{call}\"; echo $?"))
+        .run();
+    assert_eq!(
+        (child.cause(), child.stdout.as_str()),
+        ("EXITED", "159\n"),
+        "{child:?}"
+    );
     let refused = Job::under("default").python(&call).run();
-    assert_eq!((refused.cause(), refused.stdout.as_str()), ("EXITED", "alive\n"), "{refused:?}");
+    assert_eq!(
+        (refused.cause(), refused.stdout.as_str()),
+        ("EXITED", "alive\n"),
+        "{refused:?}"
+    );
 }
 
 /// A process that blocks or catches the signal is no better off.

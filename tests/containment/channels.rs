@@ -31,7 +31,11 @@ impl Busy {
         for name in ["locked", "free"] {
             fs::write(path.join(name), "x").expect("a file");
         }
-        nix::unistd::mkfifo(&path.join("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o666)).expect("fifo");
+        nix::unistd::mkfifo(
+            &path.join("fifo"),
+            nix::sys::stat::Mode::from_bits_truncate(0o666),
+        )
+        .expect("fifo");
         let listener = UnixListener::bind(path.join("socket")).expect("socket");
         for name in ["socket", "fifo"] {
             fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o666)).expect("chmod");
@@ -42,7 +46,9 @@ impl Busy {
             move || use_files(&path, &stop)
         });
         Self {
-            _locks: [path.join("locked"), "/usr/lib/os-release".into()].map(|path| locked(&path)).into(),
+            _locks: [path.join("locked"), "/usr/lib/os-release".into()]
+                .map(|path| locked(&path))
+                .into(),
             _record: record_locked(&path.join("locked")),
             _listener: listener,
             folder,
@@ -87,7 +93,11 @@ fn record_locked(path: &Path) -> File {
 
 fn use_files(folder: &Path, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        for path in [&folder.join("locked"), Path::new("/usr/lib/os-release"), Path::new("/dev/null")] {
+        for path in [
+            &folder.join("locked"),
+            Path::new("/usr/lib/os-release"),
+            Path::new("/dev/null"),
+        ] {
             let _ = fs::read(path);
         }
         // Fails for as long as nobody reads.
@@ -131,7 +141,8 @@ fn a_jobs_reading_leaves_no_trace_in_access_times() {
     let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     let set_old = || {
         let file = File::options().write(true).open(&path).expect("opened");
-        file.set_times(fs::FileTimes::new().set_accessed(old)).expect("times");
+        file.set_times(fs::FileTimes::new().set_accessed(old))
+            .expect("times");
     };
     let accessed = || fs::metadata(&path).expect("metadata").accessed().expect("atime");
     set_old();

@@ -12,6 +12,8 @@ fn probe(canary: &Canary) -> Probe<'static> {
     Probe::new(include_str!("probes/processes.py"))
         .planted("canary", canary.pid())
         .planted("marker", canary.name.as_str())
+        .planted("session", nix::unistd::getsid(None).expect("a session").as_raw())
+        .planted("group", nix::unistd::getpgrp().as_raw())
 }
 
 #[test]
@@ -41,7 +43,10 @@ fn without_the_filter_processes_are_still_apart() {
     if able() {
         let canary = Canary::start();
         let unfiltered = "[sandbox]\nseccomp = \"none\"\n";
-        let only_about_itself = ["advises_the_memory_of_a_foreign_process", "reaps_the_memory_of_a_foreign_process"];
+        let only_about_itself = [
+            "advises_the_memory_of_a_foreign_process",
+            "reaps_the_memory_of_a_foreign_process",
+        ];
         probe(&canary).is_contained_but(Setting::Own(unfiltered), &only_about_itself);
     }
 }
@@ -79,7 +84,10 @@ fn what_a_job_leaves_running_ends_with_it() {
         .status();
     let left = marked_processes(&marker);
     for pid in &left {
-        let _ = kill(Pid::from_raw(i32::try_from(*pid).expect("a pid")), Signal::SIGKILL);
+        let _ = kill(
+            Pid::from_raw(i32::try_from(*pid).expect("a pid")),
+            Signal::SIGKILL,
+        );
     }
     assert!(status.expect("bash").success() && left.len() == 4, "{left:?}");
 }
@@ -120,10 +128,18 @@ fn a_stop_ends_what_ignores_it() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let stopped = Instant::now();
-    kill(Pid::from_raw(i32::try_from(running.id()).expect("a pid")), Signal::SIGTERM).expect("signalled");
+    kill(
+        Pid::from_raw(i32::try_from(running.id()).expect("a pid")),
+        Signal::SIGTERM,
+    )
+    .expect("signalled");
     running.wait().expect("waited for");
     // The grace of the policy is 1 s.
-    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
+    assert!(
+        stopped.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        stopped.elapsed()
+    );
     assert!(marked_processes(&marker).is_empty());
     let report = job.report();
     assert_eq!(

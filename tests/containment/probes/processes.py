@@ -68,3 +68,15 @@ def replaces_a_program_of_the_host():
                 return path + " is merely busy"
             raise
     return any_of(["/proc/%s/exe" % pid for pid in ("1", str(FOREIGN), str(os.getppid()))], try_one)
+
+
+@attack()
+def is_in_the_session_of_the_worker():
+    # Of a session outside of its pid namespace, a process sees 0.
+    return os.getsid(0) in (0, PLANTED["session"]) and "session %d" % os.getsid(0)
+
+
+@attack(errno.ESRCH)
+def signals_the_workers_group():
+    os.killpg(PLANTED["group"], 0)
+    return "group %d" % PLANTED["group"]
