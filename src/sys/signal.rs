@@ -93,12 +93,22 @@ pub fn unblock_all_signals() -> Result<(), Errno> {
     set_mask(0)
 }
 
-/// Sets every signal to its default disposition: Rust ignores SIGPIPE, and nohup SIGHUP, and an exec would
-/// hand that on.
+/// Sets every signal to its default disposition: Rust ignores SIGPIPE, nohup SIGHUP, whoever started us anything, and
+/// an exec would hand that on.
 pub fn default_all_signals() {
-    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal)) {
-        // SAFETY: SIG_DFL is a valid disposition for each of them.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// The kernel's sigaction, all of it zero: SIG_DFL. The C library's function refuses the signals that it uses.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // SAFETY: the structure lives through the call and is of the size that 64-bit kernels read; no handler is set.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                0,
+                size_of::<KernelSet>(),
+            )
+        };
     }
 }
 

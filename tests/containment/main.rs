@@ -6,15 +6,21 @@
 
 #![allow(unreachable_pub)]
 
+mod calls;
 mod capabilities;
 mod channels;
 mod devices;
 mod files;
 mod harness;
+mod information;
+mod inheritance;
 mod ipc;
 mod kernel_files;
+mod memory;
 mod mounts;
 mod namespaces;
 mod network;
 mod processes;
+mod resources;
 mod setuid;
+mod terminals;

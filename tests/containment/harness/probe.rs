@@ -122,6 +122,11 @@ impl<'a> Probe<'a> {
         let path = folder.path().join("probe.py");
         std::fs::write(&path, script).expect("probe");
         let mut command = Command::new("python3");
+        // As a job's: no other python of whoever runs the tests.
+        command.env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
         command.arg(&path).current_dir(folder.path()).stdin(Stdio::null());
         (self.around)(&mut command);
         let output = finish(&mut command);

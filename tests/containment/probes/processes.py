@@ -20,6 +20,13 @@ def signals_a_process_of_the_host():
     return "process %d" % PLANTED["canary"]
 
 
+def transfers(number):
+    # One byte at an address that no process has: EFAULT says that all else was allowed.
+    byte = ctypes.create_string_buffer(1)
+    here = struct.pack("QQ", ctypes.addressof(byte), 1)
+    return reaches_the_kernel(number, FOREIGN, here, 1, struct.pack("QQ", 1, 1), 1, 0)
+
+
 def does(name, function):
     attack(errno.ESRCH, name=name + "_a_foreign_process")(function)
 
@@ -29,8 +36,8 @@ does("queues_a_signal_to", lambda: syscall(QUEUEINFO, FOREIGN, 0, struct.pack("i
 does("signals_by_descriptor", lambda: syscall(PIDFD_SEND_SIGNAL, syscall(PIDFD_OPEN, FOREIGN, 0), 0, 0, 0) == 0 and "pidfd_send_signal")
 # PTRACE_SEIZE, which does not stop it; the tracer's end lets it go.
 does("traces", lambda: syscall(PTRACE, 0x4206, FOREIGN, 0, 0) == 0 and "PTRACE_SEIZE")
-does("reads_the_memory_of", lambda: syscall(READV, FOREIGN, 0, 0, 0, 0, 0) == 0 and "process_vm_readv")
-does("writes_the_memory_of", lambda: syscall(WRITEV, FOREIGN, 0, 0, 0, 0, 0) == 0 and "process_vm_writev")
+does("reads_the_memory_of", lambda: transfers(READV))
+does("writes_the_memory_of", lambda: transfers(WRITEV))
 does("compares_itself_with", lambda: syscall(KCMP, FOREIGN, FOREIGN, 1, 0, 0) == 0 and "kcmp")
 does("takes_a_descriptor_of", lambda: syscall(PIDFD_GETFD, syscall(PIDFD_OPEN, FOREIGN, 0), 0, 0) >= 0 and "pidfd_getfd")
 does("advises_the_memory_of", lambda: reaches_the_kernel(PROCESS_MADVISE, -1, 0, 0, 0, 0))
@@ -61,3 +68,15 @@ def replaces_a_program_of_the_host():
                 return path + " is merely busy"
             raise
     return any_of(["/proc/%s/exe" % pid for pid in ("1", str(FOREIGN), str(os.getppid()))], try_one)
+
+
+@attack()
+def is_in_the_session_of_the_worker():
+    # Of a session outside of its pid namespace, a process sees 0.
+    return os.getsid(0) in (0, PLANTED["session"]) and "session %d" % os.getsid(0)
+
+
+@attack(errno.ESRCH)
+def signals_the_workers_group():
+    os.killpg(PLANTED["group"], 0)
+    return "group %d" % PLANTED["group"]
