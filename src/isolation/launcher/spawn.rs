@@ -288,7 +288,7 @@ fn namespaces(sandbox: &SandboxSpec) -> sys::CloneFlags {
 }
 
 /// The folder for what is shared by all workers of this machine while it is up.
-pub(super) fn run_dir() -> std::io::Result<&'static Path> {
+pub fn run_dir() -> std::io::Result<&'static Path> {
     use std::os::unix::fs::DirBuilderExt;
     let path = Path::new("/run/stockade");
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
