@@ -19,7 +19,7 @@ pub use confine::{
 pub use loopback::bring_loopback_up;
 pub use mount::{idmap_mount, make_tree_private};
 pub use process::{
-    ChildUsage, Reaped, children_usage, enter_namespace, execve, exit_now, hard_limit, reap,
+    ChildUsage, Reaped, StartMemory, children_usage, enter_namespace, execve, exit_now, hard_limit, reap,
     set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;

@@ -58,11 +58,6 @@ impl Job {
         self
     }
 
-    pub fn command(mut self, command: &[&str]) -> Self {
-        self.command = command.iter().map(|word| (*word).to_owned()).collect();
-        self
-    }
-
     pub fn bash(self, script: &str) -> Self {
         self.script("bash", script)
     }

@@ -5,10 +5,9 @@ mod plant;
 mod probe;
 mod process;
 
-pub use job::{Finished, Job};
+pub use job::Job;
 pub use plant::{Canary, marked_processes, unique};
 pub use probe::{Probe, Setting};
-pub use process::{Output, finish};
 
 /// Whether sandboxes can be made here at all.
 ///
