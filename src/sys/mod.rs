@@ -25,6 +25,6 @@ pub use process::{
 pub use readiness::readiness;
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};
 pub use signal::{
-    SignalFd, block_all_but_faults, default_all_signals, is_thread_of, kill_all_others, queue_signal,
-    signal_group, signal_thread, unblock_all_signals,
+    Delivered, SignalFd, block_all_but_faults, default_all_signals, is_thread_of, kill_all_others,
+    queue_signal, signal_group, signal_thread, unblock_all_signals,
 };
