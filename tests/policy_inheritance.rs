@@ -20,7 +20,7 @@ fn a_child_changes_what_it_says_and_inherits_the_rest() {
     let job = resolved(&set, "small");
     assert_eq!((job.spec.limits.memory_bytes, job.spec.limits.pids), (1 << 30, 9));
     assert_eq!(job.spec.limits.cpu_millis, 2000, "of ci");
-    assert_eq!(job.spec.limits.open_files, 65_536, "of ci");
+    assert_eq!(job.spec.limits.open_files, 4096, "of ci");
     assert_eq!(
         (job.sandbox.root, job.sandbox.identity),
         (Root::ReadOnly, Identity::Root)

@@ -5,8 +5,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::OWN_FAILURE;
-use super::client_options::FormatOption;
+use super::client_options::{Format, FormatOption};
+use super::error::CliError;
+use super::print;
+use super::render::{Cell, Colour, Style, Table};
+use crate::config::Config;
+use crate::isolation::ipc::{AbilityStatus, HostAbility};
+use crate::isolation::launcher::foreground;
+use crate::isolation::{Failure, doctor};
+use crate::job::{IsolationFloor, JobRequest, StartStep};
+use crate::policy::{PolicySet, Site, Tenant};
 
 /// Tell what this host can and cannot isolate, and how to mend it
 ///
@@ -31,8 +39,85 @@ Examples:
   stockade doctor -o json | jq '.[] | select(.status != \"ok\")'";
 
 /// Probes the host and prints what was found.
-pub(super) fn execute(args: &DoctorArgs) -> ExitCode {
-    let _ = args;
-    eprintln!("stockade: doctor: not available in this build");
-    ExitCode::from(OWN_FAILURE)
+pub(super) fn execute(args: &DoctorArgs, style: Style) -> Result<ExitCode, CliError> {
+    let config = match &args.config {
+        Some(path) => Config::load(Some(path))?,
+        None => Config::default(),
+    };
+    let policies = match &config.worker.policies_dir {
+        Some(dir) => PolicySet::load(dir)?,
+        None => PolicySet::built_in(),
+    };
+    let mut abilities = doctor::examine(&config.isolation.cgroup);
+    let mut works = true;
+    for name in policies.names() {
+        let is_default = name == config.worker.default_policy;
+        let found = try_policy(&config, &policies, &name, is_default);
+        works &= !is_default || found.status == AbilityStatus::Ok;
+        abilities.push(found);
+    }
+    match args.format.format {
+        Format::Json => print::json(&abilities)?,
+        Format::Table => print::text(&table(&abilities, style))?,
+    }
+    Ok(ExitCode::from(u8::from(!works)))
+}
+
+/// Runs a job that does nothing: versions and settings tell what should work, this what does.
+fn try_policy(config: &Config, policies: &PolicySet, name: &str, is_default: bool) -> HostAbility {
+    let request = JobRequest {
+        argv: vec!["true".to_owned()],
+        policy: Some(name.to_owned()),
+        ..JobRequest::default()
+    };
+    let site = Site {
+        default_policy: name.to_owned(),
+        scripts_dir: config.worker.scripts_dir.clone(),
+    };
+    let tenant = Tenant {
+        name: "doctor".to_owned(),
+    };
+    let cause = match policies.resolve(&request, &site, &tenant) {
+        Ok(resolved) => foreground::run(&config.isolation, &resolved, IsolationFloor::default())
+            .map_or_else(Failure::into_cause, |outcome| outcome.record.cause),
+        Err(denial) => Failure::new(StartStep::Policy, 0, denial.to_string()).into_cause(),
+    };
+    let works = cause.is_success();
+    HostAbility {
+        name: format!("policy {name}"),
+        status: match (works, is_default) {
+            (true, _) => AbilityStatus::Ok,
+            (false, true) => AbilityStatus::Missing,
+            (false, false) => AbilityStatus::Weaker,
+        },
+        detail: if works {
+            "a trial job ran".to_owned()
+        } else {
+            cause.text()
+        },
+        mend: if works {
+            String::new()
+        } else {
+            "see the lines above; else use another policy".to_owned()
+        },
+    }
+}
+
+fn table(abilities: &[HostAbility], style: Style) -> String {
+    let mut table = Table::new(["ABILITY", "STATUS", "WHY", "MEND"]);
+    for found in abilities {
+        let (word, colour) = match found.status {
+            AbilityStatus::Ok => ("ok", Colour::Green),
+            AbilityStatus::Weaker => ("weaker", Colour::Yellow),
+            AbilityStatus::Missing => ("missing", Colour::Red),
+        };
+        let status = Cell::new(word, Some(colour));
+        table.row([
+            found.name.as_str().into(),
+            status,
+            found.detail.as_str().into(),
+            found.mend.as_str().into(),
+        ]);
+    }
+    table.render(style)
 }

@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
         Command::Worker(args) => conclude(block_on(worker::execute(args, style)), None),
         Command::Drain(args) => conclude(block_on(drain::execute(args)), None),
         Command::Policy(args) => conclude(policy::execute(&args, style), None),
-        Command::Doctor(args) => doctor::execute(&args),
+        Command::Doctor(args) => conclude(doctor::execute(&args, style), None),
         Command::Completions(args) => conclude(completions::execute(&args), None),
         Command::Man(args) => conclude(man::execute(&args), None),
     }

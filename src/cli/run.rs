@@ -9,7 +9,8 @@ use super::args::OWN_FAILURE;
 use super::job_options::JobOptions;
 use super::{print, report};
 use crate::config::Config;
-use crate::isolation::launcher::foreground;
+use crate::isolation::launcher::foreground::{self, Outcome};
+use crate::isolation::timings::Timings;
 use crate::job::{Cause, ExitRecord, JobId, Timestamp};
 use crate::policy::{PolicySet, Resolved, Site, Tenant};
 use crate::server::{JobFacts, JobView};
@@ -98,8 +99,16 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
         .resolve(&request, &site, &tenant)
         .map_err(|error| error.to_string())?;
     let (id, created_at) = (JobId::random(), Timestamp::now());
-    let record = foreground::run(&config.isolation, &resolved, request.require.clone())
-        .unwrap_or_else(|failure| ExitRecord::without_run(failure.into_cause()));
+    let outcome = foreground::run(&config.isolation, &resolved, request.require.clone());
+    if let Ok(outcome) = &outcome
+        && args.timings
+    {
+        print_timings(outcome);
+    }
+    let record = outcome.map_or_else(
+        |failure| ExitRecord::without_run(failure.into_cause()),
+        |outcome| outcome.record,
+    );
     explain(&record, &resolved);
     if let Some(path) = &args.report {
         let facts = JobFacts {
@@ -117,6 +126,18 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
     Ok(ExitCode::from(
         u8::try_from(record.cause.exit_status()).unwrap_or(OWN_FAILURE),
     ))
+}
+
+fn print_timings(outcome: &Outcome) {
+    let of = |name, timings: &Timings| {
+        for (step, micros) in timings.steps() {
+            print::note(format!("{micros:>8} µs  {name}: {step}"));
+        }
+    };
+    of("launcher", &outcome.launcher);
+    if let Some(supervisor) = &outcome.supervisor {
+        of("supervisor", supervisor);
+    }
 }
 
 /// Says on stderr what the exit status alone does not tell.

@@ -8,5 +8,6 @@ pub mod launcher;
 pub mod layout;
 pub mod sandbox;
 pub mod supervisor;
+pub mod timings;
 
 pub use failure::Failure;

@@ -38,7 +38,14 @@ pub struct Server {
     host: Mutex<Vec<HostAbility>>,
     /// Those who wait for the launcher to have removed a job.
     deletions: Mutex<HashMap<JobId, Vec<oneshot::Sender<()>>>>,
-    list: Mutex<Option<oneshot::Sender<Vec<KnownJob>>>>,
+    list: Mutex<Option<List>>,
+}
+
+/// The answer to [`Order::List`], as far as it has come.
+#[derive(Debug)]
+struct List {
+    jobs: Vec<KnownJob>,
+    answer: oneshot::Sender<Vec<KnownJob>>,
 }
 
 impl Server {
@@ -93,7 +100,10 @@ impl Server {
 
     async fn list_known(&self) -> Result<Vec<KnownJob>, ServerError> {
         let (answer, known) = oneshot::channel();
-        *lock(&self.list) = Some(answer);
+        *lock(&self.list) = Some(List {
+            jobs: Vec::new(),
+            answer,
+        });
         self.launcher.send(&Order::List);
         tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, known)
             .await
@@ -115,16 +125,25 @@ impl Server {
                 self.deleted(id);
             }
             Event::Deleted { id } => self.deleted(id),
-            Event::Known(jobs) => {
-                if let Some(waiting) = lock(&self.list).take() {
-                    let _ = waiting.send(jobs);
-                }
-            }
+            Event::Known(piece) => self.known(piece),
             Event::Reloaded { policies, error } => match error {
                 None => tracing::info!(?policies, "the launcher has read the policies"),
                 Some(error) => tracing::error!(error, "the launcher keeps its old policies"),
             },
             Event::Host { abilities } => *lock(&self.host) = abilities,
+        }
+    }
+
+    /// A piece of what the launcher has on disk; only what is news to the store is kept.
+    fn known(&self, piece: Vec<KnownJob>) {
+        let mut list = lock(&self.list);
+        if !piece.is_empty() {
+            if let Some(list) = &mut *list {
+                list.jobs
+                    .extend(piece.into_iter().filter(|job| self.jobs.is_news(job)));
+            }
+        } else if let Some(list) = list.take() {
+            let _ = list.answer.send(list.jobs);
         }
     }
 

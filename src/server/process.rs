@@ -22,6 +22,7 @@ where
     S: FnOnce(&Arc<Server>) -> Routes,
 {
     let log_level = logging::start(&config.log.level);
+    crate::sys::share_heap();
     // What the launcher blocks for its own sake is inherited.
     if let Err(errno) = SigSet::empty().thread_set_mask() {
         tracing::error!(%errno, "unblocking signals");

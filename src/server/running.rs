@@ -4,7 +4,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::codegen::http::{HeaderValue, Response};
 use tonic::service::Routes;
+use tower::layer::util::{Identity, Stack};
+use tower::util::MapResponseLayer;
 
 use crate::config::{Config, OnShutdown};
 use crate::isolation::ipc::{Channel, TransportError};
@@ -20,6 +24,12 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const STREAMS_PER_CONNECTION: u32 = 1024;
 /// Between the last answer and the end of the process.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+const OUT_OF_RANGE: &[u8] = b"11";
+const RESOURCE_EXHAUSTED: &str = "8";
+
+type Answer = Response<tonic::body::Body>;
+type NameOversize = MapResponseLayer<fn(Answer) -> Answer>;
 
 /// A server with its network side, from start to shutdown.
 #[derive(Debug)]
@@ -174,9 +184,21 @@ async fn wait_for_jobs(server: &Server, limit: Duration) {
 }
 
 /// How gRPC is spoken, for every service alike.
-fn transport() -> tonic::transport::Server {
+fn transport() -> tonic::transport::Server<Stack<NameOversize, Identity>> {
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .layer(MapResponseLayer::new(name_oversize as fn(Answer) -> Answer))
+}
+
+/// A message over the size limit is RESOURCE_EXHAUSTED to gRPC; tonic's decoder calls it OUT_OF_RANGE, which no
+/// service of ours ever answers.
+fn name_oversize(mut answer: Answer) -> Answer {
+    if let Some(status) = answer.headers_mut().get_mut(Status::GRPC_STATUS)
+        && status.as_bytes() == OUT_OF_RANGE
+    {
+        *status = HeaderValue::from_static(RESOURCE_EXHAUSTED);
+    }
+    answer
 }

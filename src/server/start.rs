@@ -88,10 +88,10 @@ impl Server {
         key: Option<&IdempotencyKey>,
     ) -> Result<Option<Accepted>, Refusal> {
         let Some(key) = key else { return Ok(None) };
-        let Some((id, request_hash)) = self.store.find_key(&tenant.name, &key.key)? else {
+        let Some((id, earlier)) = self.store.find_key(&tenant.name, &key.key)? else {
             return Ok(None);
         };
-        if !key.stands_for(request_hash) {
+        if !key.stands_for_same(&earlier) {
             return Err(Refusal::KeyTaken);
         }
         let found = self.jobs.find(tenant, id)?;

@@ -4,6 +4,7 @@
 
 mod clone;
 mod confine;
+mod heap;
 mod loopback;
 mod mount;
 mod process;
@@ -16,6 +17,7 @@ pub use confine::{
     CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, landlock_restrict_self,
     set_capabilities, set_no_new_privs, set_not_dumpable,
 };
+pub use heap::share_heap;
 pub use loopback::bring_loopback_up;
 pub use mount::{idmap_mount, make_tree_private};
 pub use process::{
@@ -25,6 +27,6 @@ pub use process::{
 pub use readiness::readiness;
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};
 pub use signal::{
-    Delivered, SignalFd, block_all_but_faults, default_all_signals, is_thread_of, kill_all_others,
-    queue_signal, signal_group, signal_thread, unblock_all_signals,
+    Delivered, SignalFd, block_all_but_faults, default_all_signals, ignore_broken_pipes, is_thread_of,
+    kill_all_others, queue_signal, signal_group, signal_thread, unblock_all_signals,
 };

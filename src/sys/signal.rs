@@ -126,6 +126,12 @@ pub fn default_all_signals() {
     }
 }
 
+/// A write to a socket or pipe without a reader fails with EPIPE instead of ending the process.
+pub fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN is a valid disposition for it.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Signals a process group; an empty group is no error.
 pub fn signal_group(group: Pid, signal: i32) -> Result<(), Errno> {
     // SAFETY: plain numbers.

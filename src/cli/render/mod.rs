@@ -15,6 +15,6 @@ pub(super) use job_json::JobJson;
 pub(super) use job_list::{event_line, job_list};
 pub(super) use job_wire::exit_status;
 pub(super) use style::{Colour, Style};
-pub(super) use table::Table;
+pub(super) use table::{Cell, Table};
 pub(super) use text::printable;
 pub(super) use worker_detail::{WorkerView, worker_detail};

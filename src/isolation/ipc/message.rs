@@ -61,6 +61,7 @@ pub enum Event {
     Deleted {
         id: JobId,
     },
+    /// In pieces, since a worker may keep more jobs than fit one message; an empty piece is the last.
     Known(Vec<KnownJob>),
     Reloaded {
         policies: Vec<String>,

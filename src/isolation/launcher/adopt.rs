@@ -64,12 +64,20 @@ fn open_supervisor(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
-/// All jobs that have something on disk, for a server that has just started.
-pub(super) fn list(dirs: &JobDirs, running: &HashMap<JobId, Job>) -> Vec<KnownJob> {
-    let ids = dirs.all().unwrap_or_default();
-    ids.into_iter()
-        .filter_map(|id| known(dirs, id, running.contains_key(&id)))
-        .collect()
+/// Records that go into one message: some hundred KiB.
+const PIECE: usize = 256;
+
+/// All jobs that have something on disk, for a server that has just started. No piece is empty.
+pub(super) fn list(dirs: &JobDirs, running: &HashMap<JobId, Job>) -> impl Iterator<Item = Vec<KnownJob>> {
+    let mut jobs = dirs
+        .all()
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|id| known(dirs, id, running.contains_key(&id)));
+    std::iter::from_fn(move || {
+        let piece: Vec<KnownJob> = jobs.by_ref().take(PIECE).collect();
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 fn known(dirs: &JobDirs, id: JobId, running: bool) -> Option<KnownJob> {

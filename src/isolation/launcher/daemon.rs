@@ -18,7 +18,7 @@ use super::spawn::{Sandboxes, Slot, run_dir};
 use crate::config::Config;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::ipc::{Channel, Event, Order};
+use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
 use crate::job::{Cause, ExitRecord, JobId, StartStep};
 use crate::policy::{PolicySet, Site};
@@ -158,6 +158,7 @@ impl Daemon {
         }
         self.server.flush();
         self.rearm_server();
+        self.server.kill_if_due();
         self.restart_server_if_due()?;
         if quiet || self.parked.is_short() {
             self.prepare_ahead();
@@ -167,7 +168,7 @@ impl Daemon {
 
     fn next_timeout(&self) -> Option<Duration> {
         let prepare = self.parked.is_short().then_some(Duration::ZERO);
-        [self.clean_up.next_try(), self.server.restart_in(), prepare]
+        [self.clean_up.next_try(), self.server.next_deadline(), prepare]
             .into_iter()
             .flatten()
             .min()
@@ -212,11 +213,11 @@ impl Daemon {
             match self.server.receive() {
                 Ok(Some(order)) => self.obey(order),
                 Ok(None) => return,
-                Err(()) => {
+                Err(error) => {
                     if let Some(channel) = self.server.channel() {
                         let _ = epoll::delete(&self.epoll, channel);
                     }
-                    self.server.disconnect();
+                    self.server.disconnect(matches!(error, TransportError::Closed));
                     return;
                 }
             }
@@ -230,8 +231,10 @@ impl Daemon {
             Order::Signal { id, signal } => self.signal(id, signal),
             Order::Delete { id } => self.delete(id),
             Order::List => {
-                let known = adopt::list(&self.dirs, &self.jobs);
-                self.server.send(&Event::Known(known));
+                for piece in adopt::list(&self.dirs, &self.jobs) {
+                    self.server.send(&Event::Known(piece));
+                }
+                self.server.send(&Event::Known(Vec::new()));
             }
             Order::Reload => self.reload(),
             Order::Probe => {
@@ -325,7 +328,9 @@ impl Daemon {
                 return;
             };
             match slot.control.try_receive::<Report>() {
-                Ok(Some(Report::Started { started_at, receipt })) => {
+                Ok(Some(Report::Started {
+                    started_at, receipt, ..
+                })) => {
                     self.server.send(&Event::Started {
                         id,
                         started_at,

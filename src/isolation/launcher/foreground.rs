@@ -17,6 +17,7 @@ use crate::config::Isolation;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::supervisor::{Go, Report, ToSupervisor};
+use crate::isolation::timings::Timings;
 use crate::job::{Cause, ExitRecord, IsolationFloor, JobSpec, Receipt, StartStep, StopOrder};
 use crate::policy::Resolved;
 use crate::sys::{self, Delivered, SignalFd};
@@ -24,19 +25,35 @@ use crate::sys::{self, Delivered, SignalFd};
 /// Runs a job to its end, passing its output through as it comes.
 ///
 /// The process must have one thread. SIGINT and SIGTERM stop the job, a second one kills it.
-pub fn run(
-    isolation: &Isolation,
-    resolved: &Resolved,
-    require: IsolationFloor,
-) -> Result<ExitRecord, Failure> {
+pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) -> Result<Outcome, Failure> {
+    let mut timings = Timings::start();
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
     let mut sandboxes = open_sandboxes(isolation)?;
+    timings.mark("cgroup branch");
+    sandboxes.prepare(&resolved.sandbox)?;
+    timings.mark("template");
     let mut slot = sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?;
+    timings.mark("cgroup, supervisor fork");
     let result = run_in(&mut slot, &resolved.spec, require, &signals);
+    timings.skip();
     clean_up(&slot, &sandboxes);
-    result
+    timings.mark("clean-up");
+    result.map(|(record, launch)| Outcome {
+        record,
+        launcher: timings,
+        supervisor: launch,
+    })
+}
+
+/// How the job ended, and how long its launch took.
+#[derive(Debug)]
+pub struct Outcome {
+    pub record: ExitRecord,
+    pub launcher: Timings,
+    /// `None` where the command never ran.
+    pub supervisor: Option<Timings>,
 }
 
 fn open_sandboxes(isolation: &Isolation) -> Result<Sandboxes, Failure> {
@@ -69,7 +86,7 @@ fn run_in(
     spec: &JobSpec,
     require: IsolationFloor,
     signals: &SignalFd,
-) -> Result<ExitRecord, Failure> {
+) -> Result<(ExitRecord, Option<Timings>), Failure> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(io::Error::from);
     let inotify = inotify.at(StartStep::Output, "inotify")?;
     let mut stdout = Tail::new(&inotify, io::stdout().as_fd()).at(StartStep::Output, "stdout")?;
@@ -82,6 +99,7 @@ fn run_in(
     };
     slot.go(go, &spec.limits, &[&stdout.file, &stderr.file])?;
     let mut interrupts = 0;
+    let mut launch = None;
     let record = loop {
         let mut sources = [
             PollFd::new(&slot.control, PollFlags::IN),
@@ -111,7 +129,8 @@ fn run_in(
         match slot.control.try_receive() {
             Ok(Some(Report::Finished(record))) => break *record,
             Ok(Some(Report::Failed(failure))) => return Err(failure),
-            Ok(Some(Report::Started { .. }) | None) => {}
+            Ok(Some(Report::Started { timings, .. })) => launch = Some(timings),
+            Ok(None) => {}
             Err(_) => {
                 let why = "its supervisor was killed".to_owned();
                 break ExitRecord::without_run(Cause::Lost { why });
@@ -120,7 +139,7 @@ fn run_in(
     };
     let _ = stdout.pass();
     let _ = stderr.pass();
-    Ok(record)
+    Ok((record, launch))
 }
 
 fn stop_order(signal: i32, count: u32) -> StopOrder {

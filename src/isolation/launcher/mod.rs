@@ -13,7 +13,7 @@ pub mod job_dir;
 mod orders;
 mod parked;
 mod server_link;
-mod spawn;
+pub mod spawn;
 pub mod template;
 
 pub use daemon::run;

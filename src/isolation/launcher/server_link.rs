@@ -8,7 +8,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::Config;
-use crate::isolation::ipc::{self, Channel, Event, Order};
+use crate::isolation::ipc::{self, Channel, Event, Order, TransportError};
 use crate::sys::{self, Forked};
 
 /// Exit status of a server that could not even begin (sysexits.h, EX_CONFIG): to start it again would not help.
@@ -16,6 +16,8 @@ pub const CANNOT_START: u8 = 78;
 
 const FIRST_RESTART: Duration = Duration::from_millis(50);
 const LAST_RESTART: Duration = Duration::from_secs(5);
+/// How long a server that has closed its end may take to exit: it is shutting down, or its runtime is.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// A server that has lived this long starts again without delay.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -38,6 +40,8 @@ pub(super) struct ServerLink {
     started: Instant,
     delay: Duration,
     restart_at: Option<Instant>,
+    /// When a server that has hung up is killed.
+    kill_at: Option<Instant>,
     /// A server of this launcher has lived.
     restarted: bool,
 }
@@ -53,6 +57,7 @@ impl ServerLink {
             started: Instant::now(),
             delay: FIRST_RESTART,
             restart_at: None,
+            kill_at: None,
             restarted: false,
         }
     }
@@ -73,6 +78,7 @@ impl ServerLink {
                 self.process = Some(pid);
                 self.started = Instant::now();
                 self.restart_at = None;
+                self.kill_at = None;
                 Ok(ServerEnd::Launcher)
             }
         }
@@ -81,6 +87,8 @@ impl ServerLink {
     /// Keeps of the launcher nothing but the channel: not the sockets of supervisors, not the cgroups' files.
     fn become_server(&self, config: &Config, channel: Channel) -> i32 {
         use std::os::fd::AsRawFd;
+        // A client that hangs up is an error of its connection, and no death of the server.
+        sys::ignore_broken_pipes();
         if sys::close_all_but(&mut [channel.as_raw_fd()]).is_err() || sys::unblock_all_signals().is_err() {
             return 125;
         }
@@ -107,11 +115,9 @@ impl ServerLink {
         }
     }
 
-    /// The next order; an error means that the server is gone or speaks nonsense.
-    pub(super) fn receive(&self) -> Result<Option<Order>, ()> {
-        self.channel
-            .as_ref()
-            .map_or(Ok(None), |channel| channel.try_receive().map_err(drop))
+    /// The next order; an error means that the server has hung up, or speaks nonsense.
+    pub(super) fn receive(&self) -> Result<Option<Order>, TransportError> {
+        self.channel.as_ref().map_or(Ok(None), Channel::try_receive)
     }
 
     /// Sends an event, now or when there is room. Without a server it is dropped: the next one asks for all jobs.
@@ -150,17 +156,31 @@ impl ServerLink {
         })
     }
 
-    /// The connection is useless: a server in that state is ended, and started again.
-    pub(super) fn disconnect(&mut self) {
+    /// The connection is over. A server that has hung up is about to exit, in order or not, and is waited for;
+    /// one that speaks nonsense is ended, and started again.
+    pub(super) fn disconnect(&mut self, hung_up: bool) {
         self.channel = None;
         self.outbox.clear();
-        self.forward_signal(libc::SIGKILL);
+        if hung_up {
+            self.kill_at = Some(Instant::now() + FAREWELL);
+        } else {
+            self.forward_signal(libc::SIGKILL);
+        }
+    }
+
+    /// Ends a server that has hung up and stays.
+    pub(super) fn kill_if_due(&mut self) {
+        if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+            self.kill_at = None;
+            self.forward_signal(libc::SIGKILL);
+        }
     }
 
     /// The server's process has ended. An exit in order is the launcher's own end.
     pub(super) fn ended(&mut self, status: i32) -> Option<ExitCode> {
         self.process = None;
         self.channel = None;
+        self.kill_at = None;
         self.outbox.clear();
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
             return Some(ExitCode::SUCCESS);
@@ -177,6 +197,14 @@ impl ServerLink {
         self.restart_at = Some(Instant::now() + self.delay);
         self.delay = (self.delay * 2).min(LAST_RESTART);
         None
+    }
+
+    /// Until the server is to be started again, or killed.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let kill_in = self
+            .kill_at
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        self.restart_in().or(kill_in)
     }
 
     pub(super) fn restart_in(&self) -> Option<Duration> {

@@ -117,6 +117,11 @@ impl Sandboxes {
         &self.cgroups
     }
 
+    /// Builds what sandboxes of this kind have in common, if it is not there yet.
+    pub(super) fn prepare(&mut self, sandbox: &Arc<SandboxSpec>) -> Result<(), Failure> {
+        self.template(sandbox).map(drop)
+    }
+
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
         let template = self.template(sandbox)?;
@@ -286,7 +291,7 @@ fn namespaces(sandbox: &SandboxSpec) -> sys::CloneFlags {
 }
 
 /// The folder for what is shared by all workers of this machine while it is up.
-pub(super) fn run_dir() -> std::io::Result<&'static Path> {
+pub fn run_dir() -> std::io::Result<&'static Path> {
     use std::os::unix::fs::DirBuilderExt;
     let path = Path::new("/run/stockade");
     match std::fs::DirBuilder::new().mode(0o700).create(path) {

@@ -18,6 +18,7 @@ use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
+use crate::isolation::timings::Timings;
 use crate::job::{Limits, Network, StartStep};
 use crate::sys::{self, Forked, SignalFd};
 
@@ -27,6 +28,7 @@ const OOM_SCORE_ADJ: &str = "800";
 /// A sandbox in which nothing of a job runs yet.
 #[derive(Debug)]
 pub(super) struct Assembled {
+    pub timings: Timings,
     /// In this pid namespace.
     pub stub: i32,
     pub plan: PlanMemory,
@@ -45,11 +47,14 @@ pub(super) struct Assembled {
 
 pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     let sandbox = assembly.sandbox;
+    let mut timings = Timings::start();
     let signals = prepare_process(&assembly)?;
+    timings.mark("process");
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
     if sandbox.network == Network::None {
         sys::bring_loopback_up().at(StartStep::Network, "loopback")?;
     }
+    timings.mark("hostname, loopback");
     // Files of a writable root belong to the first id of the job's range, which is its root.
     let owner = assembly.ids.first;
     rootfs::assemble(
@@ -59,7 +64,9 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         owner,
         assembly.user_namespace,
     )?;
+    timings.mark("root");
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
+    timings.mark("landlock rules");
     let landlock_abi = layer.as_ref().map_or(0, |layer| layer.abi);
     let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
     let pipes = Pipes::make()?;
@@ -69,13 +76,16 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         &plan,
         layer.as_ref().map(|layer| &layer.ruleset),
     )?;
+    timings.mark("stub fork");
     if assembly.user_namespace.is_none() {
         identity::write_maps(Path::new("/proc"), stub, sandbox.identity, assembly.ids)?;
     }
     fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
     rootfs::seal_proc()?;
+    timings.mark("id maps");
     Ok(Assembled {
+        timings,
         stub,
         plan,
         go: pipes.go.1,

@@ -79,7 +79,15 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
     let record = match start::start(assembled, &go, outlets, launcher) {
         Ok(running) => {
             let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
-            protocol::report(control, &Report::Started { started_at, receipt });
+            let timings = running.timings.clone();
+            protocol::report(
+                control,
+                &Report::Started {
+                    started_at,
+                    receipt,
+                    timings,
+                },
+            );
             watch::watch(running, &go, control)
         }
         Err(failure) => ExitRecord::without_run(failure.into_cause()),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
+use crate::isolation::timings::Timings;
 use crate::job::{ExitRecord, IsolationFloor, JobSpec, Receipt, Signal, StopOrder, Timestamp};
 
 /// Launcher to supervisor.
@@ -37,6 +38,7 @@ pub enum Report {
     Started {
         started_at: Timestamp,
         receipt: Box<Receipt>,
+        timings: Timings,
     },
     Finished(Box<ExitRecord>),
 }

@@ -16,6 +16,7 @@ use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::stub::{STEPS, StubFailure};
 use crate::isolation::sandbox::{files, receipt, rlimits, rootfs};
+use crate::isolation::timings::Timings;
 use crate::job::{Receipt, StartStep, Timestamp};
 use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd};
 
@@ -31,6 +32,7 @@ pub(super) struct Running {
     /// Tells of calls that end the job.
     pub listener: Option<SeccompListener>,
     pub started_at: Timestamp,
+    pub timings: Timings,
     pub started: Instant,
     pub receipt: Receipt,
     pub job_dir: Option<OwnedFd>,
@@ -42,16 +44,21 @@ pub(super) fn start(
     outlets: Outlets,
     launcher: &NamespaceIds,
 ) -> Result<Running, Failure> {
+    let mut timings = assembled.timings;
+    timings.skip();
     let meter = Meter::start(assembled.meter);
+    timings.mark("counters");
     let limits = &go.spec.limits;
     if (limits.disk_bytes, limits.inodes) != (assembled.limits.disk_bytes, assembled.limits.inodes) {
         rootfs::resize_scratch(limits)?;
     }
+    timings.mark("scratch size");
     let stdin = files::put(&go.spec, assembled.ids.first)?;
     assembled
         .plan
         .lay_out(&go.spec, stdin, &rlimits::of(limits)?)
         .map_err(|error| Failure::new(StartStep::Exec, libc::E2BIG, error.to_string()))?;
+    timings.mark("files, plan");
     let (started_at, started) = (Timestamp::now(), Instant::now());
     let mut receipt = go.receipt.clone();
     receipt.landlock_abi = assembled.landlock_abi;
@@ -61,6 +68,7 @@ pub(super) fn start(
         .limits
         .insert("tmpfs.nr_inodes".to_owned(), inodes.to_string());
     let listener = let_go(&assembled.go, &assembled.failure, go)?;
+    timings.mark("stub to exec");
     receipt::read_back(&mut receipt, assembled.stub, launcher);
     if let Some(unmet) = go.require.unmet_by(&receipt) {
         let _ = sys::kill_all_others();
@@ -70,7 +78,9 @@ pub(super) fn start(
             format!("demanded isolation is not there: {unmet}"),
         ));
     }
+    timings.mark("receipt");
     drop_privileges()?;
+    timings.mark("own privileges");
     Ok(Running {
         main: assembled.stub,
         meter,
@@ -78,6 +88,7 @@ pub(super) fn start(
         stderr: Pump::new(assembled.stderr, outlets.stderr, limits.output_bytes),
         signals: assembled.signals,
         listener,
+        timings,
         started_at,
         started,
         receipt,

@@ -11,6 +11,12 @@ use crate::server::view::{JobFacts, JobView};
 use super::{Jobs, Phase};
 
 impl Jobs {
+    /// Whether the store does not know already that this job is over.
+    pub(in crate::server) fn is_news(&self, job: &KnownJob) -> bool {
+        job.record.is_none()
+            || !matches!(self.store.find(job.id), Ok(Some(view)) if view.state == State::Finished)
+    }
+
     /// Takes up the jobs of an earlier run. Called once, before any request is served.
     pub(in crate::server) fn take_up(self: &Arc<Self>, known: Vec<KnownJob>) -> Result<(), StoreError> {
         let mut known: HashMap<JobId, KnownJob> = known.into_iter().map(|job| (job.id, job)).collect();
@@ -41,12 +47,11 @@ impl Jobs {
         if let Some(record) = job.record {
             return self.finish(id, record);
         }
-        if let Some(started_at) = job.started_at
-            && live.state() == State::Pending
-        {
+        // That it started may have been told while nobody listened.
+        if live.state() == State::Pending {
             let view = live.update(|view| {
                 view.state = State::Running;
-                view.started_at = Some(started_at);
+                view.started_at = job.started_at;
             });
             self.store.write_lazily(Change::Update(view));
         }
@@ -97,10 +102,8 @@ impl Jobs {
             limits: None,
             created_at: job.created_at,
         });
-        if let Some(started_at) = job.started_at {
-            view.state = State::Running;
-            view.started_at = Some(started_at);
-        }
+        view.state = State::Running;
+        view.started_at = job.started_at;
         if let Some(record) = &job.record {
             view = view.finished(record.clone());
         }

@@ -118,11 +118,11 @@ impl OutputStream {
             if over {
                 self.check_offsets(&job)?;
             }
-            if let Some(part) = self.next_kept(&job).await.map_err(unreadable)? {
+            if let Some(part) = self.next_kept(&job).await.map_err(|error| unreadable(&error))? {
                 return Ok(Some(part));
             }
             if over || !self.follow {
-                return self.end(job).await.map(Some).map_err(unreadable);
+                return self.end(job).await.map(Some).map_err(|error| unreadable(&error));
             }
             self.wait(&job).await?;
         }
@@ -183,7 +183,7 @@ impl OutputStream {
                     _ = over => Ok(()),
                     () = self.server.closing() => Err(Refusal::ShuttingDown),
                 },
-                Err(errno) => Err(unreadable(errno.into())),
+                Err(errno) => Err(unreadable(&errno.into())),
             },
         }
     }
@@ -304,6 +304,6 @@ fn totals(job: &JobView, stream: StreamName) -> Option<&StreamTotals> {
     })
 }
 
-fn unreadable(error: std::io::Error) -> Refusal {
-    Refusal::unavailable("the output cannot be read", &error)
+fn unreadable(error: &std::io::Error) -> Refusal {
+    Refusal::unavailable("the output cannot be read", error)
 }

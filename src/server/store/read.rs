@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::job::{JobId, JobRequest, State};
 use crate::server::view::{JobEvent, JobView};
 
-use super::row::{COLUMNS, id, state_number, view};
+use super::row::{IdempotencyKey, columns, id, state_number, view};
 use super::{Store, StoreError};
 
 pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE name = 'deleted_position'), \
@@ -38,22 +38,28 @@ impl Store {
     /// One job, whoever owns it.
     pub(in crate::server) fn find(&self, job: JobId) -> Result<Option<JobView>, StoreError> {
         lock(&self.points)
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))
+            .prepare_cached(concat!("SELECT ", columns!(), " FROM jobs WHERE id = ?1"))
             .and_then(|mut query| query.query_row([job.to_string()], view).optional())
             .map_err(StoreError::query("reading a job"))
     }
 
-    /// The job that a tenant's key stands for, and the hash of its request.
+    /// The job that a tenant's key stands for, and the key as it was given then.
     pub(in crate::server) fn find_key(
         &self,
         tenant: &str,
         key: &str,
-    ) -> Result<Option<(JobId, Option<[u8; 32]>)>, StoreError> {
+    ) -> Result<Option<(JobId, IdempotencyKey)>, StoreError> {
         lock(&self.points)
             .prepare_cached("SELECT id, request_hash FROM jobs WHERE tenant = ?1 AND idempotency_key = ?2")
             .and_then(|mut query| {
                 query
-                    .query_row([tenant, key], |row| Ok((id(row, 0)?, row.get(1)?)))
+                    .query_row([tenant, key], |row| {
+                        let found = IdempotencyKey {
+                            key: key.to_owned(),
+                            request_hash: row.get(1)?,
+                        };
+                        Ok((id(row, 0)?, found))
+                    })
                     .optional()
             })
             .map_err(StoreError::query("looking up an idempotency key"))
@@ -85,10 +91,12 @@ impl Store {
     /// All jobs that are not FINISHED, oldest first, and the size of their requests.
     pub(in crate::server) fn unfinished(&self) -> Result<Vec<(JobView, usize)>, StoreError> {
         let connection = lock(&self.scans);
-        let sql =
-            format!("SELECT {COLUMNS}, ifnull(length(request), 0) FROM jobs WHERE state < 3 ORDER BY seq");
         let mut query = connection
-            .prepare(&sql)
+            .prepare(concat!(
+                "SELECT ",
+                columns!(),
+                ", ifnull(length(request), 0) FROM jobs WHERE state < 3 ORDER BY seq"
+            ))
             .map_err(StoreError::query("preparing the list of unfinished jobs"))?;
         query
             .query_map([], |row| Ok((view(row)?, row.get(11)?)))
@@ -114,11 +122,12 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<JobEvent>, StoreError> {
         self.scan(move |connection| {
-            let sql = format!(
-                "SELECT {COLUMNS}, position FROM jobs WHERE position > ?1 ORDER BY position LIMIT ?2"
-            );
             connection
-                .prepare_cached(&sql)?
+                .prepare_cached(concat!(
+                    "SELECT ",
+                    columns!(),
+                    ", position FROM jobs WHERE position > ?1 ORDER BY position LIMIT ?2"
+                ))?
                 .query_map(params![position.cast_signed(), limit], |row| {
                     Ok(JobEvent {
                         position: row.get(11)?,
@@ -193,11 +202,11 @@ fn page(connection: &Connection, wanted: &PageQuery) -> rusqlite::Result<Page> {
         .iter()
         .fold(0_i64, |set, state| set | 1 << state_number(*state));
     let all = if wanted.states.is_empty() { !0 } else { states };
-    let sql = format!(
-        "SELECT {COLUMNS}, seq FROM jobs WHERE tenant = ?1 AND seq < ?2 AND ((1 << state) & ?3) <> 0 \
-         ORDER BY seq DESC LIMIT ?4"
-    );
-    let mut query = connection.prepare_cached(&sql)?;
+    let mut query = connection.prepare_cached(concat!(
+        "SELECT ",
+        columns!(),
+        ", seq FROM jobs WHERE tenant = ?1 AND seq < ?2 AND ((1 << state) & ?3) <> 0 ORDER BY seq DESC LIMIT ?4"
+    ))?;
     let mut rows = query.query(params![wanted.tenant, before, all, ROWS_LOOKED_AT])?;
     let mut jobs = Vec::new();
     let mut looked_at = 0;

@@ -26,17 +26,21 @@ pub(in crate::server) struct IdempotencyKey {
 
 impl IdempotencyKey {
     /// Whether two requests with this key are the same. Without a hash the key is all that is left to go by.
-    pub(in crate::server) fn stands_for(&self, other: Option<[u8; 32]>) -> bool {
-        match (self.request_hash, other) {
-            (Some(ours), Some(theirs)) => ours == theirs,
-            _ => true,
+    pub(in crate::server) fn stands_for_same(&self, other: &Self) -> bool {
+        match (self.request_hash, other.request_hash) {
+            (Some(ours), Some(theirs)) => self.key == other.key && ours == theirs,
+            _ => self.key == other.key,
         }
     }
 }
 
 /// The columns that [`view`] reads, in its order.
-pub(super) const COLUMNS: &str = "id, tenant, policy, policy_hash, labels, limits, state, created_at, started_at, \
-                                  receipt, exit";
+macro_rules! columns {
+    () => {
+        "id, tenant, policy, policy_hash, labels, limits, state, created_at, started_at, receipt, exit"
+    };
+}
+pub(super) use columns;
 
 pub(super) const fn state_number(state: State) -> i64 {
     match state {

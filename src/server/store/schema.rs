@@ -1,10 +1,14 @@
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::config::Durability;
 
 use super::StoreError;
+
+/// Only an operator's own sqlite3 can be in the way.
+const BUSY: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
 
 /// One step a version; a step that was released is never changed.
 const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
@@ -27,7 +31,6 @@ pub(super) fn open(file: &Path, durability: Durability) -> Result<Connection, St
     };
     set("journal_mode", &"WAL")?;
     set("synchronous", &synchronous)?;
-    set("foreign_keys", &true)?;
     Ok(connection)
 }
 
@@ -44,10 +47,11 @@ fn connect(file: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection =
         Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(32);
-    // Only a checkpoint by an operator's own sqlite3 can be in the way.
+    // KiB of pages. The kernel caches the file anyway.
     connection
-        .busy_timeout(std::time::Duration::from_secs(5))
+        .pragma_update(None, "cache_size", -512)
         .map_err(failed)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
     Ok(connection)
 }
 

@@ -1,1 +1,211 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use rusqlite::Connection;
+
+use super::*;
+use crate::job::{Cause, ExitRecord, JobId, JobRequest, Limits, State, Timestamp};
+use crate::server::view::{JobFacts, JobView};
+
+struct Fixture {
+    store: Arc<Store>,
+    dir: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = Arc::new(Store::open(dir.path(), Durability::Power).expect("open"));
+    Fixture { store, dir }
+}
+
+fn view() -> JobView {
+    JobView::pending(JobFacts {
+        id: JobId::random(),
+        tenant: "default".to_owned(),
+        policy: "strict".to_owned(),
+        policy_hash: "ab".to_owned(),
+        labels: BTreeMap::from([("a".to_owned(), "ü \"b\"".to_owned())]),
+        limits: Some(Limits {
+            memory_bytes: 1 << 50,
+            pids: 2,
+            cpu_millis: 3,
+            cpu_time_ms: 4,
+            wall_time_ms: 5,
+            output_bytes: 6,
+            disk_bytes: 7,
+            inodes: 8,
+            open_files: 9,
+        }),
+        created_at: Timestamp::from_micros(1_700_000_000_000_000),
+    })
+}
+
+fn new_job(view: &JobView, key: Option<&str>) -> Change {
+    let request = JobRequest {
+        argv: vec!["true".to_owned()],
+        ..JobRequest::default()
+    };
+    Change::Insert(Box::new(NewJob {
+        view: view.clone(),
+        key: key.map(|key| IdempotencyKey {
+            key: key.to_owned(),
+            request_hash: Some([7; 32]),
+        }),
+        request: Some(postcard::to_stdvec(&request).expect("encode")),
+    }))
+}
+
+fn ended(view: &JobView, finished_at: i64) -> JobView {
+    view.finished(ExitRecord {
+        finished_at: Timestamp::from_micros(finished_at),
+        ..ExitRecord::without_run(Cause::Exited { code: 0 })
+    })
+}
+
+async fn write(store: &Store, change: Change) {
+    store.write_and_wait(change).await.expect("write");
+}
+
+#[tokio::test]
+async fn a_job_is_read_as_it_was_written() {
+    let Fixture { store, dir: _dir } = fixture();
+    let view = view();
+    write(&store, new_job(&view, None)).await;
+    assert_eq!(store.find(view.id()).expect("find"), Some(view.clone()));
+    let mut running = view.clone();
+    running.state = State::Running;
+    running.started_at = Some(Timestamp::from_micros(5));
+    running.receipt = Some(Arc::default());
+    write(&store, Change::Update(running.clone())).await;
+    assert_eq!(store.find(view.id()).expect("find"), Some(running.clone()));
+    let over = ended(&running, 9);
+    write(&store, Change::Update(over.clone())).await;
+    assert_eq!(store.find(view.id()).expect("find"), Some(over));
+    write(&store, Change::Delete(view.id())).await;
+    assert_eq!(store.find(view.id()).expect("find"), None);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_opening_again() {
+    let Fixture { store, dir } = fixture();
+    let view = view();
+    write(&store, new_job(&view, Some("k"))).await;
+    drop(store);
+    let store = Store::open(dir.path(), Durability::Power).expect("open again");
+    let unfinished = store.unfinished().expect("unfinished");
+    assert_eq!(unfinished.len(), 1);
+    assert_eq!(unfinished[0].0, view);
+    let (request, key) = store.request(view.id()).expect("read").expect("request");
+    assert_eq!(
+        (request.argv, key.as_deref()),
+        (vec!["true".to_owned()], Some("k"))
+    );
+}
+
+#[tokio::test]
+async fn a_request_is_kept_only_until_the_job_goes_on() {
+    let Fixture { store, dir: _dir } = fixture();
+    let mut view = view();
+    write(&store, new_job(&view, None)).await;
+    view.state = State::Running;
+    write(&store, Change::Update(view.clone())).await;
+    assert!(store.request(view.id()).expect("read").is_none());
+}
+
+#[tokio::test]
+async fn a_key_is_taken_once_and_its_failure_spoils_nothing() {
+    let Fixture { store, dir: _dir } = fixture();
+    let (first, second, third) = (view(), view(), view());
+    // Queued together, so that they share a transaction.
+    let writes = futures_util::future::join3(
+        store.write_and_wait(new_job(&first, Some("k"))),
+        store.write_and_wait(new_job(&second, Some("k"))),
+        store.write_and_wait(new_job(&third, None)),
+    );
+    let (one, two, three) = writes.await;
+    assert!(one.is_ok() && three.is_ok());
+    assert!(matches!(two, Err(WriteError::Duplicate)));
+    let (id, key) = store.find_key("default", "k").expect("find").expect("key");
+    assert_eq!((id, key.request_hash), (first.id(), Some([7; 32])));
+    assert!(store.find_key("other", "k").expect("find").is_none());
+    assert!(store.find(second.id()).expect("find").is_none());
+}
+
+#[tokio::test]
+async fn many_writers_share_commits_and_all_are_durable() {
+    let Fixture { store, dir } = fixture();
+    let views: Vec<JobView> = (0..1000).map(|_| view()).collect();
+    let writes = views.iter().map(|view| store.write_and_wait(new_job(view, None)));
+    for result in futures_util::future::join_all(writes).await {
+        result.expect("write");
+    }
+    let database = Connection::open(dir.path().join("stockade.db")).expect("open");
+    let (count, distinct): (i64, i64) = database
+        .query_row("SELECT count(*), count(DISTINCT position) FROM jobs", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .expect("count");
+    assert_eq!((count, distinct), (1000, 1000));
+}
+
+#[tokio::test]
+async fn positions_are_never_given_twice() {
+    let Fixture { store, dir } = fixture();
+    let view = view();
+    write(&store, new_job(&view, None)).await;
+    write(&store, Change::Update(ended(&view, 1))).await;
+    assert_eq!(store.last_position().expect("position"), 2);
+    write(&store, Change::Delete(view.id())).await;
+    drop(store);
+    let store = Arc::new(Store::open(dir.path(), Durability::Power).expect("open again"));
+    assert_eq!(store.last_position().expect("position"), 2);
+    let mut events = store.subscribe();
+    write(&store, new_job(&self::view(), None)).await;
+    assert_eq!(events.recv().await.expect("event").position, 3);
+    assert_eq!(store.changed_since(2, 10).await.expect("changes")[0].position, 3);
+}
+
+#[tokio::test]
+async fn the_expired_are_those_too_old_or_too_many() {
+    let Fixture { store, dir: _dir } = fixture();
+    let jobs: Vec<JobView> = (1..=5).map(|at| ended(&view(), at)).collect();
+    for job in &jobs {
+        write(&store, new_job(job, None)).await;
+    }
+    write(&store, new_job(&view(), None)).await;
+    let ids = |range: std::ops::Range<usize>| jobs[range].iter().map(JobView::id).collect::<Vec<_>>();
+    let expired = |cutoff, keep| {
+        let store = Arc::clone(&store);
+        async move { store.expired(cutoff, keep, 10).await.expect("expired") }
+    };
+    assert_eq!(expired(i64::MIN, None).await, []);
+    assert_eq!(expired(3, None).await, ids(0..2));
+    assert_eq!(expired(i64::MIN, Some(2)).await, ids(0..3));
+    assert_eq!(expired(i64::MIN, Some(5)).await, []);
+    assert_eq!(store.oldest_finished().await.expect("oldest"), Some(1));
+}
+
+#[tokio::test]
+async fn a_change_that_the_disk_refuses_is_made_later_and_a_new_job_is_not() {
+    let Fixture { store, dir } = fixture();
+    let view = view();
+    write(&store, new_job(&view, None)).await;
+    // Another process holds the database for longer than the writer waits for it.
+    let other = Connection::open(dir.path().join("stockade.db")).expect("open");
+    other.execute_batch("BEGIN IMMEDIATE").expect("begin");
+    let over = ended(&view, 3);
+    // While the writer is held up by the first, the others gather and share a transaction.
+    let first = store.write_and_wait(new_job(&self::view(), None));
+    let update = store.write_and_wait(Change::Update(over.clone()));
+    let insert = store.write_and_wait(new_job(&self::view(), None));
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        other.execute_batch("COMMIT").expect("commit");
+    };
+    let (first, update, insert, ()) = futures_util::future::join4(first, update, insert, release).await;
+    for refused in [first, insert] {
+        assert!(matches!(refused, Err(WriteError::Failed(_))), "{refused:?}");
+    }
+    update.expect("made later");
+    assert_eq!(store.find(view.id()).expect("find"), Some(over));
+}

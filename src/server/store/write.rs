@@ -11,7 +11,7 @@ use super::StoreError;
 use super::row::{NewJob, state_number};
 
 /// How long a change that nobody waits for may wait for others to share its commit.
-const LAZY: Duration = Duration::from_millis(5);
+const LAZY: Duration = Duration::from_millis(20);
 /// Between two tries of changes that the disk refused.
 const RETRY: Duration = Duration::from_secs(1);
 const BATCH: usize = 512;
@@ -170,13 +170,11 @@ impl Writer {
         if batch.iter().all(|write| matches!(write.change, Change::Nothing)) {
             return Ok(vec![Ok(()); batch.len()]);
         }
-        let transaction = self.connection.transaction()?;
         let mut position = self.position;
-        let mut results = Vec::with_capacity(batch.len());
-        for write in batch {
-            results.push(apply(&transaction, &write.change, &mut position)?);
-        }
-        transaction.commit()?;
+        let results = in_transaction(&self.connection, |connection| {
+            let apply = |write: &Write| apply(connection, &write.change, &mut position);
+            batch.iter().map(apply).collect()
+        })?;
         self.position = position;
         Ok(results)
     }
@@ -209,6 +207,21 @@ impl Writer {
             }
         }
     }
+}
+
+/// As [`Connection::transaction`] does it, but with statements that are prepared once.
+fn in_transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let run = |statement: &str| connection.prepare_cached(statement)?.execute([]).map(drop);
+    run("BEGIN IMMEDIATE")?;
+    let outcome = work(connection).and_then(|value| run("COMMIT").map(|()| value));
+    // Some errors, such as a full disk, have ended the transaction already.
+    if outcome.is_err() && !connection.is_autocommit() {
+        run("ROLLBACK")?;
+    }
+    outcome
 }
 
 /// One change. A statement that breaks a constraint changes nothing and leaves the transaction usable.

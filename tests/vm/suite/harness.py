@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 STOCKADE = os.environ.get("STOCKADE", "/usr/bin/stockade")
 # No single command of this suite takes longer, not even under emulation.
 COMMAND_TIMEOUT_S = 120
+# Of a failure's message; an outcome with megabytes of output helps nobody.
+MESSAGE_MAX = 1500
 
 
-@dataclass
+@dataclass(repr=False)
 class Outcome:
     """How `stockade run` ended and what it reported."""
 
@@ -27,6 +29,13 @@ class Outcome:
     @property
     def cause(self):
         return self.report.get("cause")
+
+    def __repr__(self):
+        """What helps to understand a failure, not the megabytes."""
+        told = ("cause", "cause_detail", "exit_code", "signal", "error_text", "usage", "output", "stop")
+        shown = {key: self.report[key] for key in told if self.report.get(key) is not None}
+        ends = f"stdout={self.stdout[-200:]!r} stderr={self.stderr[-400:]!r}"
+        return f"status={self.status} after {self.seconds:.1f} s {ends} report={shown}"
 
 
 def stockade(*arguments, **keywords):
@@ -84,30 +93,34 @@ def mounts():
     return sorted(line.split(" ", 1)[1] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines())
 
 
+# Host ids of jobs begin here; see `isolation.first_host_id`.
+FIRST_HOST_ID = 1_500_000_000
+
+
 def processes():
-    """Pid and name of every process that is neither a kernel thread nor this one."""
-    found = {}
+    """Every process of a job, and every one of stockade's own, by pid and name."""
+    found = set()
     for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+        if not entry.name.isdigit():
             continue
         try:
-            name, rest = (entry / "stat").read_text().rsplit(")", 1)
+            name = (entry / "comm").read_text().strip()
+            owner = entry.stat().st_uid
         except OSError:
             continue
-        parent = rest.split()[1]
-        if parent != "2" and entry.name != "2":
-            found[entry.name] = name.split("(", 1)[1]
+        if owner >= FIRST_HOST_ID or name.startswith("stockade"):
+            found.add(f"{entry.name} {name}")
     return found
 
 
 def files():
-    """Everything in the folders that a worker writes to."""
-    return {
-        os.path.join(folder, name)
-        for top in ("/tmp", "/run", "/var", "/dev/shm")
-        for folder, folders, names in os.walk(top)
-        for name in (*folders, *names)
-    }
+    """Everything directly in the folders for temporary and for variable files, and all of stockade's there."""
+    tops = ("/tmp", "/run", "/var/lib", "/dev/shm")
+    own = [os.path.join(top, "stockade") for top in tops]
+    found = {os.path.join(top, name) for top in tops for name in os.listdir(top)}
+    for folder, folders, names in (entry for top in own for entry in os.walk(top)):
+        found.update(os.path.join(folder, name) for name in (*folders, *names))
+    return found
 
 
 KINDS = {"cgroup": cgroups, "mount": mounts, "process": processes, "file": files}
@@ -142,8 +155,8 @@ def main(tests):
         except Exception as error:  # every failure is reported, and the next test goes on
             failed += 1
             print(f"not ok {number} - {name}")
-            lines = traceback.format_exc() if not isinstance(error, AssertionError) else str(error)
-            print("".join(f"  # {line}\n" for line in lines.splitlines()), end="")
+            text = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
+            print("".join(f"  # {line}\n" for line in text[:MESSAGE_MAX].splitlines()), end="")
         else:
             print(f"ok {number} - {name} ({time.monotonic() - began:.1f} s)")
     print(f"{len(tests) - failed} passed, {failed} failed", flush=True)

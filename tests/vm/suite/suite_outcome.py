@@ -81,9 +81,17 @@ def test_python_runs():
     equal(result.stdout, b'{"ok": 3}\n', result)
 
 
-def test_the_script_of_a_request_is_run_by_its_interpreter_line():
+def test_a_script_is_run_by_its_interpreter_line():
     with tempfile.NamedTemporaryFile() as script:
-        script.write(b"#!/bin/bash\necho \"${BASH_VERSION:+bash} $1\"\n")
+        script.write(b"#!/bin/bash\necho ${BASH_VERSION:+bash}\n")
         script.flush()
-        result = outcome(["argument"], 0, "EXITED", options=["--script", script.name])
-    equal(result.stdout, b"bash argument\n", result)
+        result = outcome([], 0, "EXITED", options=["--script", script.name])
+    equal(result.stdout, b"bash\n", result)
+
+
+def test_a_script_is_run_by_the_command():
+    with tempfile.NamedTemporaryFile() as script:
+        script.write(b"import sys\nprint(sys.argv[1:])\n")
+        script.flush()
+        result = outcome(["python3"], 0, "EXITED", options=["--script", script.name])
+    equal(result.stdout, b"[]\n", result)

@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+use stockade::job::{Cause, JobId};
+use stockade::proto::v1;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::support::{Client, TestWorker, command, eventually, start};
+
+const EXITED: Cause = Cause::Exited { code: 0 };
+
+async fn job(client: &mut Client, id: JobId) -> v1::Job {
+    let request = v1::QueryJobRequest {
+        job_id: id.to_string(),
+    };
+    client
+        .query_job(request)
+        .await
+        .expect("query")
+        .into_inner()
+        .job
+        .expect("job")
+}
+
+async fn ended(client: &mut Client, id: JobId) -> v1::Job {
+    let request = v1::WaitJobRequest {
+        job_id: id.to_string(),
+        timeout_ms: 0,
+    };
+    client
+        .wait_job(request)
+        .await
+        .expect("wait")
+        .into_inner()
+        .job
+        .expect("job")
+}
+
+#[tokio::test]
+async fn jobs_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
+    let worker = TestWorker::start_with(|config| {
+        config.worker.max_running = 2;
+        config.worker.max_pending = 3;
+    });
+    let mut client = worker.client().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(start(&mut client, &["sleep"]).await);
+    }
+    let refused = client.start_job(command(&["sleep"])).await.expect_err("full");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let retry = refused.get_details_retry_info().expect("retry info");
+    assert!(retry.retry_delay.expect("delay") > Duration::ZERO);
+    assert_eq!(worker.launcher.launches(), 2);
+    assert_eq!(job(&mut client, ids[2]).await.state(), v1::State::Pending);
+    // In the order of their arrival.
+    for done in 0..3 {
+        worker.launcher.finish(ids[done], EXITED);
+        eventually("next launch", || worker.launcher.knows(ids[done + 2])).await;
+        assert_eq!(worker.launcher.launches(), done + 3);
+    }
+    assert!(worker.launcher.knows(start(&mut client, &["sleep"]).await) || worker.launcher.launches() == 5);
+}
+
+#[tokio::test]
+async fn a_waiting_job_is_stopped_without_a_launch() {
+    let worker = TestWorker::start_with(|config| config.worker.max_running = 1);
+    let mut client = worker.client().await;
+    let first = start(&mut client, &["sleep"]).await;
+    let second = start(&mut client, &["sleep"]).await;
+    let request = v1::StopJobRequest {
+        job_id: second.to_string(),
+        reason: "not needed".into(),
+        wait: true,
+        ..v1::StopJobRequest::default()
+    };
+    let stopped = client
+        .stop_job(request)
+        .await
+        .expect("stop")
+        .into_inner()
+        .job
+        .expect("job");
+    assert_eq!(stopped.cause(), v1::Cause::Stopped);
+    assert_eq!(stopped.stop.expect("stop").reason, "not needed");
+    assert!(stopped.started_at.is_none());
+    worker.launcher.finish(first, EXITED);
+    ended(&mut client, first).await;
+    let third = start(&mut client, &["true"]).await;
+    ended(&mut client, third).await;
+    assert_eq!(worker.launcher.launches(), 2);
+}
+
+#[tokio::test]
+async fn a_large_waiting_request_is_launched_as_it_came() {
+    let worker = TestWorker::start_with(|config| config.worker.max_running = 1);
+    let mut client = worker.client().await;
+    let first = start(&mut client, &["sleep"]).await;
+    let text = "x".repeat(100 << 10);
+    let second = start(&mut client, &["echo", &text]).await;
+    worker.launcher.finish(first, EXITED);
+    let done = ended(&mut client, second).await;
+    let stdout = done.output.expect("output").stdout.expect("stdout");
+    assert_eq!(stdout.total_bytes, 100 << 10);
+}
+
+#[tokio::test]
+async fn the_same_key_and_request_are_one_job() {
+    let worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let request = |words: &[&str]| v1::StartJobRequest {
+        idempotency_key: "k".into(),
+        ..command(words)
+    };
+    // All at once: only one insert can win.
+    let starts = (0..50).map(|_| {
+        let mut client = client.clone();
+        let request = request(&["exit", "4"]);
+        tokio::spawn(async move { client.start_job(request).await.expect("start").into_inner().job })
+    });
+    let mut ids: Vec<String> = Vec::new();
+    for job in futures_util::future::join_all(starts).await {
+        ids.push(job.expect("task").expect("job").id);
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    let done = ended(&mut client, ids[0].parse().expect("id")).await;
+    assert_eq!(done.exit_code, Some(4));
+    assert_eq!(worker.launcher.launches(), 1);
+    let refused = client
+        .start_job(request(&["exit", "5"]))
+        .await
+        .expect_err("other content");
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    // A replay is no new job, so a draining worker still answers it.
+    client
+        .drain_worker(v1::DrainWorkerRequest {})
+        .await
+        .expect("drain");
+    let again = client
+        .start_job(request(&["exit", "4"]))
+        .await
+        .expect("replay")
+        .into_inner();
+    assert_eq!(again.job.expect("job").id, ids[0]);
+}
+
+#[tokio::test]
+async fn a_launcher_that_lags_holds_up_no_one() {
+    let worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let id = start(&mut client, &["sleep"]).await;
+    worker.launcher.set_deaf(true);
+    for _ in 0..100 {
+        let before = std::time::Instant::now();
+        start(&mut client, &["held"]).await;
+        assert!(before.elapsed() < Duration::from_secs(1));
+    }
+    assert_eq!(job(&mut client, id).await.id, id.to_string());
+}

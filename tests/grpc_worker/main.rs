@@ -1,0 +1,17 @@
+//! The server and its gRPC services, against a launcher that does what the test says.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod lifecycle;
+mod listing;
+mod old_contract;
+mod output;
+mod python;
+mod registration;
+mod requests;
+mod restart;
+mod tls;
+mod transport;
+mod watch;

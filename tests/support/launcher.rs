@@ -1,0 +1,316 @@
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use stockade::isolation::ipc::{Channel, Event, KnownJob, Launch, Order, TransportError, pair};
+use stockade::job::{
+    Cause, ExitRecord, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals, Timestamp,
+};
+
+/// Stands in for the launcher and its supervisors. What it knows outlives the server, as theirs does.
+///
+/// What a job does is told by its first argument: `true`, `exit N`, `echo TEXT`, `sleep` (until stopped),
+/// `stubborn` (needs to be killed), `missing` (cannot be executed), `held` (never starts by itself).
+#[derive(Clone)]
+pub struct FakeLauncher {
+    jobs_dir: PathBuf,
+    state: Arc<Mutex<State>>,
+    launches: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct State {
+    channel: Option<Arc<Channel>>,
+    known: HashMap<JobId, KnownJob>,
+    stops: Vec<(JobId, StopOrder)>,
+    signals: Vec<(JobId, i32)>,
+    /// Orders are left unanswered.
+    deaf: bool,
+}
+
+impl FakeLauncher {
+    pub fn new(jobs_dir: PathBuf) -> Self {
+        fs::create_dir_all(&jobs_dir).expect("jobs folder");
+        Self {
+            jobs_dir,
+            state: Arc::default(),
+            launches: Arc::default(),
+        }
+    }
+
+    /// The server's end of a new connection, and the thread that serves ours until the server is gone.
+    pub fn connect(&self) -> (Channel, JoinHandle<()>) {
+        let (ours, theirs) = pair().expect("pair");
+        let ours = Arc::new(ours);
+        self.lock().channel = Some(Arc::clone(&ours));
+        let launcher = self.clone();
+        let thread = std::thread::spawn(move || launcher.serve(&ours));
+        (theirs, thread)
+    }
+
+    /// Closes the connection as a launcher's death does.
+    pub fn die(&self) {
+        let channel = self.lock().channel.take();
+        if let Some(channel) = channel {
+            // The thread holds the descriptor, too.
+            rustix::net::shutdown(channel.as_fd(), rustix::net::Shutdown::Both).expect("shutdown");
+        }
+    }
+
+    /// How many jobs were launched in all.
+    pub fn launches(&self) -> usize {
+        self.launches.load(Ordering::SeqCst)
+    }
+
+    pub fn stops(&self) -> Vec<(JobId, StopOrder)> {
+        self.lock().stops.clone()
+    }
+
+    pub fn signals(&self) -> Vec<(JobId, i32)> {
+        self.lock().signals.clone()
+    }
+
+    pub fn knows(&self, id: JobId) -> bool {
+        self.lock().known.contains_key(&id)
+    }
+
+    pub fn set_deaf(&self, deaf: bool) {
+        self.lock().deaf = deaf;
+    }
+
+    /// Forgets a job without a word, as a host that lost its state folder would.
+    pub fn forget(&self, id: JobId) {
+        self.lock().known.remove(&id);
+    }
+
+    /// Appends to a job's output.
+    pub fn write(&self, id: JobId, stream: &str, bytes: &[u8]) {
+        OpenOptions::new()
+            .append(true)
+            .open(self.folder(id).join(stream))
+            .and_then(|mut file| file.write_all(bytes))
+            .expect("write output");
+    }
+
+    /// Ends a job, the last `dropped` bytes of its standard output not kept.
+    pub fn finish_dropping(&self, id: JobId, cause: Cause, dropped: u64) {
+        let mut record = exit_record(cause, Timestamp::now());
+        record.output = Output {
+            stdout: self.totals(id, "stdout", dropped),
+            stderr: self.totals(id, "stderr", 0),
+        };
+        self.finish_with(id, record);
+    }
+
+    pub fn finish(&self, id: JobId, cause: Cause) {
+        self.finish_dropping(id, cause, 0);
+    }
+
+    pub fn finish_with(&self, id: JobId, record: ExitRecord) {
+        if let Some(known) = self.lock().known.get_mut(&id) {
+            known.record = Some(record.clone());
+        }
+        self.send(&Event::Finished {
+            id,
+            record: Box::new(record),
+        });
+    }
+
+    /// Starts a `held` job.
+    pub fn start_held(&self, id: JobId) {
+        self.started(id);
+    }
+
+    fn serve(&self, channel: &Channel) {
+        loop {
+            match channel.try_receive::<Order>() {
+                Ok(Some(order)) => self.obey(order),
+                Ok(None) => {
+                    let mut waiting = [PollFd::new(channel, PollFlags::IN)];
+                    poll(&mut waiting, None).expect("poll");
+                }
+                Err(TransportError::Closed) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn obey(&self, order: Order) {
+        if self.lock().deaf {
+            return;
+        }
+        match order {
+            Order::Launch(launch) => self.launch(&launch),
+            Order::Stop { id, order } => self.stop(id, order),
+            Order::Signal { id, signal } => self.lock().signals.push((id, signal.number())),
+            Order::Delete { id } => self.delete(id),
+            Order::List => {
+                let known: Vec<KnownJob> = self.lock().known.values().cloned().collect();
+                for piece in known.chunks(2) {
+                    self.send(&Event::Known(piece.to_vec()));
+                }
+                self.send(&Event::Known(Vec::new()));
+            }
+            Order::Reload => self.send(&Event::Reloaded {
+                policies: Vec::new(),
+                error: None,
+            }),
+            Order::Probe => self.send(&Event::Host {
+                abilities: Vec::new(),
+            }),
+        }
+    }
+
+    fn launch(&self, launch: &Launch) {
+        self.launches.fetch_add(1, Ordering::SeqCst);
+        let id = launch.id;
+        self.lock().known.insert(
+            id,
+            KnownJob {
+                id,
+                tenant: launch.tenant.clone(),
+                policy: "default".to_owned(),
+                created_at: launch.created_at,
+                started_at: None,
+                idempotency_key: launch.idempotency_key.clone(),
+                record: None,
+            },
+        );
+        let folder = self.folder(id);
+        fs::create_dir(&folder).expect("job folder");
+        fs::write(folder.join("stdout"), "").expect("stdout");
+        fs::write(folder.join("stderr"), "").expect("stderr");
+        let word = |index: usize| launch.request.argv.get(index).map_or("", String::as_str);
+        match word(0) {
+            "held" => {}
+            "missing" | "/missing" => self.finish(
+                id,
+                Cause::StartFailed {
+                    step: StartStep::Exec,
+                    errno: libc::ENOENT,
+                    detail: word(0).to_owned(),
+                },
+            ),
+            command => {
+                self.started(id);
+                match command {
+                    "sleep" | "stubborn" => {}
+                    "exit" => self.finish(
+                        id,
+                        Cause::Exited {
+                            code: word(1).parse().expect("exit code"),
+                        },
+                    ),
+                    "echo" => {
+                        self.write(id, "stdout", word(1).as_bytes());
+                        self.finish(id, Cause::Exited { code: 0 });
+                    }
+                    _ => self.finish(id, Cause::Exited { code: 0 }),
+                }
+                if command == "stubborn" {
+                    self.write(id, "stderr", b"stubborn");
+                }
+            }
+        }
+    }
+
+    fn started(&self, id: JobId) {
+        let started_at = Timestamp::now();
+        if let Some(known) = self.lock().known.get_mut(&id) {
+            known.started_at = Some(started_at);
+        }
+        self.send(&Event::Started {
+            id,
+            started_at,
+            receipt: Box::new(Receipt {
+                host_uid: 4711,
+                ..Receipt::default()
+            }),
+        });
+    }
+
+    fn stop(&self, id: JobId, order: StopOrder) {
+        self.lock().stops.push((id, order.clone()));
+        let stubborn = fs::read(self.folder(id).join("stderr")).is_ok_and(|text| text == b"stubborn");
+        let running = self
+            .lock()
+            .known
+            .get(&id)
+            .is_some_and(|known| known.record.is_none());
+        if !running {
+            return self.send(&Event::Unknown { id });
+        }
+        let signal = if stubborn { libc::SIGKILL } else { libc::SIGTERM };
+        let mut record = exit_record(
+            Cause::Stopped {
+                signal: Some(signal),
+                code: None,
+            },
+            Timestamp::now(),
+        );
+        record.stop = Some(Stop {
+            by: order.by,
+            reason: order.reason,
+            escalated: stubborn,
+            killed: u32::from(stubborn),
+        });
+        record.output.stdout = self.totals(id, "stdout", 0);
+        record.output.stderr = self.totals(id, "stderr", 0);
+        self.finish_with(id, record);
+    }
+
+    fn delete(&self, id: JobId) {
+        let known = self.lock().known.remove(&id).is_some();
+        let _ = fs::remove_dir_all(self.folder(id));
+        self.send(&if known {
+            Event::Deleted { id }
+        } else {
+            Event::Unknown { id }
+        });
+    }
+
+    fn totals(&self, id: JobId, stream: &str, dropped: u64) -> StreamTotals {
+        let kept = fs::metadata(self.folder(id).join(stream)).map_or(0, |found| found.len());
+        StreamTotals {
+            total_bytes: kept + dropped,
+            dropped_bytes: dropped,
+            sha256: String::new(),
+        }
+    }
+
+    fn folder(&self, id: JobId) -> PathBuf {
+        self.jobs_dir.join(id.to_string())
+    }
+
+    fn send(&self, event: &Event) {
+        let channel = self.lock().channel.clone();
+        let Some(channel) = channel else { return };
+        loop {
+            match channel.try_send(event) {
+                Ok(true) | Err(TransportError::Closed) => return,
+                Ok(false) => {
+                    let mut room = [PollFd::new(&*channel, PollFlags::OUT)];
+                    poll(&mut room, None).expect("poll");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under the lock")
+    }
+}
+
+pub fn exit_record(cause: Cause, started_at: Timestamp) -> ExitRecord {
+    ExitRecord {
+        started_at: Some(started_at),
+        ..ExitRecord::without_run(cause)
+    }
+}

@@ -1,0 +1,12 @@
+//! A worker in this process, with a launcher that does what the test says instead of making sandboxes.
+
+// Each test binary uses a part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod jobs;
+mod launcher;
+mod worker;
+
+pub use jobs::{command, offsets, start, text_of};
+pub use launcher::{FakeLauncher, exit_record};
+pub use worker::{Client, OldClient, TestWorker, eventually};
