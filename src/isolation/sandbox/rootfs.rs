@@ -207,7 +207,16 @@ fn mount_overlay(
     };
     let options = CString::new(options).unwrap_or_default();
     mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
-        .at(StartStep::Rootfs, &format!("overlay {lower}"))
+        .at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))
+}
+
+/// A path as the job would name it, for messages.
+fn inside(target: &str) -> &str {
+    match target.strip_prefix(template::NEW_ROOT) {
+        Some("") => "/",
+        Some(path) => path,
+        None => target,
+    }
 }
 
 /// Mounts a copy of `lower` with the ids of the job's user namespace, and gives its path.
