@@ -21,12 +21,12 @@ pub use heap::share_heap;
 pub use loopback::bring_loopback_up;
 pub use mount::{idmap_mount, make_tree_private};
 pub use process::{
-    ChildUsage, Reaped, children_usage, enter_namespace, execve, exit_now, hard_limit, reap,
+    ChildUsage, Reaped, StartMemory, children_usage, enter_namespace, execve, exit_now, hard_limit, reap,
     set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};
 pub use signal::{
-    SignalFd, block_all_but_faults, default_all_signals, ignore_broken_pipes, is_thread_of, kill_all_others,
-    queue_signal, signal_group, signal_thread, unblock_all_signals,
+    Delivered, SignalFd, block_all_but_faults, default_all_signals, ignore_broken_pipes, is_thread_of,
+    kill_all_others, queue_signal, signal_group, signal_thread, unblock_all_signals,
 };

@@ -120,6 +120,48 @@ pub unsafe fn execve(
     super::clone::last_error()
 }
 
+/// Where the kernel put this process's arguments and environment, as addresses; see proc_pid_stat(5).
+#[derive(Debug, Clone, Copy)]
+pub struct StartMemory {
+    arguments: (usize, usize),
+    environment: (usize, usize),
+}
+
+impl StartMemory {
+    /// Asks /proc.
+    pub fn find() -> std::io::Result<Self> {
+        // Behind the name, which may hold anything, the fields are numbers from the 3rd on.
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().collect());
+        let address = |number: usize| fields.get(number - 3).and_then(|field| field.parse().ok());
+        match [48, 49, 50, 51].map(address) {
+            [Some(first), Some(last), Some(env_first), Some(env_last)]
+                if first <= last && env_first <= env_last =>
+            {
+                Ok(Self {
+                    arguments: (first, last),
+                    environment: (env_first, env_last),
+                })
+            }
+            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Overwrites them with zeros. To this process and its children each is then an empty text.
+    ///
+    /// # Safety
+    /// It must be of this process, or of one that this is a fork of, and no other thread may run.
+    pub unsafe fn erase(&self) {
+        for (first, last) in [self.arguments, self.environment] {
+            let start = std::ptr::with_exposed_provenance_mut::<u8>(first);
+            // SAFETY: the kernel made this part of the stack, and nothing but these texts is in it.
+            unsafe { start.write_bytes(0, last - first) };
+        }
+    }
+}
+
 /// Ends the process at once: no destructor, no exit handler.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit is always safe to call.

@@ -15,6 +15,16 @@ type KernelSet = u64;
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    pub signal: i32,
+    /// What was sent with it; 0 for a plain kill.
+    pub value: i32,
+    /// By kill(2) of a process that is not in this pid namespace: the kernel itself fills this in, and nobody can claim it.
+    pub killed_from_outside: bool,
+}
+
 impl SignalFd {
     pub fn all() -> Result<Self, Errno> {
         let set: KernelSet = !0;
@@ -35,8 +45,8 @@ impl SignalFd {
         }))
     }
 
-    /// The next signal: its number and the value sent with it (0 for a plain kill).
-    pub fn next(&self) -> Result<Option<(i32, i32)>, Errno> {
+    /// The next signal, if there is one.
+    pub fn next(&self) -> Result<Option<Delivered>, Errno> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
         // SAFETY: any bytes are a valid signalfd_siginfo, and the slice covers exactly it.
         let bytes = unsafe {
@@ -52,7 +62,11 @@ impl SignalFd {
         }
         // SAFETY: it was zeroed, and filled by the kernel.
         let info = unsafe { info.assume_init() };
-        Ok(Some((i32::try_from(info.ssi_signo).unwrap_or(0), info.ssi_int)))
+        Ok(Some(Delivered {
+            signal: i32::try_from(info.ssi_signo).unwrap_or(0),
+            value: info.ssi_int,
+            killed_from_outside: info.ssi_code == libc::SI_USER && info.ssi_pid == 0,
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{Probe, Setting, able};
 
 /// The capabilities of `identity = "root"`, over the job's own user namespace: docs/policies.md lists them.
-const OF_ROOT_INSIDE: u64 = 0x8004_00fb;
+const OF_ROOT_INSIDE: u64 = 0x8000_00fb;
 
 fn probe() -> Probe<'static> {
     Probe::new(include_str!("probes/capabilities.py")).planted("documented", json!(OF_ROOT_INSIDE))

@@ -65,6 +65,7 @@ fn files_of_the_host_are_out_of_reach() {
                 "writes_to_system_folders",
                 "opens_system_files_for_writing",
                 "changes_what_system_files_say_of_themselves",
+                "replaces_its_script",
             ],
         );
     }

@@ -38,14 +38,10 @@ impl Careless {
             .env("STOCKADE_TEST_SECRET", &self.secret)
             .arg0(&self.name)
             .stdin(Stdio::from(File::open(&self.input).expect("input")));
-        // SAFETY: dup2 and signal are async-signal-safe, and the descriptor lives in the closure.
+        // SAFETY: it makes async-signal-safe calls alone, and the descriptor lives in the closure.
         unsafe {
             command.pre_exec(move || {
-                for place in PLACES {
-                    libc::dup2(root.as_raw_fd(), place);
-                }
-                libc::signal(libc::SIGTERM, libc::SIG_IGN);
-                libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                be_careless(&root);
                 Ok(())
             });
         }
@@ -58,6 +54,17 @@ impl Careless {
             .planted("reversed_secret", reversed(&self.secret))
             .planted("reversed_name", reversed(&self.name))
             .around(|command| self.inherit(command))
+    }
+}
+
+fn be_careless(root: &File) {
+    for place in PLACES {
+        // SAFETY: plain numbers; nothing else has these descriptors in a process that is about to exec.
+        unsafe { libc::dup2(root.as_raw_fd(), place) };
+    }
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: to ignore a signal runs nothing.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
 }
 

@@ -12,15 +12,16 @@ const PROBE: &str = include_str!("probes/terminals.py");
 fn on_a_terminal(command: &mut Command, slave: &OwnedFd) {
     let terminal = slave.try_clone().expect("dup");
     command.stdin(Stdio::from(slave.try_clone().expect("dup")));
-    // SAFETY: setsid and ioctl are async-signal-safe, and the descriptor lives in the closure.
-    unsafe {
-        command.pre_exec(move || {
-            libc::setsid();
-            match libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
+    // SAFETY: it makes async-signal-safe calls alone, and the descriptor lives in the closure.
+    unsafe { command.pre_exec(move || take_terminal(&terminal)) };
+}
+
+fn take_terminal(terminal: &OwnedFd) -> std::io::Result<()> {
+    nix::unistd::setsid()?;
+    // SAFETY: plain numbers.
+    match unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
@@ -31,9 +32,10 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     // SAFETY: the two numbers live through the call; no name, attributes or size are asked for.
     let result = unsafe { libc::openpty(&raw mut master, &raw mut slave, name, modes, size) };
     assert_eq!(result, 0, "openpty");
-    // SAFETY: the call gave two descriptors that nobody else owns.
-    let ends = unsafe { [OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)] };
-    ends.into()
+    // SAFETY: the call gave descriptors that nobody else owns.
+    [master, slave]
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+        .into()
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
 use crate::job::{Cause, ExitRecord, JobId, StartStep};
 use crate::policy::{PolicySet, Site};
-use crate::sys::{self, Reaped, SignalFd};
+use crate::sys::{self, Delivered, Reaped, SignalFd};
 
 const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
@@ -276,7 +276,7 @@ impl Daemon {
     // ---- signals ----
 
     fn handle_signals(&mut self) {
-        while let Ok(Some((signal, _))) = self.signals.next() {
+        while let Ok(Some(Delivered { signal, .. })) = self.signals.next() {
             match signal {
                 libc::SIGTERM | libc::SIGINT | libc::SIGHUP => self.server.forward_signal(signal),
                 _ => {}

@@ -40,16 +40,26 @@ pub(super) fn collect(spec: &SandboxSpec) -> Etc {
         etc.take(Path::new("/etc/resolv.conf"), Path::new("/etc"));
     }
     for (name, content) in accounts(spec) {
-        etc.entries.insert(
-            name.into(),
-            Entry::File {
-                content: content.into_bytes(),
-                mode: 0o644,
-            },
-        );
+        etc.put(name, content);
+    }
+    if spec.identity == Identity::Root {
+        for (name, content) in FOR_ROOT {
+            etc.put(name, content.to_owned());
+        }
     }
     etc
 }
+
+/// What root of its own namespace needs in order to install packages and to become another user in it.
+const FOR_ROOT: [(&str, &str); 2] = [
+    // The sandbox has the host's programs but not its list of packages, so no dependency is ever fulfilled.
+    ("dpkg/dpkg.cfg.d/sandbox", "force-depends\n"),
+    // There are no passwords: who may change users is decided by capabilities alone.
+    (
+        "pam.d/other",
+        "auth required pam_permit.so\naccount required pam_permit.so\npassword required pam_deny.so\nsession required pam_permit.so\n",
+    ),
+];
 
 /// The paths that `pattern` names: itself, or every name with that beginning where it ends in `*`.
 fn matches(etc: &Path, pattern: &str) -> Vec<PathBuf> {
@@ -78,13 +88,7 @@ impl Etc {
         if self.entries.len() >= ENTRIES {
             return;
         }
-        for parent in relative
-            .ancestors()
-            .skip(1)
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            self.entries.entry(parent.to_owned()).or_insert(Entry::Folder);
-        }
+        self.make_parents(relative);
         let others_read = kind.permissions().mode() & 0o004 != 0;
         if kind.is_symlink() {
             if let Ok(target) = fs::read_link(path) {
@@ -102,6 +106,20 @@ impl Etc {
                 self.entries
                     .insert(relative.to_owned(), Entry::File { content, mode });
             }
+        }
+    }
+
+    fn put(&mut self, name: &str, content: String) {
+        self.make_parents(Path::new(name));
+        let content = content.into_bytes();
+        self.entries
+            .insert(name.into(), Entry::File { content, mode: 0o644 });
+    }
+
+    fn make_parents(&mut self, name: &Path) {
+        let parents = name.ancestors().skip(1);
+        for parent in parents.filter(|parent| !parent.as_os_str().is_empty()) {
+            self.entries.entry(parent.to_owned()).or_insert(Entry::Folder);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::isolation::supervisor::{Go, Report, ToSupervisor};
 use crate::isolation::timings::Timings;
 use crate::job::{Cause, ExitRecord, IsolationFloor, JobSpec, Receipt, StartStep, StopOrder};
 use crate::policy::Resolved;
-use crate::sys::{self, SignalFd};
+use crate::sys::{self, Delivered, SignalFd};
 
 /// Runs a job to its end, passing its output through as it comes.
 ///
@@ -108,7 +108,7 @@ fn run_in(
         ];
         let _ = poll(&mut sources, None);
         while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
-        while let Ok(Some((signal, _))) = signals.next() {
+        while let Ok(Some(Delivered { signal, .. })) = signals.next() {
             if matches!(
                 signal,
                 libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT

@@ -18,7 +18,7 @@ use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::supervisor::{self, Assembly, Go, ToSupervisor};
 use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, StartMemory};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(super) struct Sandboxes {
     ids: IdPool,
     home: Home,
     own_namespaces: NamespaceIds,
+    own_start: StartMemory,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
     next_name: u64,
@@ -104,6 +105,7 @@ impl Sandboxes {
             ids,
             home: Home::remember()?,
             own_namespaces: receipt::namespace_ids("self"),
+            own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
             templates: VecDeque::new(),
             next_name: 0,
             prefix: prefix.to_owned(),
@@ -186,6 +188,7 @@ impl Sandboxes {
                 ids_lock: ids.lock.as_fd(),
                 user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
                 launcher_namespaces: &self.own_namespaces,
+                launcher_start: self.own_start,
             })
         }
         self.home

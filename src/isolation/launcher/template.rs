@@ -42,8 +42,10 @@ pub const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
 /// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
 const SYSTEM_FOLDERS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Folders that are there and empty.
-const FOLDERS: [(&str, u32); 13] = [
+const FOLDERS: [(&str, u32); 21] = [
     ("dev", 0o755),
+    // Terminals are mounted here in a job that is root of its own namespace.
+    ("dev/pts", 0o755),
     ("dev/shm", 0o1777),
     ("etc", 0o755),
     ("home", 0o755),
@@ -55,13 +57,23 @@ const FOLDERS: [(&str, u32); 13] = [
     ("tmp", 0o1777),
     ("usr", 0o755),
     ("var", 0o755),
+    // Where a package is installed into a writable root.
+    ("var/cache", 0o755),
+    ("var/lib", 0o755),
+    ("var/lib/dpkg", 0o755),
+    ("var/lib/dpkg/alternatives", 0o755),
+    ("var/log", 0o755),
+    ("var/mail", 0o755),
+    ("var/spool", 0o755),
     ("workspace", 0o755),
 ];
-const LINKS: [(&str, &str); 5] = [
+const LINKS: [(&str, &str); 7] = [
     ("dev/fd", "/proc/self/fd"),
+    ("dev/ptmx", "pts/ptmx"),
     ("dev/stdin", "/proc/self/fd/0"),
     ("dev/stdout", "/proc/self/fd/1"),
     ("dev/stderr", "/proc/self/fd/2"),
+    ("var/run", "/run"),
     ("var/tmp", "/tmp"),
 ];
 /// Files of /etc copied into memory, at most.

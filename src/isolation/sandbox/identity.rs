@@ -23,7 +23,7 @@ pub struct HostIds {
 
 /// Capabilities that root of a user namespace of its own keeps over that namespace: those that installing
 /// packages into a writable root needs, none that opens more of the kernel.
-const ROOT_CAPABILITIES: [u32; 9] = [
+const ROOT_CAPABILITIES: [u32; 8] = [
     0,  // CAP_CHOWN
     1,  // CAP_DAC_OVERRIDE
     3,  // CAP_FOWNER
@@ -31,7 +31,6 @@ const ROOT_CAPABILITIES: [u32; 9] = [
     5,  // CAP_KILL
     6,  // CAP_SETGID
     7,  // CAP_SETUID
-    18, // CAP_SYS_CHROOT
     31, // CAP_SETFCAP
 ];
 

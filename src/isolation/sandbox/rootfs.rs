@@ -20,7 +20,7 @@ use rustix::process::{chdir, pivot_root};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::launcher::template::{self, Template};
 use crate::isolation::layout;
-use crate::job::{Limits, Proc, SandboxSpec, StartStep};
+use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
 use crate::sys;
 
 /// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
@@ -97,7 +97,7 @@ pub fn assemble(
     // The template's mounts never hear of what is mounted here.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at(StartStep::Rootfs, "private")?;
-    mount_scratch(limits, owner)?;
+    mount_scratch(spec, limits, owner)?;
     let writable = user_namespace.map(|user_namespace| Upper {
         owner,
         user_namespace,
@@ -116,11 +116,14 @@ pub fn assemble(
     }
     bind_scratch()?;
     bind_devices(template)?;
+    if spec.identity == Identity::Root {
+        mount_terminals(owner)?;
+    }
     mount_proc(spec.proc)?;
     enter()
 }
 
-fn mount_scratch(limits: &Limits, owner: u32) -> Result<(), Failure> {
+fn mount_scratch(spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let options = format!("mode=0755,{}", scratch_options(limits));
     let options = CString::new(options).unwrap_or_default();
@@ -143,7 +146,13 @@ fn mount_scratch(limits: &Limits, owner: u32) -> Result<(), Failure> {
         fs::create_dir(&path).at(StartStep::Scratch, name)?;
         chmod(&path, Mode::from_raw_mode(mode)).at(StartStep::Scratch, name)?;
     }
-    chown(scratch.join("workspace"), Some(owner), Some(owner)).at(StartStep::Scratch, "workspace")
+    // The script and the input in /run are not an unprivileged job's to change.
+    let own: &[&str] = match spec.identity {
+        Identity::Unprivileged => &["workspace"],
+        Identity::Root => &["workspace", "run"],
+    };
+    own.iter()
+        .try_for_each(|name| chown(scratch.join(name), Some(owner), Some(owner)).at(StartStep::Scratch, name))
 }
 
 fn scratch_options(limits: &Limits) -> String {
@@ -198,7 +207,16 @@ fn mount_overlay(
     };
     let options = CString::new(options).unwrap_or_default();
     mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
-        .at(StartStep::Rootfs, &format!("overlay {lower}"))
+        .at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))
+}
+
+/// A path as the job would name it, for messages.
+fn inside(target: &str) -> &str {
+    match target.strip_prefix(template::NEW_ROOT) {
+        Some("") => "/",
+        Some(path) => path,
+        None => target,
+    }
 }
 
 /// Mounts a copy of `lower` with the ids of the job's user namespace, and gives its path.
@@ -247,6 +265,19 @@ fn bind_devices(template: &Template) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Pseudo-terminals, for test suites that need some: an instance with none of anybody else's.
+fn mount_terminals(owner: u32) -> Result<(), Failure> {
+    /// How many a job has at most. The kernel keeps some of the machine's for its first instance, whatever others take.
+    const MOST: u32 = 256;
+    const GROUP_TTY: u32 = 5;
+    let group = owner.saturating_add(GROUP_TTY);
+    let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={group},max={MOST}");
+    let options = CString::new(options).unwrap_or_default();
+    let target = format!("{}/dev/pts", template::NEW_ROOT);
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount("devpts", target, "devpts", flags, Some(options.as_c_str())).at(StartStep::Rootfs, "devpts")
 }
 
 fn mount_proc(kind: Proc) -> Result<(), Failure> {

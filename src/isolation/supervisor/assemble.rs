@@ -100,8 +100,10 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     })
 }
 
-/// Leaves behind what a fork of the launcher inherits: its descriptors, its name, its signals.
+/// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its name, its signals.
 fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
+    // SAFETY: this is a fork of the launcher, and has one thread.
+    unsafe { assembly.launcher_start.erase() };
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;

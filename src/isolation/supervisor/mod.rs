@@ -23,7 +23,7 @@ use crate::isolation::launcher::template::Template;
 use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
-use crate::sys;
+use crate::sys::{self, StartMemory};
 
 pub use exit_file::{EXIT_FILE, STOP_FILE, read_exit_record, write_exit_record};
 pub use protocol::{Go, Report, ToSupervisor};
@@ -46,6 +46,8 @@ pub struct Assembly<'a> {
     /// A user namespace made ahead of time, where the root needs its id mapping.
     pub user_namespace: Option<BorrowedFd<'a>>,
     pub launcher_namespaces: &'a NamespaceIds,
+    /// The launcher's command line and environment, of which a fork has a copy.
+    pub launcher_start: StartMemory,
 }
 
 /// Where a job's traces go, as descriptors: the supervisor has no path to them.

@@ -162,15 +162,17 @@ impl Watch<'_> {
     }
 
     fn handle_signals(&mut self) {
-        while let Ok(Some((signal, value))) = self.signals.next() {
-            match signal {
+        while let Ok(Some(came)) = self.signals.next() {
+            match came.signal {
                 libc::SIGCHLD => {}
-                libc::SIGTERM => {
+                // In a sandbox of an ordinary user's, a job has the supervisor's own uid, and could stop itself by name
+                // of somebody else.
+                libc::SIGTERM if came.killed_from_outside => {
                     let order = self.job_dir.as_ref().and_then(read_stop_order);
                     self.stop(order.unwrap_or_else(StopOrder::nameless));
                 }
                 FORWARD_SIGNAL => {
-                    if let Ok(signal) = Signal::try_from(value) {
+                    if let Ok(signal) = Signal::try_from(came.value) {
                         self.signal(signal);
                     }
                 }

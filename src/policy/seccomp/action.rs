@@ -12,7 +12,7 @@ pub enum Action {
     Kill,
     /// A SIGSYS that the process can catch.
     Trap,
-    /// The call fails with this error number and has no effect.
+    /// The call fails with this error number and has no effect. With 0 it has no effect either, and seems to succeed.
     Errno(u16),
     /// The call is carried out and leaves a line in the kernel's audit log.
     Log,
@@ -20,7 +20,7 @@ pub enum Action {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no action: allow, log, trap, kill, or an error number's name such as EPERM")]
+#[error("{0:?} is no action: allow, log, skip, trap, kill, or an error number's name such as EPERM")]
 pub struct UnknownAction(String);
 
 /// The kernel's largest error number (MAX_ERRNO): larger ones are cut to it.
@@ -49,6 +49,7 @@ impl FromStr for Action {
             "log" => Ok(Self::Log),
             "trap" => Ok(Self::Trap),
             "kill" => Ok(Self::Kill),
+            "skip" => Ok(Self::Errno(0)),
             _ => errno_number(text)
                 .map(Self::Errno)
                 .ok_or_else(|| UnknownAction(text.to_owned())),
@@ -77,6 +78,7 @@ impl From<Action> for String {
             Action::Log => "log".to_owned(),
             Action::Trap => "trap".to_owned(),
             Action::Kill => "kill".to_owned(),
+            Action::Errno(0) => "skip".to_owned(),
             Action::Errno(number) => format!("{:?}", Errno::from_raw(i32::from(number))),
         }
     }
@@ -88,6 +90,7 @@ impl fmt::Display for Action {
         match self {
             Self::Kill => f.write_str("KILL_PROCESS"),
             Self::Trap => f.write_str("TRAP"),
+            Self::Errno(0) => f.write_str("ERRNO(0)"),
             Self::Errno(number) => write!(f, "ERRNO({:?})", Errno::from_raw(i32::from(*number))),
             Self::Log => f.write_str("LOG"),
             Self::Allow => f.write_str("ALLOW"),
@@ -101,7 +104,16 @@ mod tests {
 
     #[test]
     fn texts_name_actions() {
-        for text in ["allow", "log", "trap", "kill", "EPERM", "ENOSYS", "EAFNOSUPPORT"] {
+        for text in [
+            "allow",
+            "log",
+            "skip",
+            "trap",
+            "kill",
+            "EPERM",
+            "ENOSYS",
+            "EAFNOSUPPORT",
+        ] {
             let action: Action = text.parse().expect(text);
             assert_eq!(String::from(action), text);
         }

@@ -58,25 +58,21 @@ impl Job {
         self
     }
 
-    pub fn command(mut self, command: &[&str]) -> Self {
-        self.command = command.iter().map(|word| (*word).to_owned()).collect();
-        self
-    }
-
     pub fn bash(self, script: &str) -> Self {
-        self.script("bash", script)
+        self.script_for(&["bash"], script)
     }
 
     pub fn python(self, script: &str) -> Self {
-        self.script("python3", script)
+        self.script_for(&["python3"], script)
     }
 
-    fn script(mut self, interpreter: &str, text: &str) -> Self {
+    /// `interpreter` is a command with its options; the script's path comes after it.
+    pub fn script_for(mut self, interpreter: &[&str], text: &str) -> Self {
         let path = self.folder.path().join("script");
         fs::write(&path, text).expect("script");
         self.options
             .extend(["--script".into(), path.display().to_string()]);
-        self.command = vec![interpreter.into()];
+        self.command = interpreter.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 

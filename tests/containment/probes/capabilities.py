@@ -66,7 +66,8 @@ def becomes_another_user():
 @attack(errno.EINVAL)
 def takes_a_group_of_the_host():
     os.setgroups([4])
-    return "is in group 4"
+    # Under ci the call is skipped, and seems to have worked.
+    return 4 in os.getgroups() and "is in group 4"
 
 
 @attack(errno.EINVAL)
@@ -88,7 +89,7 @@ def gives_a_file_away():
         os.unlink("gift")
 
 
-@attack()
+@attack(errno.EOPNOTSUPP)
 def puts_capabilities_on_a_file():
     open("capable", "w").close()
     try:
@@ -98,7 +99,7 @@ def puts_capabilities_on_a_file():
         os.unlink("capable")
 
 
-@attack()
+@attack(errno.EOPNOTSUPP)
 def writes_trusted_attributes():
     open("trusted", "w").close()
     try:

@@ -106,7 +106,7 @@ def sees_users_of_the_host():
 @attack()
 def sees_folders_of_the_host():
     found = [path for path in ("/boot", "/var/log", "/var/lib/dpkg/info", "/var/cache", "/etc/cron.d", "/etc/ssh", "/etc/systemd",
-                               "/etc/pam.d", "/etc/apt", "/root", "/home", "/srv", "/mnt", "/media", "/var/spool", "/var/backups")
+                               "/etc/apt", "/root", "/home", "/srv", "/mnt", "/media", "/var/spool", "/var/backups")
              if os.path.isdir(path) and os.listdir(path)]
     return found and " ".join(found)
 

@@ -1,0 +1,187 @@
+//! What a policy asks for and this host cannot give is a start that fails with the step named, never a weaker sandbox.
+
+#![allow(dead_code, unreachable_pub)]
+
+#[path = "containment/harness/able.rs"]
+mod able;
+#[path = "containment/harness/job.rs"]
+mod job;
+#[path = "containment/harness/process.rs"]
+mod process;
+
+use able::able;
+use job::{Finished, Job};
+
+/// The command must never have run.
+fn assert_refused(finished: &Finished, step: &str, words: &str) {
+    assert_eq!(finished.status.code(), Some(125), "{finished:?}");
+    assert_eq!(finished.stdout, "", "{finished:?}");
+    assert_eq!(finished.cause(), "START_FAILED", "{finished:?}");
+    assert_eq!(finished.report["start_failure"]["step"], step, "{finished:?}");
+    assert!(finished.stderr.contains(words), "{words}: {finished:?}");
+}
+
+fn limited(limits: &str) -> Job {
+    Job::under_own(&format!("[limits]\n{limits}\n[maximum]\n{limits}\n")).bash("echo ran")
+}
+
+#[test]
+fn more_open_files_than_the_host_gives() {
+    if able() {
+        let (_, most) =
+            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
+        let finished =
+            limited("open_files = 1048576").run_with(|command| lower_open_files(command, most.min(4096)));
+        assert_refused(&finished, "rlimits", "1048576 open files");
+    }
+}
+
+/// Gives the launcher a hard limit below the most that a policy can ask for, whatever this host's is.
+fn lower_open_files(command: &mut std::process::Command, most: u64) {
+    use std::os::unix::process::CommandExt;
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: setrlimit is async-signal-safe, and the limit lives in the closure.
+    unsafe {
+        command.pre_exec(
+            move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
+    }
+}
+
+#[test]
+fn more_processes_than_the_kernel_counts() {
+    if able() {
+        let asked = (1_u64 << 22) + 1;
+        let finished = limited(&format!("pids = {asked}")).run();
+        assert!(
+            finished.status.code() == Some(125) && finished.stdout.is_empty(),
+            "{finished:?}"
+        );
+        assert!(finished.stderr.contains("pids"), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_folder_to_mount_that_is_not_there() {
+    if able() {
+        let mount = "[[mounts]]\nsource = \"/nonexistent/data\"\ntarget = \"/data\"\n";
+        let finished = Job::under_own(mount).bash("echo ran").run();
+        assert_refused(&finished, "rootfs", "data");
+        // A path of the host is not told to whoever reads the message.
+        assert!(!finished.stderr.contains("/nonexistent"), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_mount_that_would_hide_a_file_of_the_system() {
+    if able() {
+        let mount = "[[mounts]]\nsource = \"/usr/share\"\ntarget = \"/etc/os-release/x\"\n";
+        let finished = Job::under_own(mount).bash("echo ran").run();
+        assert_refused(&finished, "rootfs", "etc");
+    }
+}
+
+#[test]
+fn an_isolation_that_a_request_demands_and_its_policy_lacks() {
+    if able() {
+        let weak = "[sandbox]\nlandlock = \"off\"\n";
+        let finished = Job::under_own(weak)
+            .options(&["--require-landlock", "1"])
+            .bash("echo ran")
+            .run();
+        assert_refused(&finished, "policy", "landlock");
+    }
+}
+
+/// Without a cgroup hierarchy there are no limits: the mounts are taken away from a launcher in a namespace of its own.
+#[test]
+fn limits_without_cgroups() {
+    if !able() {
+        return;
+    }
+    let job = Job::under("default").bash("echo ran");
+    let mut run = job.to_command();
+    let words: Vec<_> = std::iter::once(run.get_program().to_owned())
+        .chain(run.get_args().map(ToOwned::to_owned))
+        .collect();
+    let folder = run.get_current_dir().map(ToOwned::to_owned);
+    run = std::process::Command::new("unshare");
+    run.args([
+        "--mount",
+        "bash",
+        "-c",
+        "umount --recursive --lazy /sys/fs/cgroup && exec \"$@\"",
+        "bash",
+    ]);
+    run.args(words).current_dir(folder.expect("a folder"));
+    let output = process::finish(&mut run);
+    assert_eq!(
+        (output.status.code(), output.stdout.as_str()),
+        (Some(125), ""),
+        "{output:?}"
+    );
+    assert!(output.stderr.contains("cgroup"), "{output:?}");
+}
+
+#[test]
+fn a_strict_policy_has_no_weaker_child() {
+    for weaker in [
+        "landlock = \"best-effort\"",
+        "landlock = \"off\"",
+        "limits = \"best-effort\"",
+        "seccomp = \"none\"",
+        "fail_closed = false",
+        "proc = \"pid-only\"",
+        "root = \"writable\"",
+        "identity = \"root\"",
+        "network = \"host\"",
+    ] {
+        let policy = format!("inherits = \"strict\"\n[sandbox]\n{weaker}\n");
+        let finished = Job::under_own(&policy).bash("echo ran").run();
+        assert_eq!(
+            (finished.status.code(), finished.stdout.as_str()),
+            (Some(125), ""),
+            "{weaker}"
+        );
+        assert!(finished.stderr.contains("final"), "{weaker}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_policy_that_fails_closed_takes_no_weaker_layer() {
+    for weaker in [
+        "landlock = \"best-effort\"",
+        "seccomp = \"none\"",
+        "limits = \"best-effort\"",
+    ] {
+        let all = [
+            "landlock = \"require\"",
+            "seccomp = \"default\"",
+            "limits = \"fail-closed\"",
+        ];
+        let key = weaker.split(' ').next().expect("a key");
+        let others: Vec<_> = all
+            .iter()
+            .filter(|line| !line.starts_with(key))
+            .copied()
+            .collect();
+        let policy = format!("[sandbox]\nfail_closed = true\n{}\n{weaker}\n", others.join("\n"));
+        let finished = Job::under_own(&policy).bash("echo ran").run();
+        assert_eq!(
+            (finished.status.code(), finished.stdout.as_str()),
+            (Some(125), ""),
+            "{weaker}"
+        );
+        assert!(
+            finished.stderr.contains("fail_closed"),
+            "{weaker}: {}",
+            finished.stderr
+        );
+    }
+}
