@@ -106,6 +106,17 @@ pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
     Ok(limit.rlim_max)
 }
 
+/// prlimit(2): the hard limit of this process, as the kernel has it.
+pub fn read_resource_limit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a whole rlimit64; no new one is given.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 /// execve(2). Returns only if it failed.
 ///
 /// # Safety

@@ -24,6 +24,8 @@ use crate::job::{Cause, ExitRecord, JobId, StartStep};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd};
 
+/// With nothing to do for so long, the launcher makes sandboxes for later.
+const REST: Duration = Duration::from_millis(1);
 const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_JOB: u64 = 2;
@@ -68,6 +70,8 @@ pub(super) struct Daemon {
     epoll: OwnedFd,
     signals: SignalFd,
     ending: Option<ExitCode>,
+    /// In this turn.
+    job_ended: bool,
 }
 
 /// Runs the launcher until the server has ended in order.
@@ -123,6 +127,7 @@ impl Daemon {
             epoll,
             signals,
             ending: None,
+            job_ended: false,
             config,
         };
         daemon.watch_fd(&daemon.signals, SIGNALS)?;
@@ -160,14 +165,15 @@ impl Daemon {
         self.rearm_server();
         self.server.kill_if_due();
         self.restart_server_if_due()?;
-        if quiet || self.parked.is_short() {
+        // While nobody waits: after a rest, or when a job has just ended and its client is being told.
+        if quiet || std::mem::take(&mut self.job_ended) {
             self.prepare_ahead();
         }
         Ok(())
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let prepare = self.parked.is_short().then_some(Duration::ZERO);
+        let prepare = self.parked.is_short().then_some(REST);
         [self.clean_up.next_try(), self.server.next_deadline(), prepare]
             .into_iter()
             .flatten()
@@ -355,6 +361,7 @@ impl Daemon {
         if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
             let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
         }
+        self.job_ended = true;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.told = true;
         }

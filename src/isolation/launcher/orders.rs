@@ -35,7 +35,7 @@ impl Daemon {
             .dirs
             .make(launch.id)
             .at(StartStep::StateDir, "the job's folder")?;
-        let mut slot = match self.parked.take(&resolved.sandbox) {
+        let mut slot = match self.parked.take(&resolved.sandbox, &mut self.clean_up) {
             Some(slot) => slot,
             None => self.sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?,
         };

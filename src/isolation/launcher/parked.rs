@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustix::process::{WaitOptions, waitpid};
 
+use super::clean_up::CleanUp;
 use super::spawn::{Sandboxes, Slot};
 use crate::isolation::failure::Failure;
 use crate::job::{Limits, SandboxSpec};
@@ -22,12 +23,16 @@ pub(super) struct Parked {
 
 impl Parked {
     /// A sandbox of this kind, if one waits.
-    pub(super) fn take(&mut self, kind: &Arc<SandboxSpec>) -> Option<Slot> {
+    pub(super) fn take(&mut self, kind: &Arc<SandboxSpec>, clean_up: &mut CleanUp) -> Option<Slot> {
+        // One that has failed meanwhile says so, and is of no use.
+        for slot in self.slots.extract_if(.., |slot| !slot.is_waiting()) {
+            clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
+        }
         // The oldest first: the most likely to be finished.
         let index = self
             .slots
             .iter()
-            .position(|slot| Arc::ptr_eq(&slot.sandbox, kind) && slot.is_waiting())?;
+            .position(|slot| Arc::ptr_eq(&slot.sandbox, kind))?;
         Some(self.slots.remove(index))
     }
 

@@ -126,6 +126,8 @@ pub struct Template {
     pub layers: Vec<Layer>,
     /// The seccomp program as it is installed.
     pub filter: Option<Vec<u64>>,
+    /// It is installed before a stub has its job.
+    pub filter_ahead: bool,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
 }
@@ -173,11 +175,13 @@ impl Template {
             .seccomp
             .as_ref()
             .map(|profile| seccomp::reporting(&profile.program));
+        let filter_ahead = filter.as_deref().is_none_or(seccomp::lets_stub_go_on);
         Ok(Self {
             devices_bound: built?,
             mount_namespace: namespace?,
             layers,
             filter,
+            filter_ahead,
         })
     }
 }

@@ -25,6 +25,7 @@ pub struct Plan {
     pub candidates: *const *const c_char,
     pub working_dir: *const c_char,
     pub stdin: *const c_char,
+    /// To be set; afterwards as the kernel has them.
     pub rlimits: [Rlimit; MAX_RLIMITS],
     pub rlimit_count: usize,
 }
@@ -59,8 +60,16 @@ impl PlanMemory {
 
     /// Where the stub finds the plan once it has been laid out.
     #[must_use]
-    pub fn plan(&self) -> *const Plan {
-        self.region.as_ptr().cast()
+    pub fn plan(&self) -> *mut Plan {
+        self.region.as_ptr().cast_mut().cast()
+    }
+
+    /// The resource limits as the stub has read them back.
+    #[must_use]
+    pub fn rlimits(&self) -> Vec<Rlimit> {
+        // SAFETY: the region starts with a plan, zero-filled or laid out; the stub has left it for its exec.
+        let plan = unsafe { &*self.plan() };
+        plan.rlimits[..plan.rlimit_count.min(MAX_RLIMITS)].to_vec()
     }
 
     /// Lays out the plan for a job.

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use super::rlimits;
 use crate::job::Receipt;
 
 /// Namespace names as in /proc/PID/ns.
@@ -21,8 +20,11 @@ pub fn namespace_ids(pid: &str) -> NamespaceIds {
     })
 }
 
-/// Completes `receipt` with what /proc tells of the payload. `launcher` has the namespaces that are not the job's own.
-pub fn read_back(receipt: &mut Receipt, pid: i32, launcher: &NamespaceIds) {
+/// What /proc tells of a stub that is confined, or of the payload. The exec between the two changes none of it: with
+/// no_new_privs it can neither add a privilege nor take off a layer.
+#[must_use]
+pub fn read_back(pid: i32, launcher: &NamespaceIds) -> Receipt {
+    let mut receipt = Receipt::default();
     let pid = pid.to_string();
     let own = namespace_ids(&pid);
     receipt.namespaces = NAMESPACES
@@ -32,9 +34,21 @@ pub fn read_back(receipt: &mut Receipt, pid: i32, launcher: &NamespaceIds) {
         .map(|(name, _)| (*name).to_owned())
         .collect();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    read_status(receipt, &status);
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
-    receipt.limits.extend(rlimits::read_back(&limits));
+    read_status(&mut receipt, &status);
+    receipt
+}
+
+/// Joins what the launcher knows with what was read back.
+pub fn complete(known: &mut Receipt, read: &Receipt) {
+    known.namespaces.clone_from(&read.namespaces);
+    known.host_uid = read.host_uid;
+    known.capabilities.clone_from(&read.capabilities);
+    known.no_new_privs = read.no_new_privs;
+    if read.seccomp_profile.is_empty() {
+        known.seccomp_profile.clear();
+        known.seccomp_hash.clear();
+        known.seccomp_default_action.clear();
+    }
 }
 
 fn read_status(receipt: &mut Receipt, status: &str) {
@@ -58,11 +72,12 @@ fn read_status(receipt: &mut Receipt, status: &str) {
             _ => {}
         }
     }
-    if !filtered {
-        receipt.seccomp_profile.clear();
-        receipt.seccomp_hash.clear();
-        receipt.seccomp_default_action.clear();
-    }
+    // Which one, only the launcher knows; that there is one, only the kernel.
+    receipt.seccomp_profile = if filtered {
+        "filtered".to_owned()
+    } else {
+        String::new()
+    };
 }
 
 #[cfg(test)]
@@ -71,19 +86,21 @@ mod tests {
 
     #[test]
     fn the_status_file_outweighs_the_request() {
-        let mut receipt = Receipt {
+        let mut known = Receipt {
             seccomp_profile: "default".into(),
             ..Receipt::default()
         };
+        let mut read = Receipt::default();
         read_status(
-            &mut receipt,
+            &mut read,
             "Uid:\t70000\t70000\t70000\t70000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t0\n",
         );
-        assert_eq!(receipt.host_uid, 70000);
-        assert_eq!(receipt.capabilities["CapEff"], "0000000000000000");
-        assert!(receipt.no_new_privs);
+        complete(&mut known, &read);
+        assert_eq!(known.host_uid, 70000);
+        assert_eq!(known.capabilities["CapEff"], "0000000000000000");
+        assert!(known.no_new_privs);
         assert_eq!(
-            receipt.seccomp_profile, "",
+            known.seccomp_profile, "",
             "a filter that is not there is not claimed"
         );
     }

@@ -47,26 +47,29 @@ fn hard_limit(resource: u32) -> Result<u64, Failure> {
     sys::hard_limit(resource).at(StartStep::Rlimits, "getrlimit")
 }
 
-/// What /proc/PID/limits says, by the names of setrlimit(2).
+/// The limits by the names of setrlimit(2), for the receipt.
 #[must_use]
-pub fn read_back(proc_limits: &str) -> BTreeMap<String, String> {
-    const NAMES: [(&str, &str); 8] = [
-        ("Max open files", "RLIMIT_NOFILE"),
-        ("Max processes", "RLIMIT_NPROC"),
-        ("Max core file size", "RLIMIT_CORE"),
-        ("Max locked memory", "RLIMIT_MEMLOCK"),
-        ("Max msgqueue size", "RLIMIT_MSGQUEUE"),
-        ("Max pending signals", "RLIMIT_SIGPENDING"),
-        ("Max realtime priority", "RLIMIT_RTPRIO"),
-        ("Max nice priority", "RLIMIT_NICE"),
+pub fn named(limits: &[Rlimit]) -> BTreeMap<String, String> {
+    const NAMES: [(u32, &str); 8] = [
+        (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+        (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
+        (libc::RLIMIT_CORE, "RLIMIT_CORE"),
+        (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
+        (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
+        (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
+        (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
+        (libc::RLIMIT_NICE, "RLIMIT_NICE"),
     ];
-    NAMES
+    let name_of = |resource| {
+        NAMES
+            .iter()
+            .find(|(known, _)| *known == resource)
+            .map(|(_, name)| *name)
+    };
+    let named = limits
         .iter()
-        .filter_map(|(label, name)| {
-            let line = proc_limits.lines().find_map(|line| line.strip_prefix(label))?;
-            Some(((*name).to_owned(), line.split_whitespace().nth(1)?.to_owned()))
-        })
-        .collect()
+        .filter_map(|limit| Some((name_of(limit.resource)?.to_owned(), limit.value.to_string())));
+    named.collect()
 }
 
 #[cfg(test)]
@@ -105,13 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn the_hard_limit_is_read_back() {
-        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                    Max core file size        0                    0                    bytes     \n\
-                    Max open files            64                   128                  files     \n";
-        let limits = read_back(text);
-        assert_eq!(limits["RLIMIT_NOFILE"], "128");
-        assert_eq!(limits["RLIMIT_CORE"], "0");
-        assert_eq!(limits.len(), 2);
+    fn every_limit_has_its_name() {
+        let all = of(&limits(64)).expect("limits");
+        let named = named(&all);
+        assert_eq!(named.len(), all.len());
+        assert_eq!(named["RLIMIT_NOFILE"], "64");
     }
 }

@@ -26,20 +26,26 @@ pub struct Stub<'a> {
     /// Joined where the stub was not cloned into a user namespace of its own.
     pub user_namespace: Option<BorrowedFd<'a>>,
     pub own_cgroup_namespace: bool,
-    /// One byte: the plan is laid out and the world around the stub finished.
+    /// One byte: the ids are mapped. A second one: the plan is laid out and the world around the stub finished.
     pub go: BorrowedFd<'a>,
     /// A socket, closed by the exec. Bytes in it are a [`StubFailure`], a descriptor is the filter's listener.
     pub failure: BorrowedFd<'a>,
-    pub plan: *const Plan,
+    pub plan: *mut Plan,
     pub uid: u32,
     pub gid: u32,
     /// Capabilities that stay, of the user namespace of the job's own.
     pub keep_capabilities: u64,
     pub landlock: Option<BorrowedFd<'a>>,
     pub seccomp: Option<&'a [u64]>,
+    /// The filter lets the stub go on, so it is installed before the job is known.
+    pub filter_ahead: bool,
 }
 
-/// What the stub reports through the pipe.
+/// Packets of one byte from a stub: it is ready for its job; with this comes its filter's listener.
+pub const READY: u8 = b'r';
+pub const LISTENER: u8 = b'l';
+
+/// What the stub reports of its failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct StubFailure {
@@ -109,26 +115,36 @@ impl Stub<'_> {
         self.enter_cgroup_namespace()
             .map_err(|error| (StartStep::Namespaces, error))?;
         setsid().map_err(|error| (StartStep::Session, error))?;
+        // Until the ids inside have a meaning outside.
         self.wait_for_go();
-        // SAFETY: the go byte says that the supervisor has laid out the plan.
-        let plan = unsafe { &*self.plan };
-        set_rlimits(plan).map_err(|error| (StartStep::Rlimits, error))?;
-        open_stdin(plan).map_err(|error| (StartStep::Stdin, error))?;
         // The bounding set first: dropping from it needs a capability.
         sys::drop_bounding_set(self.keep_capabilities).map_err(|error| (StartStep::Capabilities, error))?;
         sys::set_user(self.uid, self.gid).map_err(|error| (StartStep::Credentials, error))?;
         self.set_capabilities()
             .map_err(|error| (StartStep::Capabilities, error))?;
         umask(Mode::from_raw_mode(0o022));
-        // With the job's own rights, so that it cannot stand where it could not go.
-        enter_working_dir(plan).map_err(|error| (StartStep::WorkingDir, error))?;
         sys::set_no_new_privs().map_err(|error| (StartStep::NoNewPrivs, error))?;
         self.restrict_files()
             .map_err(|error| (StartStep::Landlock, error))?;
+        if self.filter_ahead {
+            self.restrict_calls()
+                .map_err(|error| (StartStep::Seccomp, error))?;
+        }
+        self.tell_ready()
+            .map_err(|error| (StartStep::Supervisor, error))?;
+        self.wait_for_go();
+        // SAFETY: the go byte says that the supervisor has laid out the plan, and it looks again only after the exec.
+        let plan = unsafe { &mut *self.plan };
+        set_rlimits(plan).map_err(|error| (StartStep::Rlimits, error))?;
+        open_stdin(plan).map_err(|error| (StartStep::Stdin, error))?;
+        // With the job's own rights, so that it cannot stand where it could not go.
+        enter_working_dir(plan).map_err(|error| (StartStep::WorkingDir, error))?;
         sys::close_on_exec_above_stdio().map_err(|error| (StartStep::Session, error))?;
         sys::unblock_all_signals().map_err(|error| (StartStep::Session, error))?;
-        self.restrict_calls()
-            .map_err(|error| (StartStep::Seccomp, error))?;
+        if !self.filter_ahead {
+            self.restrict_calls()
+                .map_err(|error| (StartStep::Seccomp, error))?;
+        }
         Err((StartStep::Exec, execute(plan)))
     }
 
@@ -155,7 +171,12 @@ impl Stub<'_> {
         Ok(())
     }
 
-    /// An end of file means that the supervisor has gone or given up.
+    /// All that can be given up ahead of time has been.
+    fn tell_ready(&self) -> Result<(), Errno> {
+        write(self.failure, &[READY]).map(drop)
+    }
+
+    /// One byte a step. An end of file means that the supervisor has gone or given up.
     fn wait_for_go(&self) {
         let mut byte = [0];
         loop {
@@ -192,7 +213,7 @@ impl Stub<'_> {
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(
             self.failure,
-            &[IoSlice::new(&[0])],
+            &[IoSlice::new(&[LISTENER])],
             &mut ancillary,
             SendFlags::empty(),
         )
@@ -200,10 +221,15 @@ impl Stub<'_> {
     }
 }
 
-fn set_rlimits(plan: &Plan) -> Result<(), Errno> {
+/// Sets them, and reads each back.
+fn set_rlimits(plan: &mut Plan) -> Result<(), Errno> {
     plan.rlimits[..plan.rlimit_count]
-        .iter()
-        .try_for_each(|limit| sys::set_resource_limit(limit.resource, limit.value))
+        .iter_mut()
+        .try_for_each(|limit| {
+            sys::set_resource_limit(limit.resource, limit.value)?;
+            limit.value = sys::read_resource_limit(limit.resource)?;
+            Ok(())
+        })
 }
 
 /// Descriptor 0; 1 and 2 are the pipes since the fork.

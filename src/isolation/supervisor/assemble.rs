@@ -11,15 +11,17 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::sethostname;
 
 use super::Assembly;
+use super::stub_link::StubLink;
 use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::plan::PlanMemory;
+use crate::isolation::sandbox::receipt;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
-use crate::job::{Limits, Network, StartStep};
+use crate::job::{Limits, Network, Receipt, StartStep};
 use crate::sys::{self, Forked, SignalFd};
 
 /// Jobs are killed before anything else when the machine is out of memory.
@@ -32,10 +34,9 @@ pub(super) struct Assembled {
     /// In this pid namespace.
     pub stub: i32,
     pub plan: PlanMemory,
-    /// One byte lets the stub go.
-    pub go: OwnedFd,
-    /// A socket: bytes are a failure, a descriptor the filter's listener, the end an exec.
-    pub failure: OwnedFd,
+    pub link: StubLink,
+    /// What was read back of the stub; `None` where its filter comes only with the job.
+    pub read_back: Option<Receipt>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
     pub meter: MeterFiles,
@@ -84,12 +85,22 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         .at(StartStep::Identity, "oom_score_adj")?;
     rootfs::seal_proc()?;
     timings.mark("id maps");
+    let mut link = StubLink::new(pipes.go.1, pipes.failure.0);
+    // Its own end of the packets must be the only one, or no end would be seen.
+    drop(pipes.failure.1);
+    link.confine()?;
+    timings.mark("stub confined");
+    let read_back = assembly
+        .template
+        .filter_ahead
+        .then(|| receipt::read_back(stub, assembly.launcher_namespaces));
+    timings.mark("receipt");
     Ok(Assembled {
         timings,
         stub,
         plan,
-        go: pipes.go.1,
-        failure: pipes.failure.0,
+        link,
+        read_back,
         stdout: pipes.stdout.0,
         stderr: pipes.stderr.0,
         meter: assembly.meter,
@@ -182,6 +193,7 @@ fn fork_stub(
         keep_capabilities: identity::kept_capabilities(sandbox.identity),
         landlock: ruleset.map(AsFd::as_fd),
         seccomp: assembly.template.filter.as_deref(),
+        filter_ahead: assembly.template.filter_ahead,
     };
     let namespaces = if assembly.user_namespace.is_some() {
         0

@@ -10,6 +10,7 @@ mod exit_file;
 mod protocol;
 mod pump;
 mod start;
+mod stub_link;
 mod watch;
 
 use std::os::fd::{BorrowedFd, OwnedFd};

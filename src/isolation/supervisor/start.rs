@@ -1,12 +1,7 @@
 //! Starts a job in a sandbox that is assembled.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
-
-use rustix::io::{Errno, write};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::assemble::Assembled;
 use super::pump::Pump;
@@ -14,10 +9,9 @@ use super::{Go, Outlets};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::receipt::NamespaceIds;
-use crate::isolation::sandbox::stub::{STEPS, StubFailure};
 use crate::isolation::sandbox::{files, receipt, rlimits, rootfs};
 use crate::isolation::timings::Timings;
-use crate::job::{Receipt, StartStep, Timestamp};
+use crate::job::{IsolationFloor, Receipt, StartStep, Timestamp};
 use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd};
 
 /// A job that runs.
@@ -59,7 +53,6 @@ pub(super) fn start(
         .lay_out(&go.spec, stdin, &rlimits::of(limits)?)
         .map_err(|error| Failure::new(StartStep::Exec, libc::E2BIG, error.to_string()))?;
     timings.mark("files, plan");
-    let (started_at, started) = (Timestamp::now(), Instant::now());
     let mut receipt = go.receipt.clone();
     receipt.landlock_abi = assembled.landlock_abi;
     let (bytes, inodes) = rootfs::scratch_limits()?;
@@ -67,20 +60,21 @@ pub(super) fn start(
     receipt
         .limits
         .insert("tmpfs.nr_inodes".to_owned(), inodes.to_string());
-    let listener = let_go(&assembled.go, &assembled.failure, go)?;
-    timings.mark("stub to exec");
-    receipt::read_back(&mut receipt, assembled.stub, launcher);
-    if let Some(unmet) = go.require.unmet_by(&receipt) {
-        let _ = sys::kill_all_others();
-        return Err(Failure::new(
-            StartStep::Policy,
-            0,
-            format!("demanded isolation is not there: {unmet}"),
-        ));
+    if let Some(read_back) = &assembled.read_back {
+        receipt::complete(&mut receipt, read_back);
+        demand(&go.require, &receipt)?;
+        drop_privileges()?;
     }
+    let (started_at, started) = (Timestamp::now(), Instant::now());
+    let listener = assembled.link.let_go(&go.spec)?;
+    timings.mark("stub to exec");
+    if assembled.read_back.is_none() {
+        receipt::complete(&mut receipt, &receipt::read_back(assembled.stub, launcher));
+        demand(&go.require, &receipt)?;
+        drop_privileges()?;
+    }
+    receipt.limits.extend(rlimits::named(&assembled.plan.rlimits()));
     timings.mark("receipt");
-    drop_privileges()?;
-    timings.mark("own privileges");
     Ok(Running {
         main: assembled.stub,
         meter,
@@ -96,46 +90,17 @@ pub(super) fn start(
     })
 }
 
-/// Lets the stub go on, and waits until it has become the command or has failed.
-fn let_go(go: &OwnedFd, failure: &OwnedFd, job: &Go) -> Result<Option<SeccompListener>, Failure> {
-    // A stub that has failed already does not read it; why is in the socket.
-    let _ = write(go, b"1");
-    let mut listener = None;
-    loop {
-        let mut bytes = [0; StubFailure::BYTES];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        match recvmsg(failure, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            // Closed by the exec, or by the kernel as it killed the stub: the wait status will tell.
-            Ok(received) if received.bytes == 0 => return Ok(listener),
-            Ok(received) if received.bytes == StubFailure::BYTES => {
-                return Err(stub_failure(StubFailure::from_bytes(bytes), job));
-            }
-            Ok(_) => {
-                for message in ancillary.drain() {
-                    if let RecvAncillaryMessage::ScmRights(mut fds) = message {
-                        listener = fds.next().map(SeccompListener::from);
-                    }
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error).at(StartStep::Exec, "receive from the stub"),
-        }
-    }
-}
-
-fn stub_failure(failure: StubFailure, job: &Go) -> Failure {
-    let step = usize::try_from(failure.step)
-        .ok()
-        .and_then(|index| STEPS.get(index));
-    let step = *step.unwrap_or(&StartStep::Supervisor);
-    let object = match step {
-        StartStep::Exec => job.spec.argv.first().map_or("", String::as_str),
-        StartStep::WorkingDir => &job.spec.working_dir,
-        _ => "in the sandbox",
+/// A job that must have more than it has does not run, or no longer.
+fn demand(require: &IsolationFloor, receipt: &Receipt) -> Result<(), Failure> {
+    let Some(unmet) = require.unmet_by(receipt) else {
+        return Ok(());
     };
-    Failure::new(step, failure.errno, object)
+    let _ = sys::kill_all_others();
+    Err(Failure::new(
+        StartStep::Policy,
+        0,
+        format!("demanded isolation is not there: {unmet}"),
+    ))
 }
 
 /// From here on the supervisor needs to signal the job, and nothing else.

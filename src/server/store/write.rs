@@ -113,7 +113,8 @@ impl Writer {
     fn next_batch(&mut self) -> Option<Vec<Write>> {
         let mut batch = std::mem::take(&mut self.owed);
         let mut deadline = None;
-        if batch.is_empty() {
+        let owed = !batch.is_empty();
+        if !owed {
             batch.push(self.queue.recv().ok()?);
         } else {
             deadline = Some(Instant::now() + RETRY);
@@ -128,7 +129,7 @@ impl Writer {
                 return Some(batch);
             }
             // Owed changes wait out their pause; others are committed as soon as somebody waits for one.
-            if deadline.is_none() && batch.iter().any(|write| write.urgent) {
+            if !owed && batch.iter().any(|write| write.urgent) {
                 return Some(batch);
             }
             let until = *deadline.get_or_insert_with(|| Instant::now() + LAZY);
