@@ -11,6 +11,7 @@ mod process;
 
 use able::able;
 use job::{Finished, Job};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The command must never have run.
 fn assert_refused(finished: &Finished, step: &str, words: &str) {
@@ -28,8 +29,7 @@ fn limited(limits: &str) -> Job {
 #[test]
 fn more_open_files_than_the_host_gives() {
     if able() {
-        let (_, most) =
-            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         let finished =
             limited("open_files = 1048576").run_with(|command| lower_open_files(command, most.min(4096)));
         assert_refused(&finished, "rlimits", "1048576 open files");
@@ -39,19 +39,9 @@ fn more_open_files_than_the_host_gives() {
 /// Gives the launcher a hard limit below the most that a policy can ask for, whatever this host's is.
 fn lower_open_files(command: &mut std::process::Command, most: u64) {
     use std::os::unix::process::CommandExt;
-    let limit = libc::rlimit {
-        rlim_cur: most,
-        rlim_max: most,
-    };
-    // SAFETY: setrlimit is async-signal-safe, and the limit lives in the closure.
-    unsafe {
-        command.pre_exec(
-            move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            },
-        );
-    }
+    let lower = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?);
+    // SAFETY: it makes one async-signal-safe call, with numbers alone.
+    unsafe { command.pre_exec(lower) };
 }
 
 #[test]
