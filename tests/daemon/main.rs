@@ -1,0 +1,68 @@
+//! The worker as a whole, with real sandboxes: outcomes, what is left over, and what survives a kill.
+//!
+//! Needs root, user namespaces and cgroups.
+
+mod sandboxes;
+mod scheduler;
+mod survival;
+mod worker;
+
+use stockade::proto::v1::worker_client::WorkerClient;
+use stockade::proto::v1::{Job, QueryJobRequest, StartJobRequest, WaitJobRequest};
+use tonic::transport::Channel;
+
+type Client = WorkerClient<Channel>;
+
+fn in_runtime(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("runtime")
+        .block_on(test);
+}
+
+fn shell(script: &str) -> StartJobRequest {
+    StartJobRequest {
+        argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        ..StartJobRequest::default()
+    }
+}
+
+async fn start(client: &mut Client, request: StartJobRequest) -> String {
+    client
+        .start_job(request)
+        .await
+        .expect("start")
+        .into_inner()
+        .job
+        .expect("job")
+        .id
+}
+
+async fn wait(client: &mut Client, id: &str) -> Job {
+    let request = WaitJobRequest {
+        job_id: id.to_owned(),
+        timeout_ms: 60_000,
+    };
+    client
+        .wait_job(request)
+        .await
+        .expect("wait")
+        .into_inner()
+        .job
+        .expect("job")
+}
+
+async fn query(client: &mut Client, id: &str) -> Job {
+    let request = QueryJobRequest {
+        job_id: id.to_owned(),
+    };
+    client
+        .query_job(request)
+        .await
+        .expect("query")
+        .into_inner()
+        .job
+        .expect("job")
+}

@@ -1,0 +1,85 @@
+//! Many jobs leave nothing behind.
+
+use stockade::proto::v1::{Cause, DeleteJobRequest, StopJobRequest};
+
+use super::worker::{Holdings, Worker, able, children, eventually, marked};
+use super::{in_runtime, shell, start, wait};
+
+/// Sandboxes that wait for jobs, and the server.
+const IDLE_CHILDREN: usize = 9;
+
+#[test]
+fn many_jobs_leave_nothing_behind() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    let launcher = worker.launcher();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("true")).await;
+        wait(&mut client, &id).await;
+        eventually("it is idle", || children(launcher).len() == IDLE_CHILDREN);
+        let before = Holdings::at_rest(launcher);
+        for number in 0..500 {
+            let id = start(&mut client, shell(&format!("echo {number}; exit {}", number % 7))).await;
+            let job = wait(&mut client, &id).await;
+            assert_eq!(job.exit_code, Some(number % 7), "{job:?}");
+            let output = job.output.expect("output").stdout.expect("stdout");
+            assert_eq!(output.total_bytes, number.to_string().len() as u64 + 1);
+        }
+        let mut ids = Vec::new();
+        for _ in 0..100 {
+            ids.push(start(&mut client, shell("sleep 0.3; (setsid sleep 61 &); exit 5")).await);
+        }
+        for id in &ids {
+            assert_eq!(wait(&mut client, id).await.exit_code, Some(5));
+            client
+                .delete_job(DeleteJobRequest { job_id: id.clone() })
+                .await
+                .expect("delete");
+        }
+        eventually("it is idle again", || children(launcher).len() == IDLE_CHILDREN);
+        assert_eq!(marked("sleep\x0061"), 0);
+        eventually("it holds what it held", || Holdings::of(launcher) == before);
+        let kept = std::fs::read_dir(worker.dir.path().join("state/jobs"))
+            .expect("jobs")
+            .count();
+        assert_eq!(kept, 501);
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_stop_is_over_when_nothing_is_left() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let stubborn =
+            "trap '' TERM; (setsid sh -c \"trap '' TERM; sleep 62\" &); sleep 62 & sleep 62; sleep 62";
+        let id = start(&mut client, shell(stubborn)).await;
+        eventually("it runs", || marked("sleep\x0062") == 3);
+        let request = StopJobRequest {
+            job_id: id,
+            grace_ms: Some(200),
+            reason: "a test".to_owned(),
+            wait: true,
+            ..StopJobRequest::default()
+        };
+        let job = client
+            .stop_job(request)
+            .await
+            .expect("stop")
+            .into_inner()
+            .job
+            .expect("job");
+        assert_eq!(marked("sleep\x0062"), 0, "at the very moment of the answer");
+        assert_eq!((job.cause(), job.signal), (Cause::Stopped, Some(9)));
+        let stop = job.stop.expect("stop");
+        assert!(stop.escalated && stop.killed >= 4, "{stop:?}");
+        assert_eq!(stop.reason, "a test");
+    });
+}

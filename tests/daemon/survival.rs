@@ -1,0 +1,144 @@
+//! Any process of ours may be killed at any moment.
+
+use std::time::Duration;
+
+use stockade::proto::v1::{Cause, Job, State, StopJobRequest};
+
+use super::worker::{Worker, able, children, eventually, kill, marked};
+use super::{Client, in_runtime, query, shell, start, wait};
+
+/// Whom to kill, of the worker's own.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Server,
+    Launcher,
+    Both,
+}
+
+/// Jobs that end before, during and after the worker's absence.
+async fn start_jobs(client: &mut Client) -> Vec<(String, i32)> {
+    let mut jobs = Vec::new();
+    for number in 0..30 {
+        let script = format!(
+            "echo begin; sleep {}; echo end; exit {}",
+            f64::from(number) * 0.1,
+            number % 5
+        );
+        jobs.push((start(client, shell(&script)).await, number % 5));
+    }
+    jobs
+}
+
+/// `endless`: seconds of a sleep by which this test's own job is known.
+fn survive(victim: Victim, endless: u32) {
+    let command = format!("sleep {endless}");
+    let marker = format!("sleep\0{endless}");
+    if !able() {
+        return;
+    }
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let jobs = start_jobs(&mut client).await;
+        let id_of_endless = start(&mut client, shell(&command)).await;
+        eventually("it runs", || marked(&marker) == 1);
+        let server = worker.server().expect("a server");
+        match victim {
+            Victim::Server => kill(server, libc::SIGKILL),
+            Victim::Launcher => kill(worker.launcher(), libc::SIGKILL),
+            Victim::Both => {
+                kill(server, libc::SIGKILL);
+                kill(worker.launcher(), libc::SIGKILL);
+            }
+        }
+        if matches!(victim, Victim::Server) {
+            eventually("another server", || {
+                worker.server().is_some_and(|other| other != server)
+            });
+        } else {
+            worker.start_again();
+        }
+        let mut client = worker.client().await;
+        for (id, code) in &jobs {
+            check(&wait(&mut client, id).await, *code);
+        }
+        assert_eq!(marked(&marker), 1, "runs on, once");
+        assert_eq!(query(&mut client, &id_of_endless).await.state(), State::Running);
+        let request = StopJobRequest {
+            job_id: id_of_endless,
+            wait: true,
+            ..StopJobRequest::default()
+        };
+        let stopped = client
+            .stop_job(request)
+            .await
+            .expect("stop")
+            .into_inner()
+            .job
+            .expect("job");
+        assert_eq!((stopped.cause(), stopped.signal), (Cause::Stopped, Some(15)));
+        assert_eq!(marked(&marker), 0);
+    });
+    worker.shut_down();
+}
+
+fn check(job: &Job, code: i32) {
+    assert_eq!(
+        (job.cause(), job.exit_code),
+        (Cause::Exited, Some(code)),
+        "{job:?}"
+    );
+    let stdout = job
+        .output
+        .as_ref()
+        .and_then(|output| output.stdout.as_ref())
+        .expect("stdout");
+    assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (10, 0));
+    // Of "begin\nend\n".
+    assert_eq!(
+        stdout.sha256,
+        "527d1b3b75a49ea8d2b4f9ba46e965ee1303cc245aa73006f6e3bf56cb5326ff"
+    );
+}
+
+#[test]
+fn jobs_survive_the_server() {
+    survive(Victim::Server, 63);
+}
+
+#[test]
+fn jobs_survive_the_launcher() {
+    survive(Victim::Launcher, 66);
+}
+
+#[test]
+fn jobs_survive_both() {
+    survive(Victim::Both, 67);
+}
+
+#[test]
+fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("setsid sleep 64 & sleep 64")).await;
+        eventually("it runs", || marked("sleep\x0064") == 2);
+        let supervisors = children(worker.launcher());
+        let of_the_job = |pid: &&u32| children(**pid).iter().any(|main| !children(*main).is_empty());
+        let supervisor = supervisors
+            .iter()
+            .find(of_the_job)
+            .expect("a supervisor with a job");
+        kill(*supervisor, libc::SIGKILL);
+        let job = tokio::time::timeout(Duration::from_secs(5), wait(&mut client, &id))
+            .await
+            .expect("within 5 s");
+        assert_eq!(job.cause(), Cause::Lost);
+        assert!(job.cause_detail.contains("supervisor"), "{}", job.cause_detail);
+        assert_eq!(marked("sleep\x0064"), 0);
+    });
+    worker.shut_down();
+}

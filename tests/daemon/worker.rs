@@ -1,0 +1,240 @@
+//! A real worker: launcher, server and all, on a Unix socket in a folder of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use stockade::proto::jobscheduler::worker_client::WorkerClient as OldWorkerClient;
+use stockade::proto::v1::worker_client::WorkerClient;
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+const SERVER_UID: &str = "64901";
+/// For everything that should take a moment.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether workers can be run here: they need root.
+pub(crate) fn able() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    assert!(
+        root || std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
+        "needs root"
+    );
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
+
+pub(crate) struct Worker {
+    pub(crate) dir: TempDir,
+    process: Child,
+}
+
+impl Worker {
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().expect("tempdir");
+        // The server is another user, and must reach its socket's folder.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(dir.path(), open).expect("chmod");
+        let scripts = dir.path().join("scripts");
+        fs::create_dir(&scripts).expect("mkdir");
+        let config = format!(
+            "[grpc_server]\naddr = \"unix:{0}/socket\"\n[worker]\nstate_dir = \"{0}/state\"\nscripts_dir = \"{0}/scripts\"\n\
+             durability = \"process\"\non_shutdown = \"stop\"\n[log]\nlevel = \"warn\"\n",
+            dir.path().display()
+        );
+        fs::write(dir.path().join("config.toml"), config).expect("config");
+        let process = spawn(dir.path());
+        let worker = Self { dir, process };
+        worker.wait_until_it_serves();
+        worker
+    }
+
+    /// Starts it again after its death, on the same state.
+    pub(crate) fn start_again(&mut self) {
+        let _ = self.process.wait();
+        let socket = self.socket();
+        // The old server notices the end of its launcher, and nobody shall talk to it meanwhile.
+        eventually("the old server has gone", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_err()
+        });
+        self.process = spawn(self.dir.path());
+        self.wait_until_it_serves();
+    }
+
+    fn wait_until_it_serves(&self) {
+        let socket = self.socket();
+        eventually("the worker serves", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    pub(crate) fn launcher(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The launcher's child that is not root.
+    pub(crate) fn server(&self) -> Option<u32> {
+        children(self.launcher())
+            .into_iter()
+            .find(|pid| uid(*pid).as_deref() == Some(SERVER_UID))
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let path = self.socket();
+        let dial = move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Endpoint::from_static("http://worker")
+                .connect_with_connector(service_fn(dial.clone()))
+                .await
+            {
+                Ok(channel) => return channel,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn client(&self) -> WorkerClient<Channel> {
+        WorkerClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn old_client(&self) -> OldWorkerClient<Channel> {
+        OldWorkerClient::new(self.channel().await)
+    }
+
+    /// Ends it in order.
+    pub(crate) fn shut_down(mut self) {
+        kill(self.launcher(), libc::SIGTERM);
+        let status = self.process.wait().expect("wait");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            kill(self.launcher(), libc::SIGTERM);
+            let _ = self.process.wait();
+        }
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .args(["serve", "--config"])
+        .arg(dir.join("config.toml"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("stockade serve")
+}
+
+pub(crate) fn kill(pid: u32, signal: i32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).expect("a signal"));
+}
+
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+fn uid(pid: u32) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next().map(str::to_owned)
+}
+
+/// What a worker holds of the host, beside the sandboxes that wait for jobs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    descriptors: usize,
+    mounts: usize,
+    cgroups: usize,
+}
+
+impl Holdings {
+    /// As [`Holdings::of`], once nothing changes: the launcher visits other mount namespaces while it forks.
+    pub(crate) fn at_rest(pid: u32) -> Self {
+        let mut last = Self::of(pid);
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = Self::of(pid);
+            if now == last {
+                return now;
+            }
+            last = now;
+        }
+    }
+
+    /// Those of the launcher `pid`
+    pub(crate) fn of(pid: u32) -> Self {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+            .unwrap_or_default()
+            .lines()
+            .count();
+        Self {
+            descriptors,
+            mounts,
+            cgroups: cgroups_of(pid),
+        }
+    }
+}
+
+/// How many cgroups there are beside the one of the launcher's server: those of jobs and of waiting sandboxes.
+fn cgroups_of(launcher: u32) -> usize {
+    let supervisor = children(launcher)
+        .into_iter()
+        .find(|pid| uid(*pid).as_deref() == Some("0"));
+    let membership = supervisor
+        .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())
+        .unwrap_or_default();
+    let own = membership
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
+    let branch = Path::new(own).parent().map(Path::to_owned).unwrap_or_default();
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join(&branch));
+    let branch = roots
+        .iter()
+        .find(|path| path.join("supervisors").exists())
+        .expect("the worker's branch");
+    fs::read_dir(branch)
+        .expect("the branch")
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .count()
+}
+
+/// Processes anywhere on this machine with `marker` in their command line.
+pub(crate) fn marked(marker: &str) -> usize {
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = pids.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .filter(|line| line.windows(marker.len()).any(|part| part == marker.as_bytes()))
+        .count()
+}
