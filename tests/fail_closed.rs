@@ -1,7 +1,5 @@
 //! What a policy asks for and this host cannot give is a start that fails with the step named, never a weaker sandbox.
 
-// A closure for the child of a fork is one thing, and a system call in it another.
-#![allow(clippy::multiple_unsafe_ops_per_block)]
 #![allow(dead_code, unreachable_pub)]
 
 #[path = "containment/harness/able.rs"]
