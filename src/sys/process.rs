@@ -106,6 +106,17 @@ pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
     Ok(limit.rlim_max)
 }
 
+/// Raises this process's hard limit of open files as far as the kernel goes, where it may: a job's can be no higher.
+pub fn raise_open_files() -> Result<(), Errno> {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .ok_or(Errno::INVAL)?;
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.maximum = Some(most);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
+}
+
 /// execve(2). Returns only if it failed.
 ///
 /// # Safety

@@ -73,7 +73,10 @@ def sees_connections_of_the_host():
 
 @attack()
 def has_an_interface_that_leads_out():
-    return [name for _, name in socket.if_nameindex() if name != "lo"]
+    names = [name for _, name in socket.if_nameindex() if name != "lo"]
+    if ON_THE_HOST and not names:
+        raise Lacking("it has none either")
+    return names
 
 
 @attack()
