@@ -1,7 +1,5 @@
 //! What a policy asks for and this host cannot give is a start that fails with the step named, never a weaker sandbox.
 
-// A closure for the child of a fork is one thing, and a system call in it another.
-#![allow(clippy::multiple_unsafe_ops_per_block)]
 #![allow(dead_code, unreachable_pub)]
 
 #[path = "containment/harness/able.rs"]
@@ -10,6 +8,8 @@ mod able;
 mod job;
 #[path = "containment/harness/process.rs"]
 mod process;
+
+use std::process::Command;
 
 use able::able;
 use job::{Finished, Job};
@@ -27,33 +27,34 @@ fn limited(limits: &str) -> Job {
     Job::under_own(&format!("[limits]\n{limits}\n[maximum]\n{limits}\n")).bash("echo ran")
 }
 
-#[test]
-fn more_open_files_than_the_host_gives() {
-    if able() {
-        let (_, most) =
-            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
-        let finished =
-            limited("open_files = 1048576").run_with(|command| lower_open_files(command, most.min(4096)));
-        assert_refused(&finished, "rlimits", "1048576 open files");
-    }
+/// The command line of `job` as arguments of another.
+fn wrapped(job: &Job, command: &[&str]) -> Command {
+    let run = job.to_command();
+    let mut wrapped = Command::new(command[0]);
+    wrapped
+        .args(&command[1..])
+        .arg(run.get_program())
+        .args(run.get_args());
+    wrapped.current_dir(run.get_current_dir().expect("a folder"));
+    wrapped
 }
 
-/// Gives the launcher a hard limit below the most that a policy can ask for, whatever this host's is.
-fn lower_open_files(command: &mut std::process::Command, most: u64) {
-    use std::os::unix::process::CommandExt;
-    let limit = libc::rlimit {
-        rlim_cur: most,
-        rlim_max: most,
-    };
-    // SAFETY: setrlimit is async-signal-safe, and the limit lives in the closure.
-    unsafe {
-        command.pre_exec(
-            move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            },
-        );
+#[test]
+fn more_open_files_than_the_host_gives() {
+    if !able() {
+        return;
     }
+    let job = limited("open_files = 5000");
+    // A launcher that is root raises its own limit, unless it may not.
+    let without = "ulimit -n 4000; exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource \"$@\"";
+    let output = process::finish(&mut wrapped(&job, &["bash", "-c", without, "bash"]));
+    assert_eq!(
+        (output.status.code(), output.stdout.as_str()),
+        (Some(125), ""),
+        "{output:?}"
+    );
+    assert_eq!(job.report()["start_failure"]["step"], "rlimits");
+    assert!(output.stderr.contains("5000 open files"), "{output:?}");
 }
 
 #[test]
@@ -108,21 +109,11 @@ fn limits_without_cgroups() {
         return;
     }
     let job = Job::under("default").bash("echo ran");
-    let mut run = job.to_command();
-    let words: Vec<_> = std::iter::once(run.get_program().to_owned())
-        .chain(run.get_args().map(ToOwned::to_owned))
-        .collect();
-    let folder = run.get_current_dir().map(ToOwned::to_owned);
-    run = std::process::Command::new("unshare");
-    run.args([
-        "--mount",
-        "bash",
-        "-c",
-        "umount --recursive --lazy /sys/fs/cgroup && exec \"$@\"",
-        "bash",
-    ]);
-    run.args(words).current_dir(folder.expect("a folder"));
-    let output = process::finish(&mut run);
+    let without = "umount --recursive --lazy /sys/fs/cgroup && exec \"$@\"";
+    let output = process::finish(&mut wrapped(
+        &job,
+        &["unshare", "--mount", "bash", "-c", without, "bash"],
+    ));
     assert_eq!(
         (output.status.code(), output.stdout.as_str()),
         (Some(125), ""),

@@ -92,8 +92,10 @@ fn refused_calls_fail_as_the_profile_says() {
         ("seccomp", [1, 8, 0, 0, 0], libc::EPERM),
         ("personality", [0x0004_0000, 0, 0, 0, 0], libc::EPERM),
         ("mknodat", [NOWHERE, 1, 0x2000, 0, 0], libc::EPERM), // S_IFCHR
-        ("memfd_create", [1, 4, 0, 0, 0], libc::ENOMEM),      // MFD_HUGETLB
-        ("shmget", [0, 1, 0x800 | 0x4000_0000, 0, 0], libc::ENOMEM),
+        ("memfd_create", [1, 4, 0, 0, 0], libc::EPERM),       // MFD_HUGETLB
+        ("shmget", [0, 1, 0x800 | 0x4000_0000, 0, 0], libc::EPERM),
+        ("prctl", [35, 1, 0, 0, 0], libc::EPERM), // PR_SET_MM
+        ("prctl", [9999, 0, 0, 0, 0], libc::EINVAL),
         ("fcntl", [NOWHERE, 1031, 0, 0, 0], libc::EPERM), // F_SETPIPE_SZ
         ("fcntl", [NOWHERE, 1024, 0, 0, 0], libc::EPERM), // F_SETLEASE
         ("ioctl", [NOWHERE, 0x5412, 0, 0, 0], libc::EPERM),
@@ -106,7 +108,7 @@ fn refused_calls_fail_as_the_profile_says() {
         ("socket", [16, 3, 15, 0, 0], libc::EAFNOSUPPORT), // NETLINK_KOBJECT_UEVENT
         ("socket", [16, 3, 9, 0, 0], libc::EAFNOSUPPORT), // NETLINK_AUDIT
         ("socketpair", [2, 1, 0, 1, 0], libc::EAFNOSUPPORT),
-        ("setsockopt", [NOWHERE, 6, 31, 1, 4], libc::ENOPROTOOPT), // TCP_ULP
+        ("setsockopt", [NOWHERE, 6, 31, 1, 4], libc::EPERM), // TCP_ULP
         ("cachestat", [NOWHERE, 1, 1, 0, 0], libc::ENOSYS),
     ];
     for (call, arguments, errno) in cases {

@@ -106,15 +106,15 @@ pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
     Ok(limit.rlim_max)
 }
 
-/// prlimit(2): the hard limit of this process, as the kernel has it.
-pub fn read_resource_limit(resource: u32) -> Result<u64, Errno> {
-    let mut limit = libc::rlimit64 {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a whole rlimit64; no new one is given.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0, &raw mut limit) })?;
-    Ok(limit.rlim_max)
+/// Raises this process's hard limit of open files as far as the kernel goes, where it may: a job's can be no higher.
+pub fn raise_open_files() -> Result<(), Errno> {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .ok_or(Errno::INVAL)?;
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.maximum = Some(most);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
 }
 
 /// execve(2). Returns only if it failed.

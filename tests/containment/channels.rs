@@ -46,7 +46,7 @@ impl Busy {
             move || use_files(&path, &stop)
         });
         Self {
-            _locks: [path.join("locked"), "/usr/lib/os-release".into()]
+            _locks: [path.join("locked"), "/usr/bin/env".into()]
                 .map(|path| locked(&path))
                 .into(),
             _record: record_locked(&path.join("locked")),
@@ -95,7 +95,7 @@ fn use_files(folder: &Path, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         for path in [
             &folder.join("locked"),
-            Path::new("/usr/lib/os-release"),
+            Path::new("/usr/bin/env"),
             Path::new("/dev/null"),
         ] {
             let _ = fs::read(path);

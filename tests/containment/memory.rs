@@ -19,7 +19,7 @@ const BYTES: u64 = 160 << 20;
 
 fn policy(memory: &str) -> String {
     // The disk's limit is not the one that is tried.
-    format!("[limits]\nmemory = \"{memory}\"\ndisk = \"1G\"\nopen_files = 16384\npids = 100\n")
+    format!("[limits]\nmemory = \"{memory}\"\ndisk = \"1G\"\nopen_files = 4096\npids = 100\n")
 }
 
 fn script(way: &str) -> String {

@@ -50,5 +50,6 @@ fn without_the_filter_a_user_namespace_can_be_made() {
                 "clones_by_the_newer_call",
             ],
         );
+        assert!(probe().lets_through(Setting::Own(unfiltered), "unshares_a_user_namespace"));
     }
 }

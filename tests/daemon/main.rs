@@ -2,6 +2,7 @@
 //!
 //! Needs root, user namespaces and cgroups.
 
+mod neighbours;
 mod sandboxes;
 mod scheduler;
 mod survival;

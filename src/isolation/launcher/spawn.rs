@@ -99,6 +99,8 @@ impl Sandboxes {
         ids: IdPool,
         prefix: &str,
     ) -> Result<Self, Failure> {
+        // Most hosts give it enough already, or do not let it have more.
+        let _ = sys::raise_open_files();
         Ok(Self {
             cgroups,
             supervisors,

@@ -227,7 +227,7 @@ fn set_rlimits(plan: &mut Plan) -> Result<(), Errno> {
         .iter_mut()
         .try_for_each(|limit| {
             sys::set_resource_limit(limit.resource, limit.value)?;
-            limit.value = sys::read_resource_limit(limit.resource)?;
+            limit.value = sys::hard_limit(limit.resource)?;
             Ok(())
         })
 }

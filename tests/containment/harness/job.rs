@@ -78,7 +78,10 @@ impl Job {
 
     /// The whole command line, for a test that starts it by itself.
     pub fn to_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        // Elsewhere where the test's own program was copied to another machine.
+        let elsewhere = std::env::var_os("STOCKADE_TEST_BIN");
+        let program = elsewhere.unwrap_or_else(|| env!("CARGO_BIN_EXE_stockade").into());
+        let mut command = Command::new(program);
         command
             .args(["run", "--policy", &self.policy])
             .args(&self.options);

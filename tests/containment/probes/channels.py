@@ -11,7 +11,7 @@ PLAIN = SHARED[0] + "/locked"
 
 @attack()
 def sees_a_lock_of_the_host():
-    for path in (PLAIN, "/usr/lib/os-release"):
+    for path in (PLAIN, "/usr/bin/env"):
         with open(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,7 +49,7 @@ def watches(name, paths, mask):
 
 # IN_ACCESS | IN_OPEN, by the harness, again and again.
 watches("sees_files_of_a_mount_used", [SHARED[0], PLAIN], 0x21)
-watches("sees_files_of_the_system_used", ["/usr/lib", "/usr/lib/os-release"], 0x21)
+watches("sees_files_of_the_system_used", ["/usr/bin", "/usr/bin/env"], 0x21)
 watches("sees_devices_used", ["/dev", "/dev/null"], 0x21)
 
 

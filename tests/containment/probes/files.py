@@ -70,18 +70,21 @@ def opens_system_files_for_writing():
 
 @attack()
 def changes_what_system_files_say_of_themselves():
-    known = os.stat("/usr/lib/os-release")
-    os.utime("/usr/lib/os-release", ns=(known.st_atime_ns, known.st_mtime_ns))
+    known = os.stat("/usr/bin/env")
+    os.utime("/usr/bin/env", ns=(known.st_atime_ns, known.st_mtime_ns))
     return "times were set"
 
 
-@attack(errno.EXDEV, errno.ENOENT)
+@attack()
 def keeps_system_files_by_hard_links():
     for source in ("/usr/bin/env", "/etc/passwd", PLANTED["secret"]):
-        if os.path.exists(source):
+        try:
             os.link(source, "kept")
             os.unlink("kept")
             return source
+        except OSError as error:
+            if error.errno not in REFUSALS | {errno.EXDEV, errno.ENOENT}:
+                raise
 
 
 @attack()

@@ -45,6 +45,8 @@ def learns_the_hosts_neighbours():
     lines = [line for line in content("/etc/hosts").decode().splitlines() if line.strip() and not line.startswith("#")]
     inside = ("127.0.0.1", "::1")
     told = [line for line in lines if not line.startswith(inside) or PLANTED["hostname"] in line.split()]
+    if ON_THE_HOST and not told:
+        raise Lacking("it has none")
     return told and told[0]
 
 

@@ -73,7 +73,10 @@ def sees_connections_of_the_host():
 
 @attack()
 def has_an_interface_that_leads_out():
-    return [name for _, name in socket.if_nameindex() if name != "lo"]
+    names = [name for _, name in socket.if_nameindex() if name != "lo"]
+    if ON_THE_HOST and not names:
+        raise Lacking("it has none either")
+    return names
 
 
 @attack()
@@ -111,7 +114,7 @@ def marks_its_packets():
         return "SO_MARK"
 
 
-@attack(errno.ENOPROTOOPT)
+@attack()
 def takes_tls_into_the_kernel():
     with socket.socket(INET, socket.SOCK_STREAM) as plain:
         try:
