@@ -21,7 +21,7 @@ use crate::sys::{self, CapabilitySets};
 /// What the stub needs, all of it prepared before the fork.
 #[derive(Debug)]
 pub struct Stub<'a> {
-    /// `cgroup.procs` files of the v1 hierarchies.
+    /// `tasks` files of the v1 hierarchies.
     pub attach: &'a [OwnedFd],
     /// Joined where the stub was not cloned into a user namespace of its own.
     pub user_namespace: Option<BorrowedFd<'a>>,
@@ -148,12 +148,11 @@ impl Stub<'_> {
         Err((StartStep::Exec, execute(plan)))
     }
 
-    /// v1 alone: in the unified hierarchy the clone itself put us there. On an otherwise quiet machine each
-    /// write waits for a grace period of RCU (8 to 20 ms), which is why stubs are made ahead of time.
+    /// v1 alone: in the unified hierarchy the clone itself put us there.
     fn enter_cgroups(&self) -> Result<(), Errno> {
         self.attach
             .iter()
-            .try_for_each(|procs| write(procs, b"0").map(drop))
+            .try_for_each(|tasks| write(tasks, b"0").map(drop))
     }
 
     fn enter_user_namespace(&self) -> Result<(), Errno> {
