@@ -25,7 +25,7 @@ use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
-const REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(10);
 const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_JOB: u64 = 2;
