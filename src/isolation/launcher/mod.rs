@@ -6,7 +6,6 @@
 mod adopt;
 mod clean_up;
 mod daemon;
-mod etc;
 pub mod foreground;
 mod ids;
 pub mod job_dir;
@@ -14,7 +13,6 @@ mod orders;
 mod parked;
 mod server_link;
 pub mod spawn;
-pub mod template;
 
 pub use daemon::run;
 pub use server_link::CANNOT_START;

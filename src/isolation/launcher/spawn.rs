@@ -10,12 +10,12 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, chroot, fchdir};
 
 use super::ids::{IdLease, IdPool};
-use super::template::Template;
 use crate::isolation::cgroup::{CgroupTree, JobCgroup, LimitError};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
+use crate::isolation::sandbox::template::Template;
 use crate::isolation::supervisor::{self, Assembly, Go, ToSupervisor};
 use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory};

@@ -1,6 +1,7 @@
 //! The sandbox itself, one file per kernel feature. Runs in the supervisor, but for [`stub`], which becomes
 //! the payload.
 
+mod etc;
 pub mod files;
 pub mod identity;
 pub mod landlock;
@@ -10,3 +11,4 @@ pub mod rlimits;
 pub mod rootfs;
 pub mod seccomp;
 pub mod stub;
+pub mod template;

@@ -18,8 +18,8 @@ use rustix::mount::{
 use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::launcher::template::{self, Template};
 use crate::isolation::layout;
+use crate::isolation::sandbox::template::{self, Template};
 use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
 use crate::sys;
 

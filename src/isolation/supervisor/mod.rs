@@ -20,9 +20,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
-use crate::isolation::launcher::template::Template;
 use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::{self, StartMemory};
 
