@@ -39,7 +39,16 @@ impl MeterFiles {
             files.processes = optional(dir, "cgroup.procs", OFlags::RDONLY)?;
         }
         match (unified, legacy) {
-            (_, Some([memory, pids, _])) => {
+            (_, Some([memory, pids, cpu])) => {
+                if files.cpu.is_none() {
+                    // Nothing else measures the CPU time that the job's limit counts: no job without it.
+                    files.cpu = optional(cpu, "cpuacct.usage", OFlags::RDONLY)?;
+                    let path = || cpu.1.join("cpuacct.usage");
+                    files
+                        .cpu
+                        .as_ref()
+                        .ok_or_else(|| CgroupError::NoCpuTime { path: path() })?;
+                }
                 files.memory_peak = optional(memory, "memory.max_usage_in_bytes", OFlags::RDWR)?;
                 files.oom = optional(memory, "memory.oom_control", OFlags::RDONLY)?;
                 files.pids_peak = optional(pids, "pids.peak", OFlags::RDONLY)?;
@@ -208,8 +217,7 @@ impl Meter {
     fn counters(&self) -> Counters {
         let mut buffer = [0; 1024];
         let cpu = text(self.files.cpu.as_ref(), &mut buffer);
-        let cpu_user_us = field(cpu, "user_usec");
-        let cpu_system_us = field(cpu, "system_usec");
+        let (cpu_user_us, cpu_system_us) = cpu_time(cpu);
         let oom = text(self.files.oom.as_ref(), &mut buffer);
         Counters {
             cpu_user_us,
@@ -224,6 +232,15 @@ fn text<'a>(file: Option<&OwnedFd>, buffer: &'a mut [u8]) -> &'a str {
         .and_then(|file| pread(file, &mut *buffer, 0).ok())
         .unwrap_or(0);
     str::from_utf8(&buffer[..count]).unwrap_or_default()
+}
+
+/// User and system time in microseconds, of cpu.stat; or of cpuacct.usage (v1, nanoseconds), which does not tell them
+/// apart: all of it counts as the user's.
+fn cpu_time(text: &str) -> (u64, u64) {
+    match text.trim().parse::<u64>() {
+        Ok(nanoseconds) => (nanoseconds / 1000, 0),
+        Err(_) => (field(text, "user_usec"), field(text, "system_usec")),
+    }
 }
 
 /// The value of a flat keyed file's line.
@@ -243,6 +260,15 @@ fn number(file: Option<&OwnedFd>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_time_is_read_in_both_forms() {
+        assert_eq!(
+            cpu_time("usage_usec 30\nuser_usec 20\nsystem_usec 10\n"),
+            (20, 10)
+        );
+        assert_eq!(cpu_time("1234567\n"), (1234, 0));
+    }
 
     #[test]
     fn flat_keyed_files_are_read_by_whole_names() {

@@ -35,6 +35,10 @@ impl Version {
 pub enum CgroupError {
     #[error("no cgroup hierarchy with the controllers memory, pids and cpu is mounted")]
     NoHierarchy,
+    #[error(
+        "{path} is missing: CPU time cannot be measured; mount cpu and cpuacct together, or a cgroup2 hierarchy beside"
+    )]
+    NoCpuTime { path: PathBuf },
     #[error("{operation} {path}: {source}")]
     System {
         operation: &'static str,
