@@ -124,7 +124,7 @@ fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
     let worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("setsid sleep 64 & sleep 64")).await;
+        let id = start(&mut client, shell("echo kept; setsid sleep 64 & sleep 64")).await;
         eventually("it runs", || marked("sleep\x0064") == 2);
         let supervisors = children(worker.launcher());
         let of_the_job = |pid: &&u32| children(**pid).iter().any(|main| !children(*main).is_empty());
@@ -138,6 +138,8 @@ fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
             .expect("within 5 s");
         assert_eq!(job.cause(), Cause::Lost);
         assert!(job.cause_detail.contains("supervisor"), "{}", job.cause_detail);
+        let stdout = job.output.and_then(|output| output.stdout).expect("stdout");
+        assert_eq!(stdout.total_bytes, 5, "what was kept is not lost");
         assert_eq!(marked("sleep\x0064"), 0);
     });
     worker.shut_down();

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::daemon::{Job, Keeper};
-use super::job_dir::{JobDirs, read_job_file};
+use super::job_dir::{JobDirs, kept_output, read_job_file};
 use crate::isolation::ipc::KnownJob;
 use crate::isolation::supervisor::{read_exit_record, write_exit_record};
 use crate::job::{Cause, ExitRecord, JobId};
@@ -54,7 +54,14 @@ fn look_at(dirs: &JobDirs, id: JobId) -> std::io::Result<Option<Keeper>> {
     // The exit file may have come between the two looks.
     if read_exit_record(&dir)?.is_none() {
         let why = "its supervisor was gone at the start of the worker".to_owned();
-        write_exit_record(&dir, &ExitRecord::without_run(Cause::Lost { why }))?;
+        let record = ExitRecord::without_run(Cause::Lost { why });
+        write_exit_record(
+            &dir,
+            &ExitRecord {
+                output: kept_output(&dir),
+                ..record
+            },
+        )?;
     }
     Ok(None)
 }

@@ -11,7 +11,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::adopt;
 use super::clean_up::CleanUp;
 use super::ids::IdPool;
-use super::job_dir::{JobDirs, JobFile};
+use super::job_dir::{JobDirs, JobFile, kept_output};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::spawn::{Sandboxes, Slot, run_dir};
@@ -357,8 +357,9 @@ impl Daemon {
     }
 
     /// Tells the server. `write`: the supervisor has not written the record itself.
-    pub(super) fn finish(&mut self, id: JobId, record: ExitRecord, write: bool) {
+    pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
         if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
+            record.output = kept_output(&dir);
             let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
         }
         self.job_ended = true;

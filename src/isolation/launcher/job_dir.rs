@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, mkdirat, open, openat, unlinkat,
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, mkdirat, open, openat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::isolation::supervisor::{EXIT_FILE, STOP_FILE};
-use crate::job::{JobId, StopOrder, Timestamp};
+use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
 
 pub const STDOUT_FILE: &str = "stdout";
 pub const STDERR_FILE: &str = "stderr";
@@ -155,6 +156,21 @@ fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
         // An ordinary user's worker: server and launcher are the same user.
         Err(Errno::PERM) if !rustix::process::geteuid().is_root() => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What is kept of a job's output, where nobody has counted it to the end: at least this much was written.
+pub fn kept_output(dir: impl AsFd) -> Output {
+    let kept = |name: &str| {
+        let size = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_size);
+        StreamTotals {
+            total_bytes: u64::try_from(size).unwrap_or(0),
+            ..StreamTotals::default()
+        }
+    };
+    Output {
+        stdout: kept(STDOUT_FILE),
+        stderr: kept(STDERR_FILE),
     }
 }
 
