@@ -140,11 +140,15 @@ impl Watch<'_> {
             condemned,
         ];
         let running = self
-            .trigger
-            .is_none()
+            .has_deadlines()
             .then(|| self.wall_deadline.min(self.cpu_look));
         let next = deadlines.into_iter().chain([running]).flatten().min();
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    /// A job that is over, or ended for another reason, has no deadline any more.
+    const fn has_deadlines(&self) -> bool {
+        self.trigger.is_none() && self.main_status.is_none()
     }
 
     fn move_output(&mut self, buffer: &mut [u8]) {
@@ -268,7 +272,7 @@ impl Watch<'_> {
 
     fn handle_deadlines(&mut self) {
         let now = Instant::now();
-        if self.trigger.is_none() {
+        if self.has_deadlines() {
             if now >= self.wall_deadline {
                 self.end_for(Trigger::WallTime);
             } else if now >= self.cpu_look {
@@ -351,7 +355,7 @@ impl Watch<'_> {
     }
 
     fn end_for(&mut self, trigger: Trigger) {
-        if self.trigger.is_none() && self.main_status.is_none() {
+        if self.has_deadlines() {
             self.trigger = Some(trigger);
             self.kill_everything();
         }
