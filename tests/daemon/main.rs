@@ -2,6 +2,7 @@
 //!
 //! Needs root, user namespaces and cgroups.
 
+mod faults;
 mod neighbours;
 mod sandboxes;
 mod scheduler;

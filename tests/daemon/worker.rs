@@ -37,7 +37,13 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start() -> Self {
+        Self::start_in(|_| {})
+    }
+
+    /// Starts in a folder that `prepare` may change before.
+    pub(crate) fn start_in(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
+        prepare(dir.path());
         // The server is another user, and must reach its socket's folder.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(dir.path(), open).expect("chmod");
@@ -117,9 +123,15 @@ impl Worker {
     }
 
     /// Ends it in order.
-    pub(crate) fn shut_down(mut self) {
+    pub(crate) fn shut_down(self) {
+        self.shut_down_and(|| {});
+    }
+
+    /// Ends it in order, and does what is to be done before its folder is removed.
+    pub(crate) fn shut_down_and(mut self, then: impl FnOnce()) {
         kill(self.launcher(), libc::SIGTERM);
         let status = self.process.wait().expect("wait");
+        then();
         assert!(status.success(), "{status}");
     }
 }

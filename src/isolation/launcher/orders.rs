@@ -4,6 +4,7 @@ use rustix::process::{Signal as ProcessSignal, pidfd_send_signal};
 
 use super::daemon::{Daemon, Keeper, job_file};
 use super::job_dir::{JobDir, write_job_file, write_stop_order};
+use super::spawn::Slot;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Launch};
 use crate::isolation::supervisor::{FORWARD_SIGNAL, Go, ToSupervisor};
@@ -40,14 +41,18 @@ impl Daemon {
             None => self.sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?,
         };
         self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
-        // Before the job runs: a launcher that dies after this line leaves a job that can be taken over.
-        write_job_file(&dir.dir, &job_file(&launch, &resolved.policy, &slot))
-            .at(StartStep::StateDir, "job file")?;
-        let JobDir { dir, stdout, stderr } = dir;
-        let limits = resolved.spec.limits;
-        let went = slot.go(go(resolved, launch.request), &limits, &[&stdout, &stderr, &dir]);
-        self.keep(launch.id, Keeper::Own(Box::new(slot)));
-        went
+        let id = launch.id;
+        match hand_over(&mut slot, launch, resolved, dir) {
+            Ok(()) => {
+                self.keep(id, Keeper::Own(Box::new(slot)));
+                Ok(())
+            }
+            Err(failure) => {
+                // Its supervisor, hung up on before it has a job, ends; then its cgroup can go.
+                self.clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
+                Err(failure)
+            }
+        }
     }
 
     pub(super) fn stop(&mut self, id: JobId, order: &StopOrder) {
@@ -90,10 +95,23 @@ impl Daemon {
                 self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
             }
         }
-        if let Err(failure) = self.parked.fill_one(&mut self.sandboxes) {
+        if let Err(failure) = self.parked.fill_one(&mut self.sandboxes, &mut self.clean_up) {
             eprintln!("stockade: launcher: prepare a sandbox: {failure}");
         }
     }
+}
+
+/// Gives a sandbox its job. After an error the supervisor has none.
+fn hand_over(slot: &mut Slot, launch: Launch, resolved: Resolved, dir: JobDir) -> Result<(), Failure> {
+    // Before the job runs: a launcher that dies after this line leaves a job that can be taken over.
+    write_job_file(&dir.dir, &job_file(&launch, &resolved.policy, slot))
+        .at(StartStep::StateDir, "job file")?;
+    let limits = resolved.spec.limits;
+    slot.go(
+        go(resolved, launch.request),
+        &limits,
+        &[&dir.stdout, &dir.stderr, &dir.dir],
+    )
 }
 
 fn go(resolved: Resolved, request: JobRequest) -> Go {

@@ -11,6 +11,8 @@ use crate::job::{Limits, SandboxSpec};
 
 /// How many wait at one time, of the kind that was asked for last.
 const PARKED: usize = 8;
+/// Of all kinds: those of a kind that nobody asks for any more make room.
+const MOST: usize = 2 * PARKED;
 
 #[derive(Debug, Default)]
 pub(super) struct Parked {
@@ -53,14 +55,33 @@ impl Parked {
     }
 
     pub(super) fn is_short(&self) -> bool {
-        !self.failed && self.kind.is_some() && self.slots.len() < PARKED
+        let waiting = |kind: &Arc<SandboxSpec>| {
+            self.slots
+                .iter()
+                .filter(|slot| Arc::ptr_eq(&slot.sandbox, kind))
+                .count()
+        };
+        !self.failed && self.kind.as_ref().is_some_and(|(kind, _)| waiting(kind) < PARKED)
     }
 
     /// Makes one, if too few wait.
-    pub(super) fn fill_one(&mut self, sandboxes: &mut Sandboxes) -> Result<(), Failure> {
+    pub(super) fn fill_one(
+        &mut self,
+        sandboxes: &mut Sandboxes,
+        clean_up: &mut CleanUp,
+    ) -> Result<(), Failure> {
         let Some((kind, limits)) = self.kind.clone().filter(|_| self.is_short()) else {
             return Ok(());
         };
+        if self.slots.len() >= MOST
+            && let Some(oldest) = self
+                .slots
+                .iter()
+                .position(|slot| !Arc::ptr_eq(&slot.sandbox, &kind))
+        {
+            let slot = self.slots.remove(oldest);
+            clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
+        }
         match sandboxes.spawn(&kind, &limits) {
             Ok(slot) => self.slots.push(slot),
             Err(failure) => {
