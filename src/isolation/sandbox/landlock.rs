@@ -66,6 +66,12 @@ pub fn prepare(mode: LandlockMode, root: Root) -> Result<Option<Layer>, Failure>
     Ok(Option::<OwnedFd>::from(ruleset).map(|ruleset| Layer { ruleset, abi }))
 }
 
+/// What is missing of a layer that was asked for at best effort, for the receipt.
+#[must_use]
+pub fn weaker(mode: LandlockMode, abi: u32) -> Option<String> {
+    (mode == LandlockMode::BestEffort && abi == 0).then(|| "landlock: the kernel has none".to_owned())
+}
+
 fn ruleset(abi: u32, root: Root) -> Result<RulesetCreated, RulesetError> {
     let known = match abi {
         1 => ABI::V1,
@@ -110,5 +116,17 @@ fn allow(
     match PathFd::new(path) {
         Ok(fd) => rules.add_rule(PathBeneath::new(fd, access)),
         Err(_) => Ok(rules),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_and_is_missing_is_told() {
+        assert!(weaker(LandlockMode::BestEffort, 0).is_some());
+        assert_eq!(weaker(LandlockMode::BestEffort, 1), None);
+        assert_eq!(weaker(LandlockMode::Off, 0), None, "nobody asked for it");
     }
 }

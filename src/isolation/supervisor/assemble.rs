@@ -43,6 +43,8 @@ pub(super) struct Assembled {
     pub ids: HostIds,
     pub limits: Limits,
     pub landlock_abi: u32,
+    /// What was asked for at best effort and is missing.
+    pub weaker: Vec<String>,
     pub signals: SignalFd,
 }
 
@@ -107,6 +109,9 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         ids: assembly.ids,
         limits: *assembly.limits,
         landlock_abi,
+        weaker: landlock::weaker(sandbox.landlock, landlock_abi)
+            .into_iter()
+            .collect(),
         signals,
     })
 }

@@ -55,6 +55,7 @@ pub(super) fn start(
     timings.mark("files, plan");
     let mut receipt = go.receipt.clone();
     receipt.landlock_abi = assembled.landlock_abi;
+    receipt.weaker.clone_from(&assembled.weaker);
     let (bytes, inodes) = rootfs::scratch_limits()?;
     receipt.limits.insert("tmpfs.size".to_owned(), bytes.to_string());
     receipt
