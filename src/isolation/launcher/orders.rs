@@ -42,7 +42,7 @@ impl Daemon {
         };
         self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
         let id = launch.id;
-        match hand_over(&mut slot, launch, resolved, dir) {
+        match hand_over(&mut slot, launch, resolved, &dir) {
             Ok(()) => {
                 self.keep(id, Keeper::Own(Box::new(slot)));
                 Ok(())
@@ -102,7 +102,7 @@ impl Daemon {
 }
 
 /// Gives a sandbox its job. After an error the supervisor has none.
-fn hand_over(slot: &mut Slot, launch: Launch, resolved: Resolved, dir: JobDir) -> Result<(), Failure> {
+fn hand_over(slot: &mut Slot, launch: Launch, resolved: Resolved, dir: &JobDir) -> Result<(), Failure> {
     // Before the job runs: a launcher that dies after this line leaves a job that can be taken over.
     write_job_file(&dir.dir, &job_file(&launch, &resolved.policy, slot))
         .at(StartStep::StateDir, "job file")?;
