@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::slot::Slot;
 use super::spawn::Sandboxes;
-use crate::isolation::cgroup::JobCgroup;
 use crate::job::{ExitRecord, JobId};
 
 const FIRST_TRY_AGAIN: Duration = Duration::from_millis(2);
@@ -12,7 +12,8 @@ const LAST_TRY_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Item {
     cgroup: String,
-    open: Option<JobCgroup>,
+    /// What is left of a sandbox of this launcher's own.
+    slot: Option<Slot>,
     /// Told only once nothing of the job is left.
     outcome: Option<(JobId, ExitRecord)>,
     again: Instant,
@@ -26,19 +27,42 @@ pub(super) struct CleanUp {
 
 impl CleanUp {
     /// A cgroup to kill and remove, and the outcome to tell after that.
-    pub(super) fn add(
-        &mut self,
-        cgroup: String,
-        open: Option<JobCgroup>,
-        outcome: Option<(JobId, ExitRecord)>,
-    ) {
+    pub(super) fn add(&mut self, cgroup: String, outcome: Option<(JobId, ExitRecord)>) {
+        self.push(cgroup, None, outcome);
+    }
+
+    /// A sandbox whose job is over, or that never had one. What can be used again is taken back once its supervisor has
+    /// ended; with an outcome to tell, all of it is removed.
+    pub(super) fn add_slot(&mut self, slot: Slot, outcome: Option<(JobId, ExitRecord)>) {
+        // A supervisor whose launcher hangs up before it has a job ends.
+        let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
+        self.push(slot.berth.cgroup_name.clone(), Some(slot), outcome);
+    }
+
+    fn push(&mut self, cgroup: String, slot: Option<Slot>, outcome: Option<(JobId, ExitRecord)>) {
         self.items.push(Item {
             cgroup,
-            open,
+            slot,
             outcome,
             again: Instant::now(),
             wait: FIRST_TRY_AGAIN,
         });
+    }
+
+    /// A child has ended; false if it was the supervisor of none of these.
+    pub(super) fn reaped(&mut self, pid: i32) -> bool {
+        let of_child = |item: &&mut Item| {
+            let slot = item.slot.as_ref();
+            slot.is_some_and(|slot| slot.supervisor.as_raw_nonzero().get() == pid)
+        };
+        let Some(item) = self.items.iter_mut().find(of_child) else {
+            return false;
+        };
+        item.again = Instant::now();
+        if let Some(slot) = &mut item.slot {
+            slot.reaped = true;
+        }
+        true
     }
 
     /// When something is to be tried again.
@@ -48,7 +72,7 @@ impl CleanUp {
     }
 
     /// Tries what is due; gives the outcomes that can be told now.
-    pub(super) fn turn(&mut self, sandboxes: &Sandboxes) -> Vec<(JobId, ExitRecord)> {
+    pub(super) fn turn(&mut self, sandboxes: &mut Sandboxes) -> Vec<(JobId, ExitRecord)> {
         let mut outcomes = Vec::new();
         if self.items.is_empty() {
             return outcomes;
@@ -58,15 +82,21 @@ impl CleanUp {
             if item.again > now {
                 return true;
             }
-            let gone = match &item.open {
-                Some(cgroup) if item.outcome.is_none() => matches!(cgroup.remove(), Ok(true)),
-                _ => sandboxes.cgroups().sweep(&item.cgroup),
+            let gone = match item.slot.take_if(|_| item.outcome.is_none()) {
+                Some(slot) if slot.reaped => {
+                    sandboxes.take_back(slot);
+                    true
+                }
+                Some(slot) => {
+                    item.slot = Some(slot);
+                    false
+                }
+                None => sandboxes.cgroups().sweep(&item.cgroup),
             };
             if gone {
                 outcomes.extend(item.outcome.take());
                 return false;
             }
-            item.open = None;
             item.again = now + item.wait;
             item.wait = (item.wait * 2).min(LAST_TRY_AGAIN);
             true

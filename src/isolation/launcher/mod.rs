@@ -4,6 +4,7 @@
 //! and nothing else; what a job may have it decides itself, from its own policy files.
 
 mod adopt;
+mod berth;
 mod clean_up;
 mod daemon;
 pub mod foreground;
@@ -12,6 +13,7 @@ pub mod job_dir;
 mod orders;
 mod parked;
 mod server_link;
+mod slot;
 pub mod spawn;
 
 pub use daemon::run;
