@@ -8,9 +8,12 @@ mod clean_up;
 mod daemon;
 pub mod foreground;
 mod ids;
+mod in_use;
 pub mod job_dir;
+mod kept;
 mod orders;
 mod parked;
+mod removal;
 mod server_link;
 pub mod spawn;
 
