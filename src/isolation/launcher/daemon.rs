@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -12,6 +12,7 @@ use super::adopt;
 use super::berth::Berths;
 use super::clean_up::CleanUp;
 use super::ids::IdPool;
+use super::in_use::InUse;
 use super::job_dir::{JobDirs, JobFile, kept_output};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
@@ -22,12 +23,14 @@ use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
-use crate::job::{Cause, ExitRecord, JobId, StartStep};
+use crate::job::{Cause, ExitRecord, JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
 const REST: Duration = Duration::from_millis(10);
+/// How long the end waits for what is being cleaned up.
+const FAREWELL: Duration = Duration::from_millis(500);
 const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_JOB: u64 = 2;
@@ -51,6 +54,8 @@ pub(super) enum Keeper {
 pub(super) struct Job {
     pub(super) keeper: Keeper,
     pub(super) token: u64,
+    /// What its supervisor has said of its start: a server that is started anew asks for it.
+    pub(super) started: Option<(Timestamp, Box<Receipt>)>,
     /// The server has been told how it ended; what is left is clean-up.
     pub(super) told: bool,
 }
@@ -71,6 +76,7 @@ pub(super) struct Daemon {
     next_token: u64,
     epoll: OwnedFd,
     signals: SignalFd,
+    in_use: InUse,
     ending: Option<ExitCode>,
     /// Jobs that this turn has taken sandboxes for.
     pub(super) launched: u32,
@@ -92,8 +98,7 @@ pub fn run(
     while daemon.ending.is_none() {
         daemon.turn()?;
     }
-    daemon.parked.release(&mut daemon.sandboxes);
-    daemon.sandboxes.close();
+    daemon.leave();
     Ok(daemon.ending.unwrap_or(ExitCode::SUCCESS))
 }
 
@@ -112,6 +117,9 @@ impl Daemon {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
         let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
             .at(StartStep::StateDir, "jobs")?;
+        let in_use = run_dir()
+            .and_then(InUse::announce)
+            .at(StartStep::Supervisor, "/run/stockade")?;
         let sandboxes = open_sandboxes(&config)?;
         let site = Site {
             default_policy: config.worker.default_policy.clone(),
@@ -130,6 +138,7 @@ impl Daemon {
             next_token: FIRST_JOB,
             epoll,
             signals,
+            in_use,
             ending: None,
             launched: 0,
             supervisors: HashMap::new(),
@@ -163,9 +172,7 @@ impl Daemon {
                 token => self.handle_job(token),
             }
         }
-        for (id, record) in self.clean_up.turn(&mut self.sandboxes) {
-            self.finish(id, record, true);
-        }
+        self.clean_up();
         self.server.flush();
         self.rearm_server();
         self.server.kill_if_due();
@@ -241,27 +248,14 @@ impl Daemon {
             Order::Stop { id, order } => self.stop(id, &order),
             Order::Signal { id, signal } => self.signal(id, signal),
             Order::Delete { id } => self.delete(id),
-            Order::List => {
-                for piece in adopt::list(&self.dirs, &self.jobs) {
-                    self.server.send(&Event::Known(piece));
-                }
-                self.server.send(&Event::Known(Vec::new()));
-            }
+            Order::DropOutput { id } => self.drop_output(id),
+            Order::List => self.list(),
+            Order::Describe { ids } => self.describe(&ids),
             Order::Reload => self.reload(),
             Order::Probe => {
                 let abilities = crate::isolation::doctor::quick();
                 self.server.send(&Event::Host { abilities });
             }
-        }
-    }
-
-    fn delete(&mut self, id: JobId) {
-        if self.jobs.get(&id).is_some_and(|job| !job.told) {
-            return;
-        }
-        match self.dirs.remove(id) {
-            Ok(()) => self.server.send(&Event::Deleted { id }),
-            Err(error) => eprintln!("stockade: launcher: job {id}: remove its folder: {error}"),
         }
     }
 
@@ -289,7 +283,8 @@ impl Daemon {
     fn handle_signals(&mut self) {
         while let Ok(Some(Delivered { signal, .. })) = self.signals.next() {
             match signal {
-                libc::SIGTERM | libc::SIGINT | libc::SIGHUP => self.server.forward_signal(signal),
+                libc::SIGHUP => self.server.forward_signal(signal),
+                libc::SIGTERM | libc::SIGINT => self.ending = self.server.end(signal),
                 _ => {}
             }
         }
@@ -333,6 +328,7 @@ impl Daemon {
             Job {
                 keeper,
                 token,
+                started: None,
                 told: false,
             },
         );
@@ -341,6 +337,21 @@ impl Daemon {
     fn watch_fd(&self, fd: impl AsFd, token: u64) -> Result<(), Failure> {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
             .at(StartStep::Supervisor, "epoll_ctl")
+    }
+
+    /// Leaves nothing behind but jobs that run on.
+    fn leave(&mut self) {
+        self.parked.release(&mut self.sandboxes);
+        let until = Instant::now() + FAREWELL;
+        while let Some(wait) = self.clean_up.next_try()
+            && Instant::now() < until
+        {
+            std::thread::sleep(wait.min(FAREWELL));
+            self.handle_signals();
+            self.clean_up();
+        }
+        self.sandboxes.close();
+        self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
     }
 
     fn handle_job(&mut self, token: u64) {
@@ -357,6 +368,9 @@ impl Daemon {
                 Ok(Some(Report::Started {
                     started_at, receipt, ..
                 })) => {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.started = Some((started_at, receipt.clone()));
+                    }
                     self.server.send(&Event::Started {
                         id,
                         started_at,
@@ -432,6 +446,17 @@ impl Daemon {
         for (id, keeper) in found.running {
             self.keep(id, keeper);
         }
+        for id in found.unused {
+            if let Err(stuck) = self.dirs.remove(id) {
+                self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
+            }
+        }
+        if found.newer.contains(&None) {
+            // Which of the cgroups are theirs cannot be told: none is touched.
+            return eprintln!(
+                "stockade: launcher: cgroups are left as they are, for the jobs of a newer worker"
+            );
+        }
         let living: Vec<&str> = self
             .jobs
             .values()
@@ -440,8 +465,10 @@ impl Daemon {
                 Keeper::Own(_) => None,
             })
             .collect();
+        let newer: Vec<&str> = found.newer.iter().flatten().map(String::as_str).collect();
         for name in self.sandboxes.cgroups().children() {
-            if name != SUPERVISORS && !living.contains(&name.as_str()) {
+            let spared = |names: &[&str]| names.contains(&name.as_str());
+            if name != SUPERVISORS && !spared(&living) && !spared(&newer) {
                 self.clean_up.add(name, None);
             }
         }
@@ -475,7 +502,7 @@ fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
     )
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
-    let prefix = format!("{:x}-", crate::job::Timestamp::now().as_micros());
+    let prefix = format!("{:x}-", Timestamp::now().as_micros());
     Sandboxes::new(Berths::new(branch, &prefix, true), supervisors, ids)
 }
 

@@ -13,6 +13,7 @@ use rustix::process::{WaitOptions, waitpid};
 
 use super::berth::Berths;
 use super::ids::IdPool;
+use super::in_use::InUse;
 use super::slot::Slot;
 use super::spawn::{Sandboxes, run_dir};
 use crate::config::Isolation;
@@ -32,6 +33,9 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
+    let _in_use = run_dir()
+        .and_then(InUse::announce)
+        .at(StartStep::Supervisor, "/run/stockade")?;
     let mut sandboxes = open_sandboxes(isolation)?;
     timings.mark("cgroup branch");
     sandboxes.prepare(&resolved.sandbox)?;

@@ -13,15 +13,18 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::isolation::supervisor::{EXIT_FILE, STOP_FILE};
+use super::removal::{Stuck, remove_file, remove_folder};
+use crate::isolation::supervisor::{EXIT_FILE, FILES, STOP_FILE};
 use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
 
 pub const STDOUT_FILE: &str = "stdout";
 pub const STDERR_FILE: &str = "stderr";
-const JOB_FILE: &str = "job";
+pub const JOB_FILE: &str = "job";
 const LARGEST: u64 = 1 << 20;
 /// The format of the files in a state folder. A worker takes over jobs of its own and earlier formats.
-pub const FORMAT: u32 = 1;
+///
+/// 1: the beginning. 2: a supervisor whose launcher has gone leaves a start record.
+pub const FORMAT: u32 = 2;
 
 /// What is written before a job is let go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,29 @@ pub struct JobFile {
     pub supervisor_pid: i32,
     /// Name of the job's cgroup in the worker's branch.
     pub cgroup: String,
+}
+
+/// What all formats have in common, as far as can be told now.
+#[derive(Debug, Deserialize)]
+pub struct AnyFormat {
+    pub format: u32,
+    pub cgroup: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JobFileError {
+    #[error("its files are of format {}, which a newer worker wrote; this one knows {FORMAT} and leaves it alone", .0.format)]
+    Newer(AnyFormat),
+    #[error("job file: {0}")]
+    Io(#[from] io::Error),
+    #[error("job file: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl JobFileError {
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// The folder of all jobs.
@@ -132,28 +158,29 @@ impl JobDirs {
             .collect())
     }
 
-    /// Removes a job's folder. One that is not there is no error.
-    pub fn remove(&self, id: JobId) -> io::Result<()> {
-        let name = id.to_string();
-        let dir = match self.open_dir(&name) {
+    /// Whether a job's outcome is on disk.
+    #[must_use]
+    pub fn is_over(&self, id: JobId) -> bool {
+        statat(&self.dir, format!("{id}/{EXIT_FILE}"), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Removes a job's folder with all that is in it. One that is not there is no error.
+    pub fn remove(&self, id: JobId) -> Result<(), Stuck> {
+        // The job file last: a folder without one is no job's any more.
+        let mut expected = vec![STDOUT_FILE, STDERR_FILE];
+        expected.extend(FILES);
+        expected.push(JOB_FILE);
+        remove_folder(&self.dir, &id.to_string(), &expected)
+    }
+
+    /// Removes a job's output and keeps the rest. What is not there is no error.
+    pub fn drop_output(&self, id: JobId) -> Result<(), Stuck> {
+        let dir = match self.open_dir(&id.to_string()) {
             Err(Errno::NOENT) => return Ok(()),
-            other => other?,
+            other => other.map_err(|errno| Stuck::new(c"", errno))?,
         };
-        for file in [
-            STDOUT_FILE,
-            STDERR_FILE,
-            STOP_FILE,
-            "exit.tmp",
-            EXIT_FILE,
-            JOB_FILE,
-        ] {
-            match unlinkat(&dir, file, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR)?;
-        Ok(())
+        let removed = [STDOUT_FILE, STDERR_FILE].map(|file| remove_file(&dir, file));
+        removed.into_iter().collect()
     }
 }
 
@@ -186,23 +213,22 @@ pub fn write_job_file(dir: impl AsFd, job: &JobFile) -> io::Result<()> {
     write_new(dir, JOB_FILE, &serde_json::to_vec(job)?)
 }
 
-pub fn read_job_file(dir: impl AsFd) -> io::Result<JobFile> {
+pub fn read_job_file(dir: impl AsFd) -> Result<JobFile, JobFileError> {
     let file = openat(
         dir,
         JOB_FILE,
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
-    )?;
+    )
+    .map_err(io::Error::from)?;
     let mut bytes = Vec::new();
     File::from(file).take(LARGEST).read_to_end(&mut bytes)?;
-    let job: JobFile = serde_json::from_slice(&bytes)?;
-    if job.format > FORMAT {
-        return Err(io::Error::other(format!(
-            "format {} is of a newer worker",
-            job.format
-        )));
+    // A newer format may lack what this one has: how new it is comes first.
+    let any: AnyFormat = serde_json::from_slice(&bytes)?;
+    if any.format > FORMAT {
+        return Err(JobFileError::Newer(any));
     }
-    Ok(job)
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 /// Leaves a stop order for a supervisor that this launcher has no socket to.

@@ -28,7 +28,9 @@ use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::{self, StartMemory};
 
-pub use exit_file::{EXIT_FILE, STOP_FILE, read_exit_record, write_exit_record};
+pub use exit_file::{
+    EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
+};
 pub use protocol::{Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
 

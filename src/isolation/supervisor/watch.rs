@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::evidence::{Evidence, Trigger};
-use super::exit_file::read_stop_order;
+use super::exit_file::{StartRecord, read_stop_order, write_start_record};
 use super::pump::{self, Pump, Turn};
 use super::start::Running;
 use super::{Go, ToSupervisor};
@@ -43,6 +43,7 @@ struct Watch<'a> {
     control: Option<&'a Channel>,
     job_dir: Option<OwnedFd>,
     pumps: [Pump; 2],
+    start: StartRecord,
     started: Instant,
     /// The main process's wait status, once it has ended.
     main_status: Option<i32>,
@@ -74,6 +75,10 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRec
         control: Some(control),
         job_dir: running.job_dir,
         pumps: [running.stdout, running.stderr],
+        start: StartRecord {
+            started_at: running.started_at,
+            receipt: running.receipt,
+        },
         started: running.started,
         main_status: None,
         empty: false,
@@ -98,7 +103,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRec
         watch.handle_deadlines();
     }
     watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
-    watch.into_record(running.started_at, running.receipt)
+    watch.into_record()
 }
 
 impl Watch<'_> {
@@ -218,13 +223,23 @@ impl Watch<'_> {
                 Ok(None) => break,
                 Err(_) => {
                     self.control = None;
-                    if self.go.ends_with_launcher && self.main_status.is_none() {
-                        // Whatever it was being ended for: nobody is left to wait for.
-                        self.trigger = Some(Trigger::Abandoned);
-                        self.kill_everything();
-                    }
+                    self.launcher_gone();
                 }
             }
+        }
+    }
+
+    fn launcher_gone(&mut self) {
+        if self.main_status.is_some() {
+            return;
+        }
+        if self.go.ends_with_launcher {
+            // Whatever it was being ended for: nobody is left to wait for.
+            self.trigger = Some(Trigger::Abandoned);
+            self.kill_everything();
+        } else if let Some(job_dir) = &self.job_dir {
+            // Only now, since it costs a job nothing whose launcher stays. Without it the next one knows less.
+            let _ = write_start_record(job_dir, &self.start);
         }
     }
 
@@ -372,7 +387,7 @@ impl Watch<'_> {
         self.kill_again = Some(Instant::now() + KILL_AGAIN);
     }
 
-    fn into_record(self, started_at: Timestamp, receipt: crate::job::Receipt) -> ExitRecord {
+    fn into_record(self) -> ExitRecord {
         let children = sys::children_usage();
         let mut usage = self.meter.usage();
         usage.wall_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -389,12 +404,12 @@ impl Watch<'_> {
         let [stdout, stderr] = self.pumps.map(Pump::totals);
         ExitRecord {
             cause,
-            started_at: Some(started_at),
+            started_at: Some(self.start.started_at),
             finished_at: Timestamp::now(),
             usage,
             output: Output { stdout, stderr },
             stop: self.stop,
-            receipt,
+            receipt: self.start.receipt,
         }
     }
 }
