@@ -37,6 +37,21 @@ impl Daemon {
         self.server.send(&Event::Known(Vec::new()));
     }
 
+    /// The server has recorded how a job ended: what was for taking it over is of no more use.
+    pub(super) fn recorded(&mut self, id: JobId) {
+        match self.jobs.get_mut(&id) {
+            // Its supervisor may be about to write the record.
+            Some(job) => job.recorded = job.told,
+            None => self.remove_control(id),
+        }
+    }
+
+    pub(super) fn remove_control(&mut self, id: JobId) {
+        if let Err(stuck) = self.dirs.remove_control(id) {
+            self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
+        }
+    }
+
     pub(super) fn delete(&mut self, id: JobId) {
         let removed = match self.runs(id) {
             true => Err("its job runs".to_owned()),
