@@ -174,14 +174,14 @@ impl Daemon {
         self.server.kill_if_due();
         self.restart_server_if_due()?;
         // While nobody waits: after a rest, or when a job has just ended and its client is being told.
-        if quiet || std::mem::take(&mut self.job_ended) {
+        if (quiet || std::mem::take(&mut self.job_ended)) && self.ending.is_none() {
             self.prepare_ahead();
         }
         Ok(())
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let prepare = self.parked.is_short().then_some(REST);
+        let prepare = (self.parked.is_short() || self.ending.is_some()).then_some(REST);
         [self.clean_up.next_try(), self.server.next_deadline(), prepare]
             .into_iter()
             .flatten()
@@ -322,14 +322,13 @@ impl Daemon {
 
     /// Leaves nothing behind but jobs that run on.
     fn leave(&mut self) {
-        self.parked.release(&self.sandboxes);
         let until = Instant::now() + FAREWELL;
-        while let Some(wait) = self.clean_up.next_try()
-            && Instant::now() < until
-        {
-            std::thread::sleep(wait.min(FAREWELL));
-            self.clean_up();
-        }
+        // Supervisors of jobs that are over are on their way out.
+        let busy = |launcher: &Self| {
+            launcher.clean_up.next_try().is_some() || launcher.jobs.values().any(|job| job.told)
+        };
+        while busy(self) && Instant::now() < until && self.turn().is_ok() {}
+        self.parked.release(&self.sandboxes);
         self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
     }
 

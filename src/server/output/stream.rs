@@ -162,10 +162,12 @@ impl OutputStream {
         };
         let over = live.reached(State::Finished);
         match &mut self.wake {
+            // The end of a job is told, too, to those who see the worker go with it.
             Some(wake) => tokio::select! {
-                () = wake.written() => Ok(()),
+                biased;
                 _ = over => Ok(()),
                 () = self.server.closing() => Err(Refusal::ShuttingDown),
+                () = wake.written() => Ok(()),
             },
             // The folder is there once the job has started, and nothing is written before.
             None if job.state == State::Pending => tokio::select! {
@@ -180,6 +182,7 @@ impl OutputStream {
                 }
                 // A job that was stopped before it started may have no folder: its end is what is left to wait for.
                 Err(rustix::io::Errno::NOENT) => tokio::select! {
+                    biased;
                     _ = over => Ok(()),
                     () = self.server.closing() => Err(Refusal::ShuttingDown),
                 },
