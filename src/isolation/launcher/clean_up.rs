@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::job_dir::{JobDirs, read_job_file};
+use super::slot::Slot;
 use super::spawn::Sandboxes;
-use crate::isolation::cgroup::JobCgroup;
 use crate::isolation::ipc::Leftover;
 use crate::job::{ExitRecord, JobId};
 
@@ -23,7 +23,8 @@ const MOST_TOLD: usize = 100;
 enum What {
     Cgroup {
         name: String,
-        open: Option<Box<JobCgroup>>,
+        /// What is left of a sandbox of this launcher's own.
+        slot: Option<Box<Slot>>,
         /// Told only once nothing of the job is left.
         outcome: Option<Box<(JobId, ExitRecord)>>,
     },
@@ -61,18 +62,40 @@ pub(super) struct Gone {
 
 impl CleanUp {
     /// A cgroup to kill and remove, and the outcome to tell after that.
-    pub(super) fn add(
-        &mut self,
-        cgroup: String,
-        open: Option<JobCgroup>,
-        outcome: Option<(JobId, ExitRecord)>,
-    ) {
+    pub(super) fn add(&mut self, cgroup: String, outcome: Option<(JobId, ExitRecord)>) {
         let what = What::Cgroup {
             name: cgroup,
-            open: open.map(Box::new),
+            slot: None,
             outcome: outcome.map(Box::new),
         };
         self.push(what, FIRST_TRY_AGAIN, None);
+    }
+
+    /// A sandbox whose job is over, or that never had one. What can be used again is taken back once its supervisor has
+    /// ended; with an outcome to tell, all of it is removed.
+    pub(super) fn add_slot(&mut self, slot: Slot, outcome: Option<(JobId, ExitRecord)>) {
+        // A supervisor whose launcher hangs up before it has a job ends.
+        let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
+        let what = What::Cgroup {
+            name: slot.berth.cgroup_name.clone(),
+            slot: Some(Box::new(slot)),
+            outcome: outcome.map(Box::new),
+        };
+        self.push(what, FIRST_TRY_AGAIN, None);
+    }
+
+    /// A child has ended; false if it was the supervisor of none of these.
+    pub(super) fn reaped(&mut self, pid: i32) -> bool {
+        for item in &mut self.items {
+            if let What::Cgroup { slot: Some(slot), .. } = &mut item.what
+                && slot.supervisor.as_raw_nonzero().get() == pid
+            {
+                slot.reaped = true;
+                item.again = Instant::now();
+                return true;
+            }
+        }
+        false
     }
 
     /// A job's folder that stays for the reason `why`.
@@ -113,7 +136,7 @@ impl CleanUp {
     /// Tries what is due. A folder of which `runs` is true is let be.
     pub(super) fn turn(
         &mut self,
-        sandboxes: &Sandboxes,
+        sandboxes: &mut Sandboxes,
         dirs: &JobDirs,
         runs: impl Fn(JobId) -> bool,
     ) -> Gone {
@@ -127,12 +150,15 @@ impl CleanUp {
                 return true;
             }
             let (stays, longest) = match &mut item.what {
-                What::Cgroup { name, open, outcome } => {
-                    let empty = match open {
-                        Some(cgroup) if outcome.is_none() => matches!(cgroup.remove(), Ok(true)),
-                        _ => sandboxes.cgroups().sweep(name),
+                What::Cgroup { name, slot, outcome } => {
+                    let empty = match slot.take_if(|slot| outcome.is_none() && slot.reaped) {
+                        Some(slot) => {
+                            sandboxes.take_back(*slot);
+                            true
+                        }
+                        None if slot.is_some() && outcome.is_none() => false,
+                        None => sandboxes.cgroups().sweep(name),
                     };
-                    *open = None;
                     if empty {
                         gone.outcomes.extend(outcome.take().map(|outcome| *outcome));
                     }

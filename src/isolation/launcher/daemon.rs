@@ -9,13 +9,15 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::adopt;
+use super::berth::Berths;
 use super::clean_up::CleanUp;
 use super::ids::IdPool;
 use super::in_use::InUse;
 use super::job_dir::{JobDirs, JobFile, kept_output};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
-use super::spawn::{Sandboxes, Slot, run_dir};
+use super::slot::Slot;
+use super::spawn::{Sandboxes, run_dir};
 use crate::config::Config;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
@@ -76,8 +78,9 @@ pub(super) struct Daemon {
     signals: SignalFd,
     in_use: InUse,
     ending: Option<ExitCode>,
-    /// In this turn.
-    job_ended: bool,
+    /// Jobs that this turn has taken sandboxes for.
+    pub(super) launched: u32,
+    supervisors: HashMap<i32, JobId>,
 }
 
 /// Runs the launcher until the server has ended in order.
@@ -137,7 +140,8 @@ impl Daemon {
             signals,
             in_use,
             ending: None,
-            job_ended: false,
+            launched: 0,
+            supervisors: HashMap::new(),
             config,
         };
         daemon.watch_fd(&daemon.signals, SIGNALS)?;
@@ -173,8 +177,14 @@ impl Daemon {
         self.rearm_server();
         self.server.kill_if_due();
         self.restart_server_if_due()?;
-        // While nobody waits: after a rest, or when a job has just ended and its client is being told.
-        if (quiet || std::mem::take(&mut self.job_ended)) && self.ending.is_none() {
+        // While nobody waits: after a rest, or while the jobs run that have just been launched.
+        let launched = std::mem::take(&mut self.launched);
+        let spares = if self.ending.is_none() {
+            u32::from(quiet).max(launched)
+        } else {
+            0
+        };
+        for _ in 0..spares {
             self.prepare_ahead();
         }
         Ok(())
@@ -263,7 +273,7 @@ impl Daemon {
         let error = match loaded {
             Ok(policies) => {
                 self.policies = policies;
-                self.parked.release(&self.sandboxes);
+                self.parked.release(&mut self.sandboxes);
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -287,7 +297,18 @@ impl Daemon {
         while let Ok(Reaped::Child { pid, status }) = sys::reap(false) {
             if self.server.is_process(pid) {
                 self.ending = self.server.ended(status);
+            } else {
+                self.supervisor_reaped(pid);
             }
+        }
+    }
+
+    fn supervisor_reaped(&mut self, pid: i32) {
+        let job = self.supervisors.get(&pid).and_then(|id| self.jobs.get_mut(id));
+        if let Some(Keeper::Own(slot)) = job.map(|job| &mut job.keeper) {
+            slot.reaped = true;
+        } else if !self.clean_up.reaped(pid) {
+            self.parked.reaped(pid);
         }
     }
 
@@ -297,7 +318,11 @@ impl Daemon {
         let token = self.next_token;
         self.next_token += 1;
         let watched = match &keeper {
-            Keeper::Own(slot) => self.watch_fd(&slot.control, token),
+            Keeper::Own(slot) => {
+                self.supervisors
+                    .insert(slot.supervisor.as_raw_nonzero().get(), id);
+                self.watch_fd(&slot.control, token)
+            }
             Keeper::Adopted { pidfd, .. } => self.watch_fd(pidfd, token),
         };
         if let Err(failure) = watched {
@@ -322,13 +347,14 @@ impl Daemon {
 
     /// Leaves nothing behind but jobs that run on.
     fn leave(&mut self) {
+        self.parked.release(&mut self.sandboxes);
         let until = Instant::now() + FAREWELL;
         // Supervisors of jobs that are over are on their way out.
         let busy = |launcher: &Self| {
             launcher.clean_up.next_try().is_some() || launcher.jobs.values().any(|job| job.told)
         };
         while busy(self) && Instant::now() < until && self.turn().is_ok() {}
-        self.parked.release(&self.sandboxes);
+        self.sandboxes.close();
         self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
     }
 
@@ -374,7 +400,6 @@ impl Daemon {
             record.output = kept_output(&dir);
             let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
         }
-        self.job_ended = true;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.told = true;
         }
@@ -391,11 +416,7 @@ impl Daemon {
         let _ = epoll::delete(&self.epoll, &slot.control);
         let told = job.told;
         let record = (!told).then(|| ExitRecord::without_run(lost()));
-        self.clean_up.add(
-            slot.cgroup_name.clone(),
-            Some(slot.cgroup),
-            record.map(|record| (id, record)),
-        );
+        self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
     }
 
     fn adopted_ended(&mut self, id: JobId) {
@@ -407,17 +428,20 @@ impl Daemon {
         match crate::isolation::supervisor::read_exit_record(&dir) {
             Ok(Some(record)) => {
                 self.finish(id, record, false);
-                self.clean_up.add(cgroup, None, None);
+                self.clean_up.add(cgroup, None);
             }
             _ => self
                 .clean_up
-                .add(cgroup, None, Some((id, ExitRecord::without_run(lost())))),
+                .add(cgroup, Some((id, ExitRecord::without_run(lost())))),
         }
     }
 
     fn forget(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.tokens.remove(&job.token);
+        if let Keeper::Own(slot) = &job.keeper {
+            self.supervisors.remove(&slot.supervisor.as_raw_nonzero().get());
+        }
         Some(job)
     }
 
@@ -449,7 +473,7 @@ impl Daemon {
         for name in self.sandboxes.cgroups().children() {
             let spared = |names: &[&str]| names.contains(&name.as_str());
             if name != SUPERVISORS && !spared(&living) && !spared(&newer) {
-                self.clean_up.add(name, None, None);
+                self.clean_up.add(name, None);
             }
         }
     }
@@ -483,7 +507,7 @@ fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
     let prefix = format!("{:x}-", Timestamp::now().as_micros());
-    Sandboxes::new(branch, supervisors, ids, &prefix)
+    Sandboxes::new(Berths::new(branch, &prefix, true), supervisors, ids)
 }
 
 /// What is written beside a job before it is let go.
@@ -495,6 +519,6 @@ pub(super) fn job_file(launch: &crate::isolation::ipc::Launch, policy: &str, slo
         created_at: launch.created_at,
         idempotency_key: launch.idempotency_key.clone(),
         supervisor_pid: slot.supervisor.as_raw_nonzero().get(),
-        cgroup: slot.cgroup_name.clone(),
+        cgroup: slot.berth.cgroup_name.clone(),
     }
 }

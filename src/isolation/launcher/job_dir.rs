@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, mkdirat, open, openat, statat,
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, mkdirat, open, openat, statat,
     unlinkat,
 };
 use rustix::io::Errno;
@@ -68,8 +68,8 @@ impl JobFileError {
 pub struct JobDirs {
     path: PathBuf,
     dir: OwnedFd,
-    /// The group that may read output: the server's.
-    reader_gid: u32,
+    /// The group that may read output, the server's, where files do not get it by themselves.
+    give_to: Option<u32>,
 }
 
 /// One job's folder, locked by its supervisor as long as that lives.
@@ -85,12 +85,15 @@ impl JobDirs {
         let path = state_dir.join("jobs");
         fs::create_dir_all(&path)?;
         let dir = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o750))?;
         give_to_reader(&dir, reader_gid)?;
+        // What is made in it gets its group, with no call for each.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2750))?;
+        let made = fstat(&dir)?;
+        let inherited = made.st_gid == reader_gid && made.st_mode & 0o2000 != 0;
         Ok(Self {
             path,
             dir,
-            reader_gid,
+            give_to: (!inherited).then_some(reader_gid),
         })
     }
 
@@ -99,7 +102,7 @@ impl JobDirs {
         let name = id.to_string();
         mkdirat(&self.dir, name.as_str(), Mode::from_raw_mode(0o750))?;
         let dir = self.open_dir(&name)?;
-        give_to_reader(&dir, self.reader_gid)?;
+        self.give(&dir)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
         Ok(JobDir {
             stdout: self.make_file(&dir, STDOUT_FILE)?,
@@ -120,8 +123,12 @@ impl JobDirs {
     fn make_file(&self, dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
-        give_to_reader(&file, self.reader_gid)?;
+        self.give(&file)?;
         Ok(file)
+    }
+
+    fn give(&self, file: &OwnedFd) -> io::Result<()> {
+        self.give_to.map_or(Ok(()), |gid| give_to_reader(file, gid))
     }
 
     /// The folder of a job that exists, and whether its supervisor lives.
@@ -235,8 +242,7 @@ pub fn write_stop_order(dir: impl AsFd, order: &StopOrder) -> io::Result<()> {
 
 fn write_new(dir: impl AsFd, name: &str, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
-    fchmod(&file, Mode::from_raw_mode(0o640))?;
+    let file = openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
     File::from(file).write_all(bytes)
 }
 

@@ -71,7 +71,7 @@ impl Daemon {
     pub(super) fn clean_up(&mut self) {
         let jobs = &self.jobs;
         let runs = |id| jobs.get(&id).is_some_and(|job| !job.told);
-        let gone = self.clean_up.turn(&self.sandboxes, &self.dirs, runs);
+        let gone = self.clean_up.turn(&mut self.sandboxes, &self.dirs, runs);
         for (id, record) in gone.outcomes {
             self.finish(id, record, true);
         }

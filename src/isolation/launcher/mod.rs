@@ -4,6 +4,7 @@
 //! and nothing else; what a job may have it decides itself, from its own policy files.
 
 mod adopt;
+mod berth;
 mod clean_up;
 mod daemon;
 pub mod foreground;
@@ -15,6 +16,7 @@ mod orders;
 mod parked;
 mod removal;
 mod server_link;
+mod slot;
 pub mod spawn;
 
 pub use daemon::run;

@@ -35,7 +35,8 @@ pub(crate) const FORWARD_SIGNAL: i32 = 35;
 struct Watch<'a> {
     go: &'a Go,
     main: i32,
-    meter: Meter,
+    meter: Meter<'a>,
+    cpus: u64,
     signals: SignalFd,
     listener: Option<SeccompListener>,
     /// `None` once the launcher has gone.
@@ -62,12 +63,13 @@ struct Watch<'a> {
 }
 
 /// Watches `running` to its end and says how it ended.
-pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord {
+pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRecord {
     let limits = &go.spec.limits;
     let mut watch = Watch {
         go,
         main: running.main,
         meter: running.meter,
+        cpus: running.cpus,
         signals: running.signals,
         listener: running.listener,
         control: Some(control),
@@ -319,8 +321,7 @@ impl Watch<'_> {
     /// The limit cannot be reached before all CPUs together could have used what is left of it.
     fn plan_cpu_look(&mut self, now: Instant) {
         let left = (self.go.spec.limits.cpu_time_ms * 1000).saturating_sub(self.meter.cpu_us());
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-        self.cpu_look = now + Duration::from_micros(left / cpus).max(CPU_LOOK);
+        self.cpu_look = now + Duration::from_micros(left / self.cpus).max(CPU_LOOK);
     }
 
     /// v1 kills one process for lack of memory; the job is to end as a whole.
