@@ -26,6 +26,8 @@ pub(super) struct Berth {
     /// `None` where jobs write to their root.
     pub room: Option<Room>,
     template: Arc<Template>,
+    /// Everything in the cgroup was killed at once.
+    pub killed: bool,
 }
 
 impl Berth {
@@ -38,7 +40,7 @@ impl Berth {
 
     fn renew(&mut self) -> bool {
         let network = self.network.as_ref().is_none_or(NetworkNamespace::is_as_new);
-        network && matches!(self.cgroup.renew(), Ok(true))
+        network && matches!(self.cgroup.renew(std::mem::take(&mut self.killed)), Ok(true))
     }
 }
 
@@ -108,6 +110,7 @@ impl Berths {
             network,
             room,
             template: Arc::clone(template),
+            killed: false,
         })
     }
 

@@ -363,8 +363,10 @@ impl Daemon {
             return;
         };
         loop {
-            let Some(job) = self.jobs.get(&id) else { return };
-            let Keeper::Own(slot) = &job.keeper else {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                return;
+            };
+            let Keeper::Own(slot) = &mut job.keeper else {
                 self.adopted_ended(id);
                 return;
             };
@@ -381,7 +383,10 @@ impl Daemon {
                         receipt,
                     });
                 }
-                Ok(Some(Report::Finished(record))) => self.finish(id, *record, false),
+                Ok(Some(Report::Finished { record, killed })) => {
+                    slot.berth.killed |= killed;
+                    self.finish(id, *record, false);
+                }
                 Ok(Some(Report::Failed(failure))) => {
                     self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
                 }

@@ -87,7 +87,7 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
         return Ok(());
     };
     let job_dir = outlets.job_dir.as_ref().and_then(|dir| dir.try_clone().ok());
-    let record = match start::start(assembled, &go, outlets, launcher) {
+    let ended = match start::start(assembled, &go, outlets, launcher) {
         Ok(running) => {
             let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
             // Only a person looks at them.
@@ -102,13 +102,17 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
             );
             watch::watch(running, &go, control)
         }
-        Err(failure) => ExitRecord::without_run(failure.into_cause()),
+        Err(failure) => ExitRecord::without_run(failure.into_cause()).into(),
     };
     if let Some(job_dir) = job_dir {
         // A record that cannot be written still reaches the launcher, which writes it when it can.
-        let _ = write_exit_record(&job_dir, &record);
+        let _ = write_exit_record(&job_dir, &ended.record);
     }
-    protocol::report(control, &Report::Finished(Box::new(record)));
+    let finished = Report::Finished {
+        record: Box::new(ended.record),
+        killed: ended.killed,
+    };
+    protocol::report(control, &finished);
     Ok(())
 }
 

@@ -40,7 +40,11 @@ pub enum Report {
         receipt: Box<Receipt>,
         timings: Option<Timings>,
     },
-    Finished(Box<ExitRecord>),
+    Finished {
+        record: Box<ExitRecord>,
+        /// All in its cgroup was killed at once.
+        killed: bool,
+    },
 }
 
 /// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report.

@@ -62,8 +62,25 @@ struct Watch<'a> {
     oom_look: Option<(Instant, u32)>,
 }
 
+/// How a job ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub record: ExitRecord,
+    /// All in its cgroup was killed at once.
+    pub killed: bool,
+}
+
+impl From<ExitRecord> for Ended {
+    fn from(record: ExitRecord) -> Self {
+        Self {
+            record,
+            killed: false,
+        }
+    }
+}
+
 /// Watches `running` to its end and says how it ended.
-pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRecord {
+pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
     let limits = &go.spec.limits;
     let mut watch = Watch {
         go,
@@ -103,7 +120,11 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRec
         watch.handle_deadlines();
     }
     watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
-    watch.into_record()
+    let killed = watch.kill_again.is_some();
+    Ended {
+        record: watch.into_record(),
+        killed,
+    }
 }
 
 impl Watch<'_> {
