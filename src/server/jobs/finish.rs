@@ -54,6 +54,8 @@ impl Jobs {
         }
         let was_queued = entry.phase == Phase::Queued;
         entry.phase = Phase::Ending;
+        let mut trace = std::mem::take(&mut entry.trace);
+        trace.mark("finished");
         let place = entry.place;
         let over = entry.live.view().finished(record);
         if was_queued {
@@ -68,6 +70,7 @@ impl Jobs {
                 && let Some(live) = jobs.lock().remove(id)
             {
                 live.replace(told);
+                trace.mark("recorded");
             }
         };
         self.store.write(Change::Update(over), Box::new(then));
