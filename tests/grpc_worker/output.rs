@@ -340,3 +340,37 @@ async fn readers_that_vanish_leave_nothing_behind() {
     })
     .await;
 }
+
+/// The launcher makes a job's folder, and only then gives it to the group that may read it.
+#[tokio::test]
+async fn a_folder_that_is_being_made_is_not_looked_at() {
+    let worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let id = start(&mut client, &["held"]).await;
+    let folder = worker.config.worker.state_dir.join("jobs").join(id.to_string());
+    eventually("its files", || folder.join("stderr").exists()).await;
+    // Root, as which tests may run, is refused nothing for want of permission; a link is refused to all.
+    let unreadable = folder.join("stdout");
+    std::fs::remove_file(&unreadable).expect("unlink");
+    std::os::unix::fs::symlink("/dev/null", &unreadable).expect("link");
+    let now = read_all(open(&mut client, offsets(id, 0, 0, false)).await, (0, 0)).await;
+    let totals = now.expect("no error").end.expect("end").output.expect("output");
+    assert_eq!(totals.stdout.expect("stdout").total_bytes, 0);
+    let following = tokio::spawn(read_all(open(&mut client, offsets(id, 0, 0, true)).await, (0, 0)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    std::fs::remove_file(&unreadable).expect("unlink");
+    worker.launcher.start_held(id);
+    let stop = v1::StopJobRequest {
+        job_id: id.to_string(),
+        ..v1::StopJobRequest::default()
+    };
+    client.stop_job(stop).await.expect("stop");
+    assert!(
+        following
+            .await
+            .expect("no panic")
+            .expect("no error")
+            .end
+            .is_some()
+    );
+}

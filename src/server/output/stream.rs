@@ -145,7 +145,8 @@ impl OutputStream {
             let Some(cursor) = self.cursors.back_mut() else {
                 break;
             };
-            if cursor.file.is_none() {
+            // Before it has started its folder may be half made: there, but not yet ours to read.
+            if cursor.file.is_none() && job.state > State::Pending {
                 cursor.file = OutputFile::open(&self.folder, cursor.stream.file_name())?;
             }
             if let Some(part) = cursor.next(totals(job, cursor.stream)).await? {
@@ -196,6 +197,7 @@ impl OutputStream {
                 stdout: self.with_digest(StreamName::Stdout, &exit.output.stdout).await?,
                 stderr: self.with_digest(StreamName::Stderr, &exit.output.stderr).await?,
             },
+            None if job.state == State::Pending => Output::default(),
             None => Output {
                 stdout: self.so_far(StreamName::Stdout)?,
                 stderr: self.so_far(StreamName::Stderr)?,
