@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -75,22 +76,26 @@ impl Launch {
         })
     }
 
-    /// So many launches, one after the other.
+    /// So many launches, one after the other, each after a rest.
     pub async fn latency(
         &self,
         name: &str,
         count: usize,
-        progress: &std::sync::Arc<Progress>,
+        rest: Duration,
+        progress: &Arc<Progress>,
         interruption: &Interruption,
     ) -> Result<Samples, BenchError> {
         let (launch, name) = (self.clone(), name.to_owned());
-        let (progress, interruption) = (std::sync::Arc::clone(progress), interruption.clone());
+        let (progress, interruption) = (Arc::clone(progress), interruption.clone());
         in_thread(self.hide_unified, move || {
             let id = |n: usize| format!("bench-{}-{n}", std::process::id());
             launch.once(&id(count))?;
             let mut times = Vec::with_capacity(count);
             for done in 0..count {
                 interruption.check()?;
+                if !rest.is_zero() {
+                    std::thread::sleep(rest);
+                }
                 times.push(launch.once(&id(done))?);
                 progress.step(&name, done, count);
             }

@@ -184,7 +184,13 @@ impl Suite<'_> {
 
     async fn timed(&self, part: Part, name: &str, launch: &Launch) -> Result<Measurement, BenchError> {
         let samples = launch
-            .latency(name, self.plan.jobs, self.progress, self.interruption)
+            .latency(
+                name,
+                self.plan.jobs,
+                Duration::ZERO,
+                self.progress,
+                self.interruption,
+            )
             .await?;
         Ok(Measurement::new(part, name).with_times(samples))
     }
