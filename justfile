@@ -1,4 +1,4 @@
-# Each target is what .ci/run does, step by step.
+# The first targets are what .ci/run does, step by step; the bench ones measure.
 
 default: fmt lint test
 

@@ -9,8 +9,9 @@ const RIGHT: f64 = 190.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
 const GREY: &str = "#808080";
-const COLOURS: [&str; 8] = [
-    "#2f7ed8", "#d9822b", "#3a9a5c", "#c0507a", "#8a63c9", "#a08b1e", "#3b9fb0", "#b5553f",
+const COLOURS: [&str; 10] = [
+    "#2f7ed8", "#d9822b", "#3a9a5c", "#c0507a", "#8a63c9", "#a08b1e", "#3b9fb0", "#b5553f", "#6f8f2e",
+    "#9a7a5a",
 ];
 
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl Scale {
         }
         let raw = self.most / 5.0;
         let power = 10_f64.powf(raw.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
+        let step = [1.0, 2.0, 2.5, 5.0, 10.0]
             .map(|digit| digit * power)
             .into_iter()
             .find(|step| *step >= raw);

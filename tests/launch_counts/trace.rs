@@ -64,10 +64,11 @@ impl Tracer {
         version.is_ok_and(|status| status.success())
     }
 
-    pub(crate) fn attach(launcher: u32) -> Self {
+    /// `None` where the kernel does not let it, as in many containers.
+    pub(crate) fn attach(launcher: u32) -> Option<Self> {
         let server = server_of(launcher);
         let dir = tempfile::tempdir().expect("tempdir");
-        let strace = Command::new("strace")
+        let mut strace = Command::new("strace")
             .args([
                 "--follow-forks",
                 "--decode-pids=pidns",
@@ -83,15 +84,18 @@ impl Tracer {
             .expect("strace");
         let deadline = Instant::now() + PATIENCE;
         while [launcher, server].iter().any(|pid| !is_traced(*pid)) {
+            if matches!(strace.try_wait(), Ok(Some(_))) {
+                return None;
+            }
             assert!(Instant::now() < deadline, "strace does not attach");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Self {
+        Some(Self {
             strace,
             dir,
             launcher,
             server,
-        }
+        })
     }
 
     /// The length of the log once nothing happens any more.

@@ -1,4 +1,6 @@
 //! Programs that run one job and end: timed from the spawn to the wait.
+//!
+//! The standard library spawns by vfork or posix_spawn, which execute at once: other threads do no harm.
 
 use std::ffi::OsString;
 use std::io;

@@ -17,7 +17,10 @@ use super::BenchError;
 use crate::config;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
+/// Longer than [`JOBS_END_WITHIN`].
+const ENDS_WITHIN: Duration = Duration::from_secs(90);
+/// Thousands of sleeping jobs may have to be stopped.
+const JOBS_END_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// As `worker.durability`.
@@ -150,10 +153,11 @@ fn configuration(dir: &Path, settings: Settings) -> String {
     let socket = toml::Value::from(format!("unix:{}", dir.join("socket").display()));
     format!(
         "[grpc_server]\naddr = {socket}\n\n[worker]\nstate_dir = {}\ndurability = \"{}\"\nmax_running = {}\n\
-         on_shutdown = \"stop\"\n\n[log]\nlevel = \"error\"\n",
+         on_shutdown = \"stop\"\nshutdown_timeout_s = {}\n\n[log]\nlevel = \"error\"\n",
         path("state"),
         settings.durability.word(),
         settings.max_running,
+        JOBS_END_WITHIN.as_secs(),
     )
 }
 

@@ -37,8 +37,11 @@ impl Progress {
 
     /// It is so far; not drawn more often than an eye follows.
     pub fn step(&self, what: &str, done: usize, of: usize) {
+        if !self.shown {
+            return;
+        }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shown && last.is_none_or(|last| last.elapsed() >= REDRAW) {
+        if last.is_none_or(|last| last.elapsed() >= REDRAW) {
             *last = Some(Instant::now());
             drop(last);
             self.draw(&format!("{what} {done}/{of}"));
