@@ -177,7 +177,7 @@ async fn of_command(context: &Context, name: &str, launch: &Launch) -> Result<Me
 }
 
 fn length(context: &Context) -> Duration {
-    context.scaled(Duration::from_secs(5), Duration::from_millis(700))
+    context.scaled(Duration::from_secs(4), Duration::from_millis(700))
 }
 
 fn table(rows: &[Measured], floor: Duration) -> Table {
