@@ -1,7 +1,7 @@
 //! `stockade bench` against real workers: its own one, and one of others. Needs root.
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use stockade::proto::v1::ListJobsRequest;
@@ -177,7 +177,7 @@ fn an_interrupted_one_takes_its_worker_with_it() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("spawns");
-        eventually("its worker runs jobs", || runs_jobs(&process, tmp.path()));
+        eventually("its worker runs jobs", || runs_jobs(tmp.path()));
         kill(process.id(), signal);
         let output = process.wait_with_output().expect("ends");
         assert_eq!(output.status.code(), Some(status), "{output:?}");
@@ -185,14 +185,17 @@ fn an_interrupted_one_takes_its_worker_with_it() {
     }
 }
 
-/// Jobs have folders in the state of its worker once there are some.
-fn runs_jobs(process: &Child, tmp: &Path) -> bool {
-    let state = tmp.read_dir().into_iter().flatten().flatten();
-    let jobs = state.map(|entry| entry.path().join("state/jobs"));
-    let some = jobs
-        .filter_map(|jobs| jobs.read_dir().ok())
-        .flatten()
-        .next()
-        .is_some();
-    some && Path::new(&format!("/proc/{}", process.id())).exists()
+/// Asks its worker, once there is one.
+fn runs_jobs(tmp: &Path) -> bool {
+    let entries = tmp.read_dir().into_iter().flatten().flatten();
+    let mut sockets = entries.map(|entry| entry.path().join("socket"));
+    let Some(socket) = sockets.find(|socket| socket.exists()) else {
+        return false;
+    };
+    let endpoint = format!("unix:{}", socket.display());
+    let list = Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .args(["list", "-o", "json", "--endpoint", &endpoint])
+        .output()
+        .expect("the binary runs");
+    serde_json::from_slice::<Vec<Value>>(&list.stdout).is_ok_and(|jobs| !jobs.is_empty())
 }

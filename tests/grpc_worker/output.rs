@@ -341,36 +341,30 @@ async fn readers_that_vanish_leave_nothing_behind() {
     .await;
 }
 
-/// The launcher makes a job's folder, and only then gives it to the group that may read it.
 #[tokio::test]
-async fn a_folder_that_is_being_made_is_not_looked_at() {
-    let worker = TestWorker::start();
+async fn a_reader_goes_on_at_its_offset_after_a_restart() {
+    let mut worker = TestWorker::start();
     let mut client = worker.client().await;
-    let id = start(&mut client, &["held"]).await;
-    let folder = worker.config.worker.state_dir.join("jobs").join(id.to_string());
-    eventually("its files", || folder.join("stderr").exists()).await;
-    // Root, as which tests may run, is refused nothing for want of permission; a link is refused to all.
-    let unreadable = folder.join("stdout");
-    std::fs::remove_file(&unreadable).expect("unlink");
-    std::os::unix::fs::symlink("/dev/null", &unreadable).expect("link");
-    let now = read_all(open(&mut client, offsets(id, 0, 0, false)).await, (0, 0)).await;
-    let totals = now.expect("no error").end.expect("end").output.expect("output");
-    assert_eq!(totals.stdout.expect("stdout").total_bytes, 0);
-    let following = tokio::spawn(read_all(open(&mut client, offsets(id, 0, 0, true)).await, (0, 0)));
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    std::fs::remove_file(&unreadable).expect("unlink");
-    worker.launcher.start_held(id);
-    let stop = v1::StopJobRequest {
-        job_id: id.to_string(),
-        ..v1::StopJobRequest::default()
+    let id = running(&worker, &mut client).await;
+    worker.launcher.write(id, "stdout", b"before ");
+    let mut stream = open(&mut client, offsets(id, 0, 0, true)).await;
+    let first = stream.message().await.expect("part").expect("part").part;
+    let Some(Part::Chunk(chunk)) = first else {
+        panic!("{first:?}")
     };
-    client.stop_job(stop).await.expect("stop");
-    assert!(
-        following
-            .await
-            .expect("no panic")
-            .expect("no error")
-            .end
-            .is_some()
-    );
+    assert_eq!(chunk.data, b"before ");
+    worker.kill();
+    worker.launcher.write(id, "stdout", b"meanwhile ");
+    worker.revive();
+    let mut client = worker.client().await;
+    let stream = open(&mut client, offsets(id, 7, 0, true)).await;
+    worker.launcher.write(id, "stdout", b"after");
+    worker.launcher.finish_dropping(id, EXITED, 3);
+    let read = read_all(stream, (7, 0)).await.expect("output");
+    assert_eq!(read.stdout, b"meanwhile after");
+    assert_eq!(read.gaps, [(v1::Stream::Stdout, 22, 25)]);
+    let totals = read.end.and_then(|end| end.output).expect("totals");
+    let stdout = totals.stdout.expect("stdout");
+    assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (25, 3));
+    assert_eq!(stdout.sha256, hexadecimal(b"before meanwhile after"));
 }
