@@ -1,6 +1,6 @@
 //! How cost grows with what there is already: jobs that run, clients, bytes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stockade::cli::bench::{BenchError, Durability, Load, output};
 use stockade::proto::v1::{ListJobsRequest, StartJobRequest, State};
@@ -15,6 +15,8 @@ const LOG: fn(&'static str) -> Axis = |label| Axis {
     label,
     logarithmic: true,
 };
+/// Of sleeping jobs that have been accepted.
+const START_WITHIN: Duration = Duration::from_secs(30);
 const MIB: f64 = 1_048_576.0;
 
 pub(crate) async fn measure(context: &Context, document: &mut Document) -> Result<(), BenchError> {
@@ -101,7 +103,8 @@ pub(crate) async fn fill(
 
 /// StartJob answers when a job is durable; until it runs takes a little longer.
 async fn all_run(context: &Context, load: &Load) -> Result<(), BenchError> {
-    loop {
+    let deadline = Instant::now() + START_WITHIN;
+    while Instant::now() < deadline {
         context.interruption.check()?;
         let request = ListJobsRequest {
             states: vec![State::Pending.into()],
@@ -120,6 +123,9 @@ async fn all_run(context: &Context, load: &Load) -> Result<(), BenchError> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Err(BenchError::Unfit(
+        "not all jobs run: some wait for a place".to_owned(),
+    ))
 }
 
 async fn jobs(context: &Context, document: &mut Document) -> Result<(), BenchError> {
