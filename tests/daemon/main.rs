@@ -12,6 +12,7 @@ mod sandboxes;
 mod scheduler;
 mod shares;
 mod shutdown;
+mod successors;
 mod survival;
 mod worker;
 
