@@ -7,7 +7,7 @@ use std::time::Duration;
 use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, State, StopJobRequest};
 
 use super::worker::{Worker, able, eventually, marked};
-use super::{Client, in_runtime, query, shell, start, wait};
+use super::{Client, in_runtime, query, running, shell, start, wait};
 
 async fn stop(client: &mut Client, id: &str) -> Job {
     let request = StopJobRequest {
@@ -17,17 +17,6 @@ async fn stop(client: &mut Client, id: &str) -> Job {
     };
     let answer = client.stop_job(request).await.expect("stop").into_inner();
     answer.job.expect("job")
-}
-
-async fn running(client: &mut Client, id: &str) -> Job {
-    loop {
-        let job = query(client, id).await;
-        if job.state() == State::Running {
-            return job;
-        }
-        assert_eq!(job.state(), State::Pending);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[test]
