@@ -136,7 +136,7 @@ fn an_immutable_file_stays_until_it_is_none() {
     let worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = finished(&mut client, "echo x").await;
+        let id = finished(&mut client, "echo x; echo y >&2").await;
         let folder = folder_of(&worker, &id);
         if set_immutable(&folder.join("stdout"), true) {
             delete_what_stays(&mut client, &id, "stdout: Operation not permitted").await;

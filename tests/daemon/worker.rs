@@ -175,6 +175,25 @@ impl Worker {
         self.process.wait().expect("wait")
     }
 
+    /// Folders of jobs that the worker would take over after a restart.
+    pub(crate) fn control_folders(&self) -> usize {
+        fs::read_dir(self.control()).map_or(0, Iterator::count)
+    }
+
+    /// The folder of these folders.
+    pub(crate) fn control(&self) -> PathBuf {
+        Path::new("/run/stockade").join(self.name())
+    }
+
+    /// What its cgroups and its folder in memory are named.
+    pub(crate) fn name(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let state = fs::canonicalize(self.dir.path().join("state")).expect("state");
+        let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
+        let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("worker-{name}")
+    }
+
     /// Ends it in order.
     pub(crate) fn shut_down(self) {
         self.shut_down_and(|| {});

@@ -127,6 +127,19 @@ impl Berths {
         self.used.push(berth);
     }
 
+    /// Whether some wait for a job.
+    #[must_use]
+    pub(super) fn idle(&self) -> bool {
+        !self.used.is_empty()
+    }
+
+    /// Takes one down that waits for a job.
+    pub(super) fn trim(&mut self) {
+        if let Some(berth) = self.used.pop() {
+            self.discard(berth);
+        }
+    }
+
     /// Takes down all that no job has.
     pub(super) fn close(&mut self) {
         for berth in std::mem::take(&mut self.used) {

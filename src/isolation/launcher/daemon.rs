@@ -13,7 +13,7 @@ use super::berth::Berths;
 use super::clean_up::CleanUp;
 use super::ids::IdPool;
 use super::in_use::InUse;
-use super::job_dir::{JobDirs, JobFile, kept_output};
+use super::job_dir::{JobDirs, JobFile};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::slot::Slot;
@@ -29,6 +29,8 @@ use crate::sys::{self, Delivered, Reaped, SignalFd};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
 const REST: Duration = Duration::from_millis(10);
+/// With no job for so long, what jobs have left for others is taken down.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long the end waits for what is being cleaned up.
 const FAREWELL: Duration = Duration::from_millis(500);
 const SERVER: u64 = 0;
@@ -58,6 +60,8 @@ pub(super) struct Job {
     pub(super) started: Option<(Timestamp, Box<Receipt>)>,
     /// The server has been told how it ended; what is left is clean-up.
     pub(super) told: bool,
+    /// And has recorded it.
+    pub(super) recorded: bool,
 }
 
 /// The launcher's state.
@@ -80,6 +84,7 @@ pub(super) struct Daemon {
     ending: Option<ExitCode>,
     /// Jobs that this turn has taken sandboxes for.
     pub(super) launched: u32,
+    last_launch: Instant,
     supervisors: HashMap<i32, JobId>,
 }
 
@@ -115,12 +120,17 @@ impl Daemon {
             sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
-        let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
-            .at(StartStep::StateDir, "jobs")?;
         let in_use = run_dir()
             .and_then(InUse::announce)
             .at(StartStep::Supervisor, "/run/stockade")?;
-        let sandboxes = open_sandboxes(&config)?;
+        let name = worker_name(&config)?;
+        let dirs = run_dir()
+            .and_then(|run| {
+                let outputs = config.worker.state_dir.join("jobs");
+                JobDirs::open(&run.join(&name), &outputs, config.worker.server_gid)
+            })
+            .at(StartStep::StateDir, "jobs")?;
+        let sandboxes = open_sandboxes(&config, &name)?;
         let site = Site {
             default_policy: config.worker.default_policy.clone(),
             scripts_dir: config.worker.scripts_dir.clone(),
@@ -141,6 +151,7 @@ impl Daemon {
             in_use,
             ending: None,
             launched: 0,
+            last_launch: Instant::now(),
             supervisors: HashMap::new(),
             config,
         };
@@ -187,15 +198,29 @@ impl Daemon {
         for _ in 0..spares {
             self.prepare_ahead();
         }
+        if launched > 0 {
+            self.last_launch = Instant::now();
+        } else if quiet && self.last_launch.elapsed() >= IDLE {
+            self.sandboxes.berths().trim();
+        }
         Ok(())
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
+    fn next_timeout(&mut self) -> Option<Duration> {
         let prepare = (self.parked.is_short() || self.ending.is_some()).then_some(REST);
-        [self.clean_up.next_try(), self.server.next_deadline(), prepare]
-            .into_iter()
-            .flatten()
-            .min()
+        let trim = self.sandboxes.berths().idle().then(|| {
+            let rest = self.last_launch.elapsed();
+            IDLE.saturating_sub(rest).max(REST)
+        });
+        [
+            self.clean_up.next_try(),
+            self.server.next_deadline(),
+            prepare,
+            trim,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     // ---- server ----
@@ -253,6 +278,7 @@ impl Daemon {
             Order::Launch(launch) => self.launch(*launch),
             Order::Stop { id, order } => self.stop(id, &order),
             Order::Signal { id, signal } => self.signal(id, signal),
+            Order::Recorded { id } => self.recorded(id),
             Order::Delete { id } => self.delete(id),
             Order::DropOutput { id } => self.drop_output(id),
             Order::List => self.list(),
@@ -336,6 +362,7 @@ impl Daemon {
                 token,
                 started: None,
                 told: false,
+                recorded: false,
             },
         );
     }
@@ -355,6 +382,7 @@ impl Daemon {
         };
         while busy(self) && Instant::now() < until && self.turn().is_ok() {}
         self.sandboxes.close();
+        self.dirs.leave();
         self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
     }
 
@@ -402,7 +430,7 @@ impl Daemon {
     /// Tells the server. `write`: the supervisor has not written the record itself.
     pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
         if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
-            record.output = kept_output(&dir);
+            record.output = self.dirs.kept_output(id);
             let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
         }
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -419,6 +447,9 @@ impl Daemon {
         let Some(job) = self.forget(id) else { return };
         let Keeper::Own(slot) = job.keeper else { return };
         let _ = epoll::delete(&self.epoll, &slot.control);
+        if job.recorded {
+            self.remove_control(id);
+        }
         let told = job.told;
         let record = (!told).then(|| ExitRecord::without_run(lost()));
         self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
@@ -491,18 +522,23 @@ fn lost() -> Cause {
 }
 
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
-fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
+fn worker_name(config: &Config) -> Result<String, Failure> {
     use sha2::{Digest, Sha256};
-    let state = std::fs::canonicalize(&config.worker.state_dir).at(StartStep::StateDir, "state_dir")?;
+    let state = std::fs::create_dir_all(&config.worker.state_dir)
+        .and_then(|()| std::fs::canonicalize(&config.worker.state_dir))
+        .at(StartStep::StateDir, "state_dir")?;
     let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-    let name = format!(
+    Ok(format!(
         "worker-{:02x}{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2], digest[3]
-    );
+    ))
+}
+
+fn open_sandboxes(config: &Config, name: &str) -> Result<Sandboxes, Failure> {
     let failed =
         |error: crate::isolation::cgroup::CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
     let branch = CgroupTree::open(&config.isolation.cgroup)
-        .and_then(|tree| tree.child(&name))
+        .and_then(|tree| tree.child(name))
         .map_err(failed)?;
     let supervisors = branch.make_leaf(SUPERVISORS).map_err(failed)?;
     let ids = IdPool::open(

@@ -102,6 +102,7 @@ fn run_in(
         spec: spec.clone(),
         receipt: Receipt::default(),
         require,
+        output_folder: None,
         ends_with_launcher: true,
     };
     slot.go(go, &spec.limits, &[&stdout.file, &stderr.file])?;

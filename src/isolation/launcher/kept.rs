@@ -37,8 +37,23 @@ impl Daemon {
         self.server.send(&Event::Known(Vec::new()));
     }
 
+    /// The server has recorded how a job ended: what was for taking it over is of no more use.
+    pub(super) fn recorded(&mut self, id: JobId) {
+        match self.jobs.get_mut(&id) {
+            // Its supervisor may be about to write the record.
+            Some(job) => job.recorded = job.told,
+            None => self.remove_control(id),
+        }
+    }
+
+    pub(super) fn remove_control(&mut self, id: JobId) {
+        if let Err(stuck) = self.dirs.remove_control(id) {
+            self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
+        }
+    }
+
     pub(super) fn delete(&mut self, id: JobId) {
-        let removed = match self.runs(id) {
+        let removed = match self.runs(id) || self.runs_for_another(id) {
             true => Err("its job runs".to_owned()),
             false => self.dirs.remove(id).map_err(|stuck| stuck.to_string()),
         };
@@ -61,6 +76,11 @@ impl Daemon {
             Ok(()) => Event::OutputDropped { id },
             Err(why) => Event::OutputStays { id, why },
         });
+    }
+
+    /// Of a newer worker's job only the lock tells.
+    fn runs_for_another(&self, id: JobId) -> bool {
+        !self.jobs.contains_key(&id) && self.dirs.existing(id).is_ok_and(|(_, alive)| alive)
     }
 
     fn runs(&self, id: JobId) -> bool {

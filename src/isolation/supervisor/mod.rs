@@ -7,6 +7,7 @@
 mod assemble;
 mod evidence;
 mod exit_file;
+mod outlet;
 mod protocol;
 mod pump;
 mod start;
@@ -14,6 +15,7 @@ mod stub_link;
 mod watch;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -27,6 +29,9 @@ use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::{self, StartMemory};
+
+use outlet::Outlet;
+pub use outlet::{STDERR_FILE, STDOUT_FILE};
 
 pub use exit_file::{
     EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
@@ -63,11 +68,36 @@ pub struct Assembly<'a> {
 
 /// Where a job's traces go, as descriptors: the supervisor has no path to them.
 #[derive(Debug)]
-pub(crate) struct Outlets {
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    /// The job's state folder; a job of `stockade run` has none.
-    job_dir: Option<OwnedFd>,
+struct Outlets {
+    stdout: Outlet,
+    stderr: Outlet,
+    /// The job's control folder; a job of `stockade run` has none.
+    control_dir: Option<OwnedFd>,
+}
+
+impl Outlets {
+    /// From the descriptors that came with the job.
+    fn new(go: &Go, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let [first, second] = <[OwnedFd; 2]>::try_from(descriptors).ok()?;
+        let Some(folder) = &go.output_folder else {
+            return Some(Self {
+                stdout: Outlet::Open(first),
+                stderr: Outlet::Open(second),
+                control_dir: None,
+            });
+        };
+        let (outputs, folder) = (Rc::new(second), Rc::from(folder.as_str()));
+        let [stdout, stderr] = [STDOUT_FILE, STDERR_FILE].map(|name| Outlet::Later {
+            outputs: Rc::clone(&outputs),
+            folder: Rc::clone(&folder),
+            name,
+        });
+        Some(Self {
+            stdout,
+            stderr,
+            control_dir: Some(first),
+        })
+    }
 }
 
 /// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end.
@@ -86,7 +116,7 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
     let Some((go, outlets)) = wait_for_go(control) else {
         return Ok(());
     };
-    let job_dir = outlets.job_dir.as_ref().and_then(|dir| dir.try_clone().ok());
+    let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
     let ended = match start::start(assembled, &go, outlets, launcher) {
         Ok(running) => {
             let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
@@ -104,9 +134,9 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
         }
         Err(failure) => ExitRecord::without_run(failure.into_cause()).into(),
     };
-    if let Some(job_dir) = job_dir {
+    if let Some(control_dir) = control_dir {
         // A record that cannot be written still reaches the launcher, which writes it when it can.
-        let _ = write_exit_record(&job_dir, &ended.record);
+        let _ = write_exit_record(&control_dir, &ended.record);
     }
     let finished = Report::Finished {
         record: Box::new(ended.record),
@@ -122,12 +152,7 @@ fn wait_for_go(control: &Channel) -> Option<(Go, Outlets)> {
         let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
         match control.try_receive_with() {
             Ok(Some((ToSupervisor::Go(go), descriptors))) => {
-                let mut descriptors = descriptors.into_iter();
-                let outlets = Outlets {
-                    stdout: descriptors.next()?,
-                    stderr: descriptors.next()?,
-                    job_dir: descriptors.next(),
-                };
+                let outlets = Outlets::new(&go, descriptors)?;
                 return Some((*go, outlets));
             }
             Ok(Some(_) | None) => {}
