@@ -30,7 +30,7 @@ fn left(name: &str) -> Vec<PathBuf> {
     roots
         .into_iter()
         .map(|root| root.join("stockade").join(name))
-        .chain([Path::new("/run/stockade").join(name)])
+        .chain(["/run", "/dev/shm"].map(|base| Path::new(base).join("stockade").join(name)))
         .filter(|left| left.exists())
         .collect()
 }

@@ -182,7 +182,9 @@ impl Worker {
 
     /// The folder of these folders.
     pub(crate) fn control(&self) -> PathBuf {
-        Path::new("/run/stockade").join(self.name())
+        let bases = ["/run", "/dev/shm"].map(|base| Path::new(base).join("stockade").join(self.name()));
+        let found = bases.iter().find(|folder| folder.exists());
+        found.unwrap_or(&bases[0]).clone()
     }
 
     /// What its cgroups and its folder in memory are named.

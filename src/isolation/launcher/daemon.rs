@@ -17,7 +17,7 @@ use super::job_dir::{JobDirs, JobFile};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::slot::Slot;
-use super::spawn::{Sandboxes, run_dir};
+use super::spawn::{Sandboxes, memory_dir, run_dir};
 use crate::config::Config;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
@@ -124,10 +124,10 @@ impl Daemon {
             .and_then(InUse::announce)
             .at(StartStep::Supervisor, "/run/stockade")?;
         let name = worker_name(&config)?;
-        let dirs = run_dir()
-            .and_then(|run| {
+        let dirs = memory_dir()
+            .and_then(|memory| {
                 let outputs = config.worker.state_dir.join("jobs");
-                JobDirs::open(&run.join(&name), &outputs, config.worker.server_gid)
+                JobDirs::open(&memory.join(&name), &outputs, config.worker.server_gid)
             })
             .at(StartStep::StateDir, "jobs")?;
         let sandboxes = open_sandboxes(&config, &name)?;
