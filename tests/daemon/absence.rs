@@ -87,7 +87,7 @@ fn an_adopted_job_keeps_its_start_its_receipt_and_its_usage() {
         assert_eq!(stopped.isolation, before.isolation);
         let usage = stopped.usage.expect("usage");
         assert!(
-            usage.memory_peak_bytes > 1 << 20 && usage.pids_peak >= 2,
+            usage.memory_peak_bytes > 100_000 && usage.pids_peak >= 2,
             "{usage:?}"
         );
         assert!(usage.cpu_user_us + usage.cpu_system_us > 0, "{usage:?}");
