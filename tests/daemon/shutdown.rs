@@ -69,7 +69,7 @@ fn leave_lets_jobs_run_on() {
         assert_eq!(marked("sleep\x006881"), 0);
     });
     let name = worker.name();
-    worker.shut_down_and(|| assert_eq!(left(&name), [PathBuf::new(); 0]));
+    worker.shut_down_and(|| assert_eq!(left(&name), Vec::<PathBuf>::new()));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn stop_ends_jobs_and_says_so() {
         let took = end(&mut worker, 0);
         assert!(took < Duration::from_secs(6), "{took:?}");
         assert_eq!(marked("sleep\x006883"), 0);
-        assert_eq!(left(&worker.name()), [PathBuf::new(); 0]);
+        assert_eq!(left(&worker.name()), Vec::<PathBuf>::new());
         worker.start_again();
         let job = query(&mut worker.client().await, &id).await;
         assert_eq!((job.cause(), job.signal), (Cause::Stopped, Some(15)));
