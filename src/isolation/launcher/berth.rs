@@ -90,7 +90,13 @@ impl Berths {
 
     fn make(&mut self, sandbox: &SandboxSpec, template: &Arc<Template>) -> Result<Berth, Failure> {
         let network = match sandbox.network {
-            Network::None => Some(NetworkNamespace::make()?),
+            Network::None => {
+                let mut network = NetworkNamespace::make()?;
+                if self.reuse {
+                    network.remember()?;
+                }
+                Some(network)
+            }
             Network::Host => None,
         };
         let room = if self.reuse && Room::fits(sandbox) {

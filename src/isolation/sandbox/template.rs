@@ -16,13 +16,12 @@ use rustix::mount::{
     unmount,
 };
 use rustix::process::{chdir, pivot_root};
-use serde::{Deserialize, Serialize};
 
 use super::proc::{self, Cover};
 use super::{builder, etc};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::seccomp;
-use crate::job::{SandboxSpec, StartStep};
+use crate::job::{Root, SandboxSpec, StartStep};
 use crate::sys;
 
 /// Names inside the template, relative to its root.
@@ -149,7 +148,7 @@ impl Template {
     /// Builds the template for `spec`.
     pub fn build(spec: &SandboxSpec) -> Result<Self, Failure> {
         let layers = layers(spec);
-        let (built, mount_namespace) = builder::in_copy(None, || construct(spec, &layers))?;
+        let (devices_bound, mount_namespace) = builder::in_copy(None, || construct(spec, &layers))?;
         let filter = spec
             .seccomp
             .as_ref()
@@ -160,17 +159,10 @@ impl Template {
             layers,
             filter,
             filter_ahead,
-            devices_bound: built.devices_bound,
-            proc_covers: built.proc_covers,
+            devices_bound,
+            proc_covers: proc::find_covers(),
         })
     }
-}
-
-/// What is known once the template is built.
-#[derive(Debug, Serialize, Deserialize)]
-struct Built {
-    devices_bound: bool,
-    proc_covers: Vec<Cover>,
 }
 
 fn layers(spec: &SandboxSpec) -> Vec<Layer> {
@@ -191,17 +183,28 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
         target: mount.target.to_string_lossy().into_owned(),
         system: false,
     });
-    system.chain(further).collect()
+    let etc = match spec.root {
+        Root::ReadOnly => etc::large_folders(spec),
+        // Its files are the job's own to change.
+        Root::Writable => Vec::new(),
+    };
+    let etc = etc.into_iter().map(|source| Layer {
+        target: source.to_string_lossy().into_owned(),
+        source,
+        system: false,
+    });
+    system.chain(etc).chain(further).collect()
 }
 
-fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
+/// Gives whether devices are bound.
+fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<bool, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
     let trees = layers
         .iter()
         .map(|layer| detach(&layer.source))
         .collect::<Result<Vec<_>, _>>()?;
-    let etc = etc::collect(spec);
+    let etc = etc::collect(spec, layers);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
     let base = Path::new("/tmp");
@@ -228,7 +231,6 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
     for base in [COVERS, ROOT] {
         make_covers(Path::new(base), &stat)?;
     }
-    let proc_covers = proc::find_covers(Path::new(SCRATCH))?;
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
@@ -238,10 +240,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
         "",
     )
     .at(StartStep::Rootfs, "read-only")?;
-    Ok(Built {
-        devices_bound,
-        proc_covers,
-    })
+    Ok(devices_bound)
 }
 
 fn detach(source: &Path) -> Result<OwnedFd, Failure> {
