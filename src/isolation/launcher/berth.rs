@@ -83,7 +83,7 @@ impl Berths {
             if berth.renew() {
                 return Ok(berth);
             }
-            self.discard(berth);
+            self.discard(&berth);
         }
         self.make(sandbox, template)
     }
@@ -123,12 +123,12 @@ impl Berths {
     /// Takes one back whose last process is gone.
     pub(super) fn give_back(&mut self, berth: Berth) {
         if !self.reuse {
-            self.discard(berth);
+            self.discard(&berth);
             return;
         }
         if self.used.len() >= MOST_IDLE {
             let oldest = self.used.remove(0);
-            self.discard(oldest);
+            self.discard(&oldest);
         }
         self.used.push(berth);
     }
@@ -142,18 +142,18 @@ impl Berths {
     /// Takes one down that waits for a job.
     pub(super) fn trim(&mut self) {
         if let Some(berth) = self.used.pop() {
-            self.discard(berth);
+            self.discard(&berth);
         }
     }
 
     /// Takes down all that no job has.
     pub(super) fn close(&mut self) {
         for berth in std::mem::take(&mut self.used) {
-            self.discard(berth);
+            self.discard(&berth);
         }
     }
 
-    fn discard(&self, berth: Berth) {
+    fn discard(&self, berth: &Berth) {
         if !matches!(berth.cgroup.remove(), Ok(true)) {
             let _ = self.cgroups.sweep(&berth.cgroup_name);
         }

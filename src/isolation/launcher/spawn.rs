@@ -128,7 +128,7 @@ impl Sandboxes {
         // SAFETY: the launcher has one thread.
         let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
         match forked.at(StartStep::Namespaces, "clone3")? {
-            Forked::Child => supervisor::supervise(Assembly {
+            Forked::Child => supervisor::supervise(&Assembly {
                 control: &supervisors_end,
                 sandbox,
                 template,
