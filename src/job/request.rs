@@ -481,6 +481,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_large_is_bounded_together() {
+        let mut request = request(&["sh"]);
+        let half = bounds::REQUEST_BYTES / 2;
+        request.stdin = Some(Blob(vec![0; half - 64]));
+        request.script = Some(Blob(vec![0; half - 64]));
+        assert_eq!(request.check(), Ok(()));
+        request.files = vec![InputFile {
+            path: "f".into(),
+            content: Blob(vec![0; 256]),
+            mode: 0o644,
+        }];
+        let refused = request.check().expect_err("too much");
+        assert!(refused.reason.contains("whole request"), "{refused}");
+        request.script = Some(Blob(vec![0; bounds::REQUEST_BYTES]));
+        assert_eq!(refused_field(&request), "script");
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
         let mut request = request(&["sh", "-c", "hush"]);
         request.env.insert("TOKEN".into(), "hush".into());

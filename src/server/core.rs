@@ -73,6 +73,13 @@ impl Server {
         });
         let lost = server.connect();
         server.take_up().await?;
+        // Records that were made again are found by the first who asks. A disk that is full keeps nobody from asking.
+        if let Err(error) = server.store.sync().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "recording what has been taken up"
+            );
+        }
         for id in server.store.buried()? {
             server.launcher.send(&Order::Delete { id });
         }
