@@ -122,6 +122,44 @@ fn limits_without_cgroups() {
     assert!(output.stderr.contains("cgroup"), "{output:?}");
 }
 
+/// Where the policy says so, the job runs, and its receipt tells each limit that is not there.
+#[test]
+fn limits_at_best_effort_without_cgroups() {
+    if !able() {
+        return;
+    }
+    let job = Job::under_own("[sandbox]\nlimits = \"best-effort\"\n").bash("echo ran; cat /proc/self/cgroup");
+    let without = "umount --recursive --lazy /sys/fs/cgroup && exec \"$@\"";
+    let output = process::finish(&mut wrapped(
+        &job,
+        &["unshare", "--mount", "bash", "-c", without, "bash"],
+    ));
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.starts_with("ran\n"), "{output:?}");
+    let receipt = &job.report()["isolation"];
+    assert_eq!(receipt["cgroup_version"], "", "{receipt}");
+    for limit in ["memory", "pids", "cpus", "cpu_time"] {
+        let told = format!("limits.{limit}: ");
+        let weaker = receipt["weaker"].as_array().expect("a list");
+        let found = weaker
+            .iter()
+            .any(|entry| entry.as_str().is_some_and(|entry| entry.starts_with(&told)));
+        assert!(found, "{told}{receipt}");
+    }
+    assert_eq!(receipt["limits"]["RLIMIT_NPROC"], "128", "{receipt}");
+    assert!(receipt["limits"].get("RLIMIT_CPU").is_some(), "{receipt}");
+    // Nowhere do they stand where there is a cgroup.
+    let limited = Job::under_own("[sandbox]\nlimits = \"best-effort\"\n")
+        .bash("true")
+        .run();
+    assert_eq!(
+        limited.report["isolation"]["weaker"],
+        serde_json::json!([]),
+        "{limited:?}"
+    );
+    assert!(limited.report["isolation"]["limits"].get("RLIMIT_CPU").is_none());
+}
+
 #[test]
 fn a_strict_policy_has_no_weaker_child() {
     for weaker in [

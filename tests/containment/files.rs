@@ -8,14 +8,14 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::harness::{Job, Probe, Setting, able, unique};
 
 /// Files of the host in places that a job has under the same names.
-struct Planted {
+pub(super) struct Planted {
     folder: TempDir,
     shared: Vec<NamedTempFile>,
     words: String,
 }
 
 impl Planted {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("stockade-host-")
             .tempdir_in("/tmp");
@@ -35,7 +35,7 @@ impl Planted {
         self.folder.path().join("secret")
     }
 
-    fn probe(&self) -> Probe<'static> {
+    pub(super) fn probe(&self) -> Probe<'static> {
         let passwd = fs::read_to_string("/etc/passwd").expect("passwd");
         let users: Vec<&str> = passwd.lines().filter_map(|line| line.split(':').next()).collect();
         let names: Vec<_> = self

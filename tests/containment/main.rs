@@ -24,5 +24,6 @@ mod outside;
 mod processes;
 mod record;
 mod resources;
+mod rootless;
 mod setuid;
 mod terminals;

@@ -15,12 +15,13 @@ use super::job_dir::{JobDirs, JobFile, kept_output};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::spawn::{Sandboxes, Slot, run_dir};
+use super::standing::Standing;
 use crate::config::Config;
-use crate::isolation::cgroup::CgroupTree;
+use crate::isolation::cgroup::{CgroupError, CgroupTree};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
-use crate::job::{Cause, ExitRecord, JobId, StartStep};
+use crate::job::{Cause, Enforcement, ExitRecord, JobId, StartStep};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd};
 
@@ -108,7 +109,7 @@ impl Daemon {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
         let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
             .at(StartStep::StateDir, "jobs")?;
-        let sandboxes = open_sandboxes(&config)?;
+        let sandboxes = open_sandboxes(&config, &policies)?;
         let site = Site {
             default_policy: config.worker.default_policy.clone(),
             scripts_dir: config.worker.scripts_dir.clone(),
@@ -437,7 +438,7 @@ fn lost() -> Cause {
 }
 
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
-fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
+fn open_sandboxes(config: &Config, policies: &PolicySet) -> Result<Sandboxes, Failure> {
     use sha2::{Digest, Sha256};
     let state = std::fs::canonicalize(&config.worker.state_dir).at(StartStep::StateDir, "state_dir")?;
     let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
@@ -445,11 +446,16 @@ fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
         "worker-{:02x}{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2], digest[3]
     );
-    let failed =
-        |error: crate::isolation::cgroup::CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
-    let branch = CgroupTree::open(&config.isolation.cgroup)
-        .and_then(|tree| tree.child(&name))
-        .map_err(failed)?;
+    let failed = |error: CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
+    let opened = CgroupTree::open(&config.isolation.cgroup).and_then(|tree| tree.child(&name));
+    let branch = match opened {
+        // Jobs of the other policies fail to start.
+        Err(error) if policies.any_with(Enforcement::BestEffort) => {
+            eprintln!("stockade: launcher: no cgroup limits: {error}");
+            CgroupTree::absent()
+        }
+        opened => opened.map_err(failed)?,
+    };
     let supervisors = branch.make_leaf(SUPERVISORS).map_err(failed)?;
     let ids = IdPool::open(
         config.isolation.first_host_id,
@@ -458,7 +464,7 @@ fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
     let prefix = format!("{:x}-", crate::job::Timestamp::now().as_micros());
-    Sandboxes::new(branch, supervisors, ids, &prefix)
+    Sandboxes::new(Standing::Root, branch, supervisors, ids, &prefix)
 }
 
 /// What is written beside a job before it is let go.

@@ -13,6 +13,8 @@ mod orders;
 mod parked;
 mod server_link;
 pub mod spawn;
+mod standing;
 
 pub use daemon::run;
 pub use server_link::CANNOT_START;
+pub(crate) use standing::{is_ordinary_user, is_privileged};

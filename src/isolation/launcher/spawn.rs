@@ -10,19 +10,21 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, chroot, fchdir};
 
 use super::ids::{IdLease, IdPool};
-use crate::isolation::cgroup::{CgroupTree, JobCgroup, LimitError};
+use super::standing::Standing;
+use crate::isolation::cgroup::{CgroupTree, JobCgroup, LimitError, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::supervisor::{self, Assembly, Go, ToSupervisor};
-use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
+use crate::job::{Enforcement, Limits, Network, Receipt, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
 pub(super) struct Sandboxes {
+    standing: Standing,
     cgroups: CgroupTree,
     /// Where supervisors are, apart from the jobs.
     supervisors: Option<OwnedFd>,
@@ -48,6 +50,8 @@ pub(super) struct Slot {
     pub cgroup: JobCgroup,
     pub cgroup_name: String,
     pub sandbox: Arc<SandboxSpec>,
+    /// What it lacks for the launcher's lack of privileges.
+    weaker: Vec<String>,
     /// Holds the job's host ids for as long as this or the supervisor's copy is open.
     _ids: IdLease,
 }
@@ -94,6 +98,7 @@ impl Home {
 impl Sandboxes {
     /// `prefix` begins the names of the cgroups made in `cgroups`.
     pub(super) fn new(
+        standing: Standing,
         cgroups: CgroupTree,
         supervisors: Option<OwnedFd>,
         ids: IdPool,
@@ -102,6 +107,7 @@ impl Sandboxes {
         // Most hosts give it enough already, or do not let it have more.
         let _ = sys::raise_open_files();
         Ok(Self {
+            standing,
             cgroups,
             supervisors,
             ids,
@@ -126,6 +132,10 @@ impl Sandboxes {
 
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
+        let unlimited = self.cgroups.version() == Version::Absent;
+        if unlimited && sandbox.limits == Enforcement::FailClosed {
+            return Err(no_limits());
+        }
         let template = self.template(sandbox)?;
         let cgroup_name = format!("{}{}", self.prefix, self.next_name);
         self.next_name += 1;
@@ -141,6 +151,7 @@ impl Sandboxes {
                 cgroup,
                 cgroup_name,
                 sandbox: Arc::clone(sandbox),
+                weaker: self.standing.weaker(sandbox),
                 _ids: ids,
             }),
             Err(failure) => {
@@ -209,7 +220,10 @@ impl Sandboxes {
             .position(|(spec, _)| Arc::ptr_eq(spec, sandbox) || **spec == **sandbox);
         let entry = match known.and_then(|index| self.templates.remove(index)) {
             Some(entry) => entry,
-            None => (Arc::clone(sandbox), Arc::new(Template::build(sandbox)?)),
+            None => {
+                let template = Template::build(sandbox, self.standing.is_user())?;
+                (Arc::clone(sandbox), Arc::new(template))
+            }
         };
         let template = Arc::clone(&entry.1);
         self.templates.push_front(entry);
@@ -260,7 +274,12 @@ impl Slot {
 
     fn known_receipt(&self) -> Receipt {
         let seccomp = self.sandbox.seccomp.as_ref();
+        let mut weaker = self.weaker.clone();
+        if self.cgroup.version() == Version::Absent {
+            weaker.extend(LIMITS_WITHOUT_CGROUP.map(str::to_owned));
+        }
         Receipt {
+            weaker,
             cgroup_version: self.cgroup.version().as_str().to_owned(),
             seccomp_profile: seccomp.map_or_else(String::new, |profile| profile.name.clone()),
             seccomp_hash: seccomp.map_or_else(String::new, |profile| profile.hash.clone()),
@@ -277,6 +296,20 @@ impl Slot {
             ..Receipt::default()
         }
     }
+}
+
+/// What becomes of the limits that a cgroup would hold, under `limits = "best-effort"`.
+const LIMITS_WITHOUT_CGROUP: [&str; 4] = [
+    "limits.memory: no cgroup: each process alone is limited (RLIMIT_DATA)",
+    "limits.pids: no cgroup: held by RLIMIT_NPROC",
+    "limits.cpus: no cgroup: not limited",
+    "limits.cpu_time: no cgroup: each process alone is limited (RLIMIT_CPU)",
+];
+
+fn no_limits() -> Failure {
+    let detail =
+        "this host has no cgroup hierarchy that can be used, and the policy's sandbox.limits is fail-closed";
+    Failure::new(StartStep::Cgroup, 0, detail)
 }
 
 fn limit_failure(error: &LimitError) -> Failure {

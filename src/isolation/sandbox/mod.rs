@@ -12,3 +12,4 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod stub;
 pub mod template;
+mod unmapped;

@@ -20,6 +20,7 @@ use rustix::process::{chdir, pivot_root};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
 use crate::isolation::sandbox::template::{self, Template};
+use crate::isolation::sandbox::unmapped;
 use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
 use crate::sys;
 
@@ -85,14 +86,15 @@ const MASKED_MORE: [&str; 13] = [
 
 /// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
 ///
-/// `owner` is the job's uid and gid on the host.
+/// `owner` is the job's uid and gid on the host. Gives what could not be had, for the receipt.
 pub fn assemble(
     spec: &SandboxSpec,
     template: &Template,
     limits: &Limits,
     owner: u32,
     user_namespace: Option<BorrowedFd<'_>>,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
+    let mut weaker = Vec::new();
     chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
     // The template's mounts never hear of what is mounted here.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -101,26 +103,37 @@ pub fn assemble(
     let writable = user_namespace.map(|user_namespace| Upper {
         owner,
         user_namespace,
+        by_user: template.by_user,
     });
+    // Its folders are the template's own, and no package's.
     mount_overlay(writable, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)?;
     for (index, layer) in template.layers.iter().enumerate() {
         // Only what a package may install to is writable in a writable root; further mounts are read-only.
         let upper = writable.filter(|_| layer.system);
         let target = format!("{}{}", template::NEW_ROOT, layer.target);
-        mount_overlay(
+        let mapped = mount_overlay(
             upper,
             &template::layer_name(index),
             &target,
             MountFlags::NOSUID | MountFlags::NODEV,
         )?;
+        if !mapped {
+            weaker.push(unmapped::describe(&layer.target));
+        }
     }
     bind_scratch()?;
     bind_devices(template)?;
+    if template.devices_bound {
+        weaker.push(
+            "devices: the host's own nodes: locks and notices (inotify) on them pass between jobs".to_owned(),
+        );
+    }
     if spec.identity == Identity::Root {
-        mount_terminals(owner)?;
+        mount_terminals(owner, template.by_user)?;
     }
     mount_proc(spec.proc)?;
-    enter()
+    enter()?;
+    Ok(weaker)
 }
 
 fn mount_scratch(spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
@@ -182,15 +195,20 @@ struct Upper<'a> {
     owner: u32,
     /// The lower layer's files get the ids of this namespace, or its root would own none of them.
     user_namespace: BorrowedFd<'a>,
+    /// An ordinary user's overlay keeps its own marks in attributes that such a user may set.
+    by_user: bool,
 }
 
 /// All paths are relative to the template, so that the job's mount table tells no path of the host.
+///
+/// False where the lower layer's ids could not be mapped.
 fn mount_overlay(
     upper: Option<Upper<'_>>,
     lower: &str,
     target: &str,
     flags: MountFlags,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
+    let mut mapped = true;
     let options = match upper {
         // An overlay without an upper layer must have two lower ones.
         None => format!("lowerdir={lower}:{}", template::EMPTY),
@@ -201,13 +219,25 @@ fn mount_overlay(
                 fs::create_dir_all(&path).at(StartStep::Rootfs, part)?;
                 chown(&path, Some(upper.owner), Some(upper.owner)).at(StartStep::Rootfs, part)?;
             }
-            let lowest = map_lower(upper, lower)?;
-            format!("lowerdir={lowest},upperdir={scratch}/upper/{lower},workdir={scratch}/work/{lower}")
+            let lowest = map_lower(upper, lower)?.unwrap_or_else(|| {
+                mapped = false;
+                lower.to_owned()
+            });
+            if !mapped {
+                let folder = format!("{scratch}/upper/{lower}");
+                unmapped::repeat_folders(Path::new(lower), Path::new(&folder), upper.owner)
+                    .at(StartStep::Rootfs, "folders of the root")?;
+            }
+            let marks = if upper.by_user { ",userxattr" } else { "" };
+            format!(
+                "lowerdir={lowest},upperdir={scratch}/upper/{lower},workdir={scratch}/work/{lower}{marks}"
+            )
         }
     };
     let options = CString::new(options).unwrap_or_default();
     mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
-        .at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))
+        .at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))?;
+    Ok(mapped)
 }
 
 /// A path as the job would name it, for messages.
@@ -219,15 +249,17 @@ fn inside(target: &str) -> &str {
     }
 }
 
-/// Mounts a copy of `lower` with the ids of the job's user namespace, and gives its path.
-fn map_lower(upper: Upper<'_>, lower: &str) -> Result<String, Failure> {
+/// Mounts a copy of `lower` with the ids of the job's user namespace, and gives its path; `None` where its file system
+/// maps no ids.
+fn map_lower(upper: Upper<'_>, lower: &str) -> Result<Option<String>, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, lower, flags).at(StartStep::Rootfs, lower)?;
     match sys::idmap_mount(tree.as_fd(), upper.user_namespace) {
         Ok(()) => {}
-        // A file system that maps no ids (tmpfs before 6.3): its files belong to nobody inside, and can be replaced
-        // but not changed.
-        Err(Errno::INVAL) => return Ok(lower.to_owned()),
+        // Such as tmpfs before 6.3, or a container's overlay.
+        Err(Errno::INVAL) => return Ok(None),
+        // An ordinary user's launcher may not map those of the host's file systems.
+        Err(Errno::PERM) if upper.by_user => return Ok(None),
         Err(error) => return Err(error).at(StartStep::Rootfs, "id-mapped mount"),
     }
     let target = format!("{}/lower/{lower}", template::SCRATCH);
@@ -239,7 +271,7 @@ fn map_lower(upper: Upper<'_>, lower: &str) -> Result<String, Failure> {
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
     .at(StartStep::Rootfs, lower)?;
-    Ok(target)
+    Ok(Some(target))
 }
 
 fn bind_scratch() -> Result<(), Failure> {
@@ -268,11 +300,16 @@ fn bind_devices(template: &Template) -> Result<(), Failure> {
 }
 
 /// Pseudo-terminals, for test suites that need some: an instance with none of anybody else's.
-fn mount_terminals(owner: u32) -> Result<(), Failure> {
+fn mount_terminals(owner: u32, by_user: bool) -> Result<(), Failure> {
     /// How many a job has at most. The kernel keeps some of the machine's for its first instance, whatever others take.
     const MOST: u32 = 256;
     const GROUP_TTY: u32 = 5;
-    let group = owner.saturating_add(GROUP_TTY);
+    // An ordinary user has but one id.
+    let group = if by_user {
+        owner
+    } else {
+        owner.saturating_add(GROUP_TTY)
+    };
     let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={group},max={MOST}");
     let options = CString::new(options).unwrap_or_default();
     let target = format!("{}/dev/pts", template::NEW_ROOT);
@@ -300,7 +337,7 @@ fn mount_proc(kind: Proc) -> Result<(), Failure> {
 /// bound from it: a device node as a cover would open for writing.
 fn mount_covers() -> Result<(), Failure> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_overlay(None, template::COVERS, template::COVERS, flags)
+    mount_overlay(None, template::COVERS, template::COVERS, flags).map(drop)
 }
 
 fn mask_proc(proc: &str) -> Result<(), Failure> {
@@ -328,6 +365,12 @@ pub fn seal_proc() -> Result<(), Failure> {
     let flags =
         MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_remount("/proc", flags, "").at(StartStep::Proc, "read-only")
+}
+
+/// Makes /run read-only once script and input are in it: to the job of an ordinary user's launcher they belong.
+pub fn seal_run() -> Result<(), Failure> {
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount_remount("/run", flags, "").at(StartStep::Scratch, "read-only /run")
 }
 
 /// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.

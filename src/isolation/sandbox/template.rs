@@ -30,6 +30,7 @@ pub const EMPTY: &str = "empty";
 pub const SCRATCH: &str = "scratch";
 pub const NEW_ROOT: &str = "newroot";
 pub const BOUND_DEVICES: &str = "devices";
+const HOST_PROC: &str = "hostproc";
 /// What lies over parts of /proc: an empty file, an empty folder, and [`SHOWN_INSTEAD`]. Named as if it were a /proc,
 /// since the job's mount table shows the names.
 pub const COVERS: &str = "covers";
@@ -130,6 +131,8 @@ pub struct Template {
     pub filter_ahead: bool,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
+    /// Built by an ordinary user's launcher.
+    pub by_user: bool,
 }
 
 /// A folder of the host that jobs see, each through an overlay of its own.
@@ -150,7 +153,7 @@ pub fn layer_name(index: usize) -> String {
 
 impl Template {
     /// Builds the template for `spec` in a child that has a mount namespace of its own.
-    pub fn build(spec: &SandboxSpec) -> Result<Self, Failure> {
+    pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let layers = layers(spec);
         let (result, result_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
         let (hold, hold_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
@@ -159,7 +162,7 @@ impl Template {
         let child = match unsafe { sys::clone_into(namespaces, None) }.at(StartStep::Rootfs, "clone3")? {
             Forked::Child => {
                 drop(hold_writer);
-                build_here(spec, &layers, &result_writer);
+                build_here(spec, &layers, by_user, &result_writer);
                 // Until the parent has opened the namespace.
                 let _ = rustix::io::read(&hold, &mut [0_u8; 1]);
                 sys::exit_now(0)
@@ -182,6 +185,7 @@ impl Template {
             layers,
             filter,
             filter_ahead,
+            by_user,
         })
     }
 }
@@ -189,8 +193,8 @@ impl Template {
 /// What the child sends: whether devices are bound, or the failure.
 type Built = Result<bool, Failure>;
 
-fn build_here(spec: &SandboxSpec, layers: &[Layer], result: &OwnedFd) {
-    let built: Built = construct(spec, layers);
+fn build_here(spec: &SandboxSpec, layers: &[Layer], by_user: bool, result: &OwnedFd) {
+    let built: Built = construct(spec, layers, by_user);
     let bytes = postcard::to_stdvec(&built).unwrap_or_default();
     let _ = rustix::io::write(result, &bytes);
 }
@@ -229,13 +233,14 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
     system.chain(further).collect()
 }
 
-fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
+fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Built {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
     let trees = layers
         .iter()
         .map(|layer| detach(&layer.source))
         .collect::<Result<Vec<_>, _>>()?;
+    let proc = by_user.then(detach_proc).transpose()?;
     let etc = etc::collect(spec);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
@@ -255,6 +260,10 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
     }
     for (index, tree) in trees.iter().enumerate() {
         place(tree, &layer_name(index))?;
+    }
+    if let Some(proc) = proc {
+        fs::create_dir(HOST_PROC).at(StartStep::Rootfs, HOST_PROC)?;
+        attach(&proc, HOST_PROC)?;
     }
     make_root(layers)?;
     etc.write(&Path::new(ROOT).join("etc"))
@@ -281,11 +290,18 @@ fn detach(source: &Path) -> Result<OwnedFd, Failure> {
     )
 }
 
+/// Who is not root may mount a /proc only where a whole one is mounted already; no job comes to see this one.
+fn detach_proc() -> Result<OwnedFd, Failure> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, "/proc", flags).at(StartStep::Rootfs, "proc")
+}
+
 fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {
     fs::create_dir(name).at(StartStep::Rootfs, name)?;
     attach(tree, name)?;
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount(name, flags, "").at(StartStep::Rootfs, name)
+    // Adds to what the mount has: an ordinary user could not take anything off it.
+    sys::make_read_only(tree.as_fd()).at(StartStep::Rootfs, name)
 }
 
 fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {

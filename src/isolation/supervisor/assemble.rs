@@ -21,7 +21,7 @@ use crate::isolation::sandbox::receipt;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
-use crate::job::{Limits, Network, Receipt, StartStep};
+use crate::job::{Identity, Limits, Network, Receipt, StartStep};
 use crate::sys::{self, Forked, SignalFd};
 
 /// Jobs are killed before anything else when the machine is out of memory.
@@ -42,9 +42,13 @@ pub(super) struct Assembled {
     pub meter: MeterFiles,
     pub ids: HostIds,
     pub limits: Limits,
+    /// It is in a cgroup of its own.
+    pub in_cgroup: bool,
     pub landlock_abi: u32,
     /// What was asked for at best effort and is missing.
     pub weaker: Vec<String>,
+    /// /run is to be taken from the job, whose id the launcher shares.
+    pub own_run: bool,
     pub signals: SignalFd,
 }
 
@@ -60,7 +64,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     timings.mark("hostname, loopback");
     // Files of a writable root belong to the first id of the job's range, which is its root.
     let owner = assembly.ids.first;
-    rootfs::assemble(
+    let mut weaker = rootfs::assemble(
         sandbox,
         assembly.template,
         assembly.limits,
@@ -71,6 +75,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
     timings.mark("landlock rules");
     let landlock_abi = layer.as_ref().map_or(0, |layer| layer.abi);
+    weaker.extend(landlock::weaker(sandbox.landlock, landlock_abi));
     let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
     let pipes = Pipes::make()?;
     let stub = fork_stub(
@@ -85,6 +90,9 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     }
     fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
+    // Not earlier: to an ordinary user the /proc files of a process that is not dumpable, and of its forks, are
+    // the host's root's, and cannot be written. The stub becomes dumpable, or not, by its exec.
+    sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     rootfs::seal_proc()?;
     timings.mark("id maps");
     let mut link = StubLink::new(pipes.go.1, pipes.failure.0);
@@ -108,10 +116,10 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         meter: assembly.meter,
         ids: assembly.ids,
         limits: *assembly.limits,
+        in_cgroup: assembly.clone_into.is_some() || !assembly.attach.is_empty(),
         landlock_abi,
-        weaker: landlock::weaker(sandbox.landlock, landlock_abi)
-            .into_iter()
-            .collect(),
+        weaker,
+        own_run: assembly.template.by_user && sandbox.identity == Identity::Unprivileged,
         signals,
     })
 }
@@ -123,7 +131,6 @@ fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
-    sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
     Ok(signals)
 }
@@ -189,7 +196,6 @@ fn fork_stub(
     let stub = Stub {
         attach: assembly.attach,
         user_namespace: assembly.user_namespace,
-        own_cgroup_namespace: assembly.clone_into.is_some() || !assembly.attach.is_empty(),
         go: pipes.go.0.as_fd(),
         failure: pipes.failure.1.as_fd(),
         plan: plan.plan(),
