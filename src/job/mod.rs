@@ -20,7 +20,7 @@ mod time;
 pub use cause::{Cause, StartStep};
 pub use id::{InvalidJobId, JobId};
 pub use limits::{Limit, Limits, LimitsRequest};
-pub use receipt::{IsolationFloor, Receipt};
+pub use receipt::{IsolationCeiling, IsolationFloor, Receipt};
 pub use record::{ExitRecord, Output, Stop, StreamTotals, Usage};
 pub(crate) use request::is_unprintable;
 pub use request::{Blob, InputFile, InvalidField, JobRequest, bounds};

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::config::Config;
 use crate::isolation::ipc::{Channel, Event, HostAbility, KnownJob, Order, TransportError};
-use crate::job::JobId;
+use crate::job::{IsolationCeiling, JobId};
 use crate::policy::{PolicySet, Site};
 
 use super::ServerError;
@@ -35,10 +35,18 @@ pub struct Server {
     pub(super) max_running: u32,
     policies: RwLock<Arc<PolicySet>>,
     closing: watch::Sender<bool>,
-    host: Mutex<Vec<HostAbility>>,
+    /// `None` until the launcher has told.
+    host: watch::Sender<Option<Host>>,
     /// Those who wait for the launcher to have removed a job.
     deletions: Mutex<HashMap<JobId, Vec<oneshot::Sender<()>>>>,
     list: Mutex<Option<List>>,
+}
+
+/// What the launcher has found out about the host.
+#[derive(Debug)]
+struct Host {
+    abilities: Vec<HostAbility>,
+    ceiling: IsolationCeiling,
 }
 
 /// The answer to [`Order::List`], as far as it has come.
@@ -72,7 +80,7 @@ impl Server {
             max_running: config.worker.max_running,
             policies: RwLock::new(Arc::new(load_policies(config)?)),
             closing: watch::Sender::new(false),
-            host: Mutex::default(),
+            host: watch::Sender::new(None),
             deletions: Mutex::default(),
             list: Mutex::default(),
         });
@@ -130,7 +138,9 @@ impl Server {
                 None => tracing::info!(?policies, "the launcher has read the policies"),
                 Some(error) => tracing::error!(error, "the launcher keeps its old policies"),
             },
-            Event::Host { abilities } => *lock(&self.host) = abilities,
+            Event::Host { abilities, ceiling } => {
+                self.host.send_replace(Some(Host { abilities, ceiling }));
+            }
         }
     }
 
@@ -186,7 +196,15 @@ impl Server {
     }
 
     pub(super) fn host_abilities(&self) -> Vec<HostAbility> {
-        lock(&self.host).clone()
+        let host = self.host.borrow();
+        host.as_ref().map_or_else(Vec::new, |host| host.abilities.clone())
+    }
+
+    /// What jobs can have at most on this host; `None` where the launcher does not tell.
+    pub(super) async fn ceiling(&self) -> Option<IsolationCeiling> {
+        let mut host = self.host.subscribe();
+        let told = tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, host.wait_for(Option::is_some)).await;
+        told.ok()?.ok()?.as_ref().map(|host| host.ceiling)
     }
 
     /// Ends all calls that wait for something, so that the process can go.

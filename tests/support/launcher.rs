@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, poll};
 use stockade::isolation::ipc::{Channel, Event, KnownJob, Launch, Order, TransportError, pair};
 use stockade::job::{
-    Cause, ExitRecord, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals, Timestamp,
+    Cause, ExitRecord, IsolationCeiling, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals,
+    Timestamp,
 };
 
 /// Stands in for the launcher and its supervisors. What it knows outlives the server, as theirs does.
@@ -163,6 +164,10 @@ impl FakeLauncher {
             }),
             Order::Probe => self.send(&Event::Host {
                 abilities: Vec::new(),
+                ceiling: IsolationCeiling {
+                    landlock_abi: 5,
+                    cgroups: true,
+                },
             }),
         }
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StopOrder, Timestamp};
+use crate::job::{ExitRecord, IsolationCeiling, JobId, JobRequest, Receipt, Signal, StopOrder, Timestamp};
 
 /// Server to launcher.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,7 @@ pub enum Event {
     },
     Host {
         abilities: Vec<HostAbility>,
+        ceiling: IsolationCeiling,
     },
 }
 

@@ -246,7 +246,8 @@ impl Daemon {
             Order::Reload => self.reload(),
             Order::Probe => {
                 let abilities = crate::isolation::doctor::quick();
-                self.server.send(&Event::Host { abilities });
+                let ceiling = self.sandboxes.ceiling();
+                self.server.send(&Event::Host { abilities, ceiling });
             }
         }
     }

@@ -34,6 +34,10 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
     let mut sandboxes = open_sandboxes(isolation, resolved.sandbox.limits)?;
     timings.mark("cgroup branch");
+    if let Some(unmet) = require.out_of_reach(&resolved.sandbox, sandboxes.ceiling()) {
+        let detail = format!("demanded isolation cannot be had: {unmet}");
+        return Err(Failure::new(StartStep::Policy, 0, detail));
+    }
     sandboxes.prepare(&resolved.sandbox)?;
     timings.mark("template");
     let mut slot = sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?;

@@ -15,10 +15,11 @@ use crate::isolation::cgroup::{CgroupTree, JobCgroup, LimitError, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
+use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::supervisor::{self, Assembly, Go, ToSupervisor};
-use crate::job::{Enforcement, Limits, Network, Receipt, Root, SandboxSpec, StartStep};
+use crate::job::{Enforcement, IsolationCeiling, Limits, Network, Receipt, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory};
 
 /// What all sandboxes of one launcher are made from.
@@ -118,6 +119,15 @@ impl Sandboxes {
             next_name: 0,
             prefix: prefix.to_owned(),
         })
+    }
+
+    /// What no job here can have more of.
+    #[must_use]
+    pub(super) fn ceiling(&self) -> IsolationCeiling {
+        IsolationCeiling {
+            landlock_abi: landlock::usable_abi(),
+            cgroups: self.cgroups.version() != Version::Absent,
+        }
     }
 
     #[must_use]
