@@ -205,7 +205,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits for room in the socket only while something is to be sent.
+    /// Waits for room in the socket while something is to be sent, and for orders unless the server is behind.
     fn rearm_server(&mut self) {
         if let Some(wanted) = self.server.interest_change()
             && let Some(channel) = self.server.channel()
@@ -217,6 +217,9 @@ impl Daemon {
     fn handle_server(&mut self) {
         // A bounded number, so that jobs get their turn under a flood of orders.
         for _ in 0..32 {
+            if self.server.is_behind() {
+                return;
+            }
             match self.server.receive() {
                 Ok(Some(order)) => self.obey(order),
                 Ok(None) => return,
