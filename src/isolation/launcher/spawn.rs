@@ -18,7 +18,7 @@ use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Assembly, Go, ToSupervisor};
+use crate::isolation::supervisor::{self, Assembly, Go, Report, ToSupervisor};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Network, Receipt, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory};
 
@@ -278,7 +278,11 @@ impl Slot {
                 libc::EAGAIN,
                 "the supervisor takes no message",
             )),
-            Err(error) => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
+            // A supervisor that could not build the sandbox has said why, and gone.
+            Err(error) => match self.control.try_receive() {
+                Ok(Some(Report::Failed(failure))) => Err(failure),
+                _ => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
+            },
         }
     }
 

@@ -105,8 +105,9 @@ pub fn assemble(
         user_namespace,
         by_user: template.by_user,
     });
-    // Its folders are the template's own, and no package's.
-    mount_overlay(writable, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)?;
+    if !mount_overlay(writable, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)? {
+        weaker.push(unmapped::describe("/"));
+    }
     for (index, layer) in template.layers.iter().enumerate() {
         // Only what a package may install to is writable in a writable root; further mounts are read-only.
         let upper = writable.filter(|_| layer.system);

@@ -11,9 +11,8 @@ const DEPTH: u32 = 3;
 
 /// Told in the receipt for each such layer.
 pub(super) fn describe(target: &str) -> String {
-    let place = if target.is_empty() { "/" } else { target };
     format!(
-        "root: no id mapping beneath {place}: files of the host can be replaced but not changed, and folders deeper than \
+        "root: no id mapping beneath {target}: files that are there can be replaced but not changed, and folders deeper than \
          {DEPTH} not written"
     )
 }
