@@ -180,11 +180,14 @@ fn keep_open(command: &mut Command) {
         .next()
         .and_then(|fd| fd.parse().ok())
         .expect("a number");
-    // SAFETY: it makes one system call, on a descriptor that this process keeps.
-    unsafe {
-        command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, 0) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
+    // SAFETY: it makes one system call.
+    unsafe { command.pre_exec(move || keep_through_exec(fd)) };
+}
+
+fn keep_through_exec(fd: i32) -> std::io::Result<()> {
+    // SAFETY: plain numbers; this process keeps the descriptor.
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }

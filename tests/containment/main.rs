@@ -27,3 +27,4 @@ mod resources;
 mod rootless;
 mod setuid;
 mod terminals;
+mod traces;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::harness::{Canary, Finished, Job, Probe, Setting, USER, able_as_user, marked_processes, unique};
 use crate::{
     capabilities, channels, files, information, ipc, kernel_files, mounts, namespaces, network, processes,
+    traces,
 };
 
 /// Takes what limits there are: on many hosts an ordinary user has no cgroup.
@@ -39,6 +40,7 @@ fn privileges_and_namespaces_are_out_of_reach() {
 fn the_machine_and_its_files_are_out_of_reach() {
     if able_as_user() {
         for probe in [
+            traces::probe(),
             information::probe(),
             kernel_files::probe(),
             files::Planted::new().probe(),

@@ -105,19 +105,20 @@ pub fn assemble(
         user_namespace,
         by_user: template.by_user,
     });
-    if !mount_overlay(writable, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)? {
+    let root = Lower::plain(template::ROOT);
+    if !mount_overlay(writable, root, template::NEW_ROOT, MountFlags::NOSUID)? {
         weaker.push(unmapped::describe("/"));
     }
     for (index, layer) in template.layers.iter().enumerate() {
         // Only what a package may install to is writable in a writable root; further mounts are read-only.
         let upper = writable.filter(|_| layer.system);
         let target = format!("{}{}", template::NEW_ROOT, layer.target);
-        let mapped = mount_overlay(
-            upper,
-            &template::layer_name(index),
-            &target,
-            MountFlags::NOSUID | MountFlags::NODEV,
-        )?;
+        let (cap, name) = (template::cap_name(index), template::layer_name(index));
+        let lower = Lower {
+            above: Some(&cap),
+            name: &name,
+        };
+        let mapped = mount_overlay(upper, lower, &target, MountFlags::NOSUID | MountFlags::NODEV)?;
         if !mapped {
             weaker.push(unmapped::describe(&layer.target));
         }
@@ -200,20 +201,36 @@ struct Upper<'a> {
     by_user: bool,
 }
 
+/// The layers that are not written, by their names in the template.
+#[derive(Debug, Clone, Copy)]
+struct Lower<'a> {
+    /// Empty, and of another file system.
+    above: Option<&'a str>,
+    name: &'a str,
+}
+
+impl<'a> Lower<'a> {
+    const fn plain(name: &'a str) -> Self {
+        Self { above: None, name }
+    }
+}
+
 /// All paths are relative to the template, so that the job's mount table tells no path of the host.
 ///
 /// False where the lower layer's ids could not be mapped.
 fn mount_overlay(
     upper: Option<Upper<'_>>,
-    lower: &str,
+    lower: Lower<'_>,
     target: &str,
     flags: MountFlags,
 ) -> Result<bool, Failure> {
     let mut mapped = true;
-    let options = match upper {
+    let (above, lower) = (lower.above, lower.name);
+    let options = match (upper, above) {
+        (None, Some(above)) => format!("lowerdir={above}:{lower}"),
         // An overlay without an upper layer must have two lower ones.
-        None => format!("lowerdir={lower}:{}", template::EMPTY),
-        Some(upper) => {
+        (None, None) => format!("lowerdir={lower}:{}", template::EMPTY),
+        (Some(upper), _) => {
             let scratch = template::SCRATCH;
             for part in ["upper", "work", "lower"] {
                 let path = format!("{scratch}/{part}/{lower}");
@@ -338,7 +355,7 @@ fn mount_proc(kind: Proc) -> Result<(), Failure> {
 /// bound from it: a device node as a cover would open for writing.
 fn mount_covers() -> Result<(), Failure> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_overlay(None, template::COVERS, template::COVERS, flags).map(drop)
+    mount_overlay(None, Lower::plain(template::COVERS), template::COVERS, flags).map(drop)
 }
 
 fn mask_proc(proc: &str) -> Result<(), Failure> {

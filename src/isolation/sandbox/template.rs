@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
@@ -151,6 +151,12 @@ pub fn layer_name(index: usize) -> String {
     format!("layer{index}")
 }
 
+/// A folder like the root of layer `index`, and empty.
+#[must_use]
+pub fn cap_name(index: usize) -> String {
+    format!("cap{index}")
+}
+
 impl Template {
     /// Builds the template for `spec` in a child that has a mount namespace of its own.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
@@ -260,6 +266,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Built {
     }
     for (index, tree) in trees.iter().enumerate() {
         place(tree, &layer_name(index))?;
+        make_cap(&layer_name(index), &cap_name(index))?;
     }
     if let Some(proc) = proc {
         fs::create_dir(HOST_PROC).at(StartStep::Rootfs, HOST_PROC)?;
@@ -302,6 +309,25 @@ fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {
     attach(tree, name)?;
     // Adds to what the mount has: an ordinary user could not take anything off it.
     sys::make_read_only(tree.as_fd()).at(StartStep::Rootfs, name)
+}
+
+/// An overlay tells of the file system of its topmost layer: with this on top, a job does not see how full the host's
+/// disk is, which other jobs can change. Who may enter the layer's root is decided by its topmost layer, too.
+fn make_cap(layer: &str, cap: &str) -> Result<(), Failure> {
+    let root = fs::metadata(layer).at(StartStep::Rootfs, layer)?;
+    fs::create_dir(cap).at(StartStep::Rootfs, cap)?;
+    match chown(cap, Some(root.uid()), Some(root.gid())) {
+        Ok(()) => {}
+        // An ordinary user's launcher has one id. As the owner's rights are the job's then, they must not be more than
+        // those of all others.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL)) => {
+            let others = root.mode() & 0o7;
+            let mode = fs::Permissions::from_mode(others << 6 | others << 3 | others);
+            return fs::set_permissions(cap, mode).at(StartStep::Rootfs, cap);
+        }
+        Err(error) => return Err(error).at(StartStep::Rootfs, cap),
+    }
+    fs::set_permissions(cap, fs::Permissions::from_mode(root.mode() & 0o7777)).at(StartStep::Rootfs, cap)
 }
 
 fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
