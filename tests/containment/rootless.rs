@@ -1,6 +1,7 @@
 //! A launcher of an ordinary user: the walls are the same, and what cannot be had is refused or told.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
 use serde_json::Value;
@@ -292,5 +293,76 @@ fn the_filter_is_what_keeps_user_namespaces_away() {
         let unfiltered = format!("{DEFAULT}seccomp = \"none\"\n");
         let probe: Probe<'_> = namespaces::probe();
         assert!(probe.lets_through(Setting::User(&unfiltered), "unshares_a_user_namespace"));
+    }
+}
+
+/// A copy of the program where any user can execute it.
+struct Reachable {
+    path: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Reachable {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("tempdir");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        let path = folder.path().join("stockade");
+        fs::copy(env!("CARGO_BIN_EXE_stockade"), &path).expect("copy");
+        Self {
+            path,
+            _folder: folder,
+        }
+    }
+}
+
+/// As root of the host, makes the host worse, and then runs the job as the user.
+fn on_a_host_after(preparation: &str, job: &Job) -> std::process::Output {
+    let run = job.to_command();
+    let script = format!("{preparation} && exec setpriv --reuid {USER} --regid {USER} --clear-groups \"$@\"");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "bash", "-c", &script, "bash"]);
+    let program = Reachable::new();
+    command.arg(&program.path).args(run.get_args());
+    command.current_dir(run.get_current_dir().expect("a folder"));
+    command.output().expect("unshare")
+}
+
+#[test]
+fn a_host_that_stands_in_the_way_is_told_by_its_reason() {
+    if !able_as_user() {
+        return;
+    }
+    for (preparation, words) in [
+        ("mount -t tmpfs none /proc/driver", "covers a part of the /proc"),
+        ("mount -t tmpfs none /usr/src", "mounted beneath it"),
+    ] {
+        let output = on_a_host_after(preparation, &job().bash("echo ran"));
+        assert_eq!(output.status.code(), Some(125), "{preparation}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.stdout.is_empty() && told.contains(words),
+            "{preparation}: {output:?}"
+        );
+    }
+    let output = on_a_host_after("true", &job().bash("echo ran"));
+    assert_eq!(output.stdout, b"ran\n", "{output:?}");
+}
+
+#[test]
+fn a_worker_of_an_ordinary_user_says_what_it_needs() {
+    if able_as_user() {
+        let program = Reachable::new();
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "64999", "--regid", "64999", "--clear-groups"])
+            .arg(&program.path)
+            .arg("serve")
+            .current_dir("/")
+            .output()
+            .expect("setpriv");
+        assert!(!output.status.success(), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("needs root"),
+            "{output:?}"
+        );
     }
 }

@@ -100,12 +100,14 @@ impl Daemon {
         policies: PolicySet,
         serve: fn(Config, Channel) -> ExitCode,
     ) -> Result<Self, Failure> {
+        if super::is_ordinary_user() {
+            let detail = "a worker needs root (sudo stockade serve); stockade run does without";
+            return Err(Failure::new(StartStep::Supervisor, libc::EPERM, detail));
+        }
         sys::default_all_signals();
         sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
         let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
-        if rustix::process::geteuid().is_root() {
-            sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
-        }
+        sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
         let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
             .at(StartStep::StateDir, "jobs")?;

@@ -1,6 +1,7 @@
 //! The sandbox itself, one file per kernel feature. Runs in the supervisor, but for [`stub`], which becomes
 //! the payload.
 
+pub mod by_users;
 mod etc;
 pub mod files;
 pub mod identity;

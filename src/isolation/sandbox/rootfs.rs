@@ -19,6 +19,7 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
+use crate::isolation::sandbox::by_users;
 use crate::isolation::sandbox::template::{self, Template};
 use crate::isolation::sandbox::unmapped;
 use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
@@ -133,7 +134,7 @@ pub fn assemble(
     if spec.identity == Identity::Root {
         mount_terminals(owner, template.by_user)?;
     }
-    mount_proc(spec.proc)?;
+    mount_proc(spec.proc).map_err(|failure| by_users::explain_proc(failure, template.by_user))?;
     enter()?;
     Ok(weaker)
 }
@@ -383,12 +384,6 @@ pub fn seal_proc() -> Result<(), Failure> {
     let flags =
         MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_remount("/proc", flags, "").at(StartStep::Proc, "read-only")
-}
-
-/// Makes /run read-only once script and input are in it: to the job of an ordinary user's launcher they belong.
-pub fn seal_run() -> Result<(), Failure> {
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount("/run", flags, "").at(StartStep::Scratch, "read-only /run")
 }
 
 /// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.

@@ -18,7 +18,7 @@ use rustix::mount::{
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, chdir, pivot_root, waitpid};
 
-use super::etc;
+use super::{by_users, etc};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::seccomp;
 use crate::job::{SandboxSpec, StartStep};
@@ -244,9 +244,9 @@ fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Built {
     // Taken before the new root covers anything.
     let trees = layers
         .iter()
-        .map(|layer| detach(&layer.source))
+        .map(|layer| detach(&layer.source).map_err(|failure| by_users::explain_layer(failure, by_user)))
         .collect::<Result<Vec<_>, _>>()?;
-    let proc = by_user.then(detach_proc).transpose()?;
+    let proc = by_user.then(by_users::detach_proc).transpose()?;
     let etc = etc::collect(spec);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
@@ -295,13 +295,6 @@ fn detach(source: &Path) -> Result<OwnedFd, Failure> {
         StartStep::Rootfs,
         &source.file_name().unwrap_or_default().to_string_lossy(),
     )
-}
-
-/// Who is not root may mount a /proc only where a whole one is mounted already; no job comes to see this one.
-fn detach_proc() -> Result<OwnedFd, Failure> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(CWD, "/proc", flags).at(StartStep::Rootfs, "proc")
 }
 
 fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {

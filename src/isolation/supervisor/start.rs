@@ -9,7 +9,7 @@ use super::{Go, Outlets};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::receipt::NamespaceIds;
-use crate::isolation::sandbox::{files, receipt, rlimits, rootfs};
+use crate::isolation::sandbox::{by_users, files, receipt, rlimits, rootfs};
 use crate::isolation::timings::Timings;
 use crate::job::{IsolationFloor, Receipt, StartStep, Timestamp};
 use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd};
@@ -49,7 +49,7 @@ pub(super) fn start(
     timings.mark("scratch size");
     let stdin = files::put(&go.spec, assembled.ids.first)?;
     if assembled.own_run {
-        rootfs::seal_run()?;
+        by_users::seal_run()?;
     }
     assembled
         .plan
