@@ -307,7 +307,11 @@ impl Reachable {
         let folder = tempfile::tempdir().expect("tempdir");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         let path = folder.path().join("stockade");
-        fs::copy(env!("CARGO_BIN_EXE_stockade"), &path).expect("copy");
+        // Not by this process: a fork of another test would hold it open for writing, and it could not be executed.
+        let copied = std::process::Command::new("cp")
+            .args([env!("CARGO_BIN_EXE_stockade").as_ref(), path.as_os_str()])
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()));
         Self {
             path,
             _folder: folder,
