@@ -4,6 +4,7 @@
 //! A launcher has one thread, so this is a program of its own (no test harness): without a role it starts itself as the
 //! launcher, whose server is `serve`.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -124,6 +125,7 @@ fn serve(config: Config, channel: Channel) -> ExitCode {
     }
     let server = LyingServer {
         channel,
+        launched: RefCell::default(),
         jobs: dir.join("state/jobs"),
         dir: dir.clone(),
     };
@@ -176,6 +178,7 @@ fn send_raw(channel: &Channel, packet: &[u8], descriptors: &[BorrowedFd<'_>]) {
 
 struct LyingServer {
     channel: Channel,
+    launched: RefCell<Vec<JobId>>,
     jobs: PathBuf,
     dir: PathBuf,
 }
@@ -195,6 +198,11 @@ impl LyingServer {
             self.run(JobId::random(), &request(&["true"])).cause,
             Cause::Exited { code: 0 }
         );
+        for id in self.launched.take() {
+            self.wait_until_forgotten(id);
+            self.send(&Order::Delete { id });
+        }
+        self.settle();
     }
 
     fn unknown_policies_and_tenants_are_refused(&self) {
@@ -256,10 +264,10 @@ impl LyingServer {
     fn records_of_other_jobs_stay(&self) {
         let id = JobId::random();
         assert_eq!(
-            self.run(id, &request(&["sh", "-c", "exit 7"])).cause,
+            self.run(id, &request(&["sh", "-c", "echo true; exit 7"])).cause,
             Cause::Exited { code: 7 }
         );
-        let record = || fs::read(self.jobs.join(id.to_string()).join("exit")).expect("record");
+        let record = || fs::read(self.control(id).expect("a control folder").join("exit")).expect("record");
         let before = record();
         let denied = JobRequest {
             policy: Some("nope".to_owned()),
@@ -271,6 +279,13 @@ impl LyingServer {
             assert!(matches!(cause, Cause::StartFailed { .. }), "{cause:?}");
             assert!(record() == before, "a record is written once");
         }
+        // And once the record is the server's, the output stays.
+        self.send(&Order::Recorded { id });
+        let output = self.jobs.join(id.to_string()).join("stdout");
+        eventually("the control folder is gone", || self.control(id).is_none());
+        let cause = self.run(id, &request(&["echo", "forged"])).cause;
+        assert!(matches!(cause, Cause::StartFailed { .. }), "{cause:?}");
+        assert_eq!(fs::read_to_string(output).expect("output"), "true\n");
     }
 
     fn links_lead_nowhere(&self) {
@@ -313,7 +328,7 @@ impl LyingServer {
         };
         self.send(&Order::Stop { id, order: lie });
         self.settle();
-        assert!(self.jobs.join(id.to_string()).join("job").exists());
+        assert!(self.control(id).expect("a control folder").join("job").exists());
         self.stop(id);
     }
 
@@ -414,7 +429,17 @@ impl LyingServer {
         }
     }
 
+    /// What the launcher keeps of a job in memory.
+    fn control(&self, id: JobId) -> Option<PathBuf> {
+        ["/run/stockade", "/dev/shm/stockade"].iter().find_map(|base| {
+            let workers = fs::read_dir(base).into_iter().flatten().flatten();
+            let mut folders = workers.map(|worker| worker.path().join(id.to_string()));
+            folders.find(|folder| folder.exists())
+        })
+    }
+
     fn run(&self, id: JobId, request: &JobRequest) -> ExitRecord {
+        self.launched.borrow_mut().push(id);
         self.send(&Order::Launch(Box::new(launch(id, request))));
         self.finished(id)
     }
@@ -440,11 +465,15 @@ impl LyingServer {
             (StartStep::Policy, &Receipt::default()),
             "{what}"
         );
-        assert!(!self.jobs.join(id.to_string()).exists(), "{what}");
+        assert!(
+            !self.jobs.join(id.to_string()).exists() && self.control(id).is_none(),
+            "{what}"
+        );
     }
 
     fn start_sleeper(&self) -> JobId {
         let id = JobId::random();
+        self.launched.borrow_mut().push(id);
         self.send(&Order::Launch(Box::new(launch(id, &request(&["sleep", "60"])))));
         self.until("a start", |event| {
             matches!(event, Event::Started { id: told, .. } if told == id).then_some(())
@@ -461,6 +490,14 @@ impl LyingServer {
         let record = self.finished(id);
         assert!(matches!(record.cause, Cause::Stopped { .. }), "{record:?}");
         assert_eq!(record.stop.expect("a stop").reason, "");
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -6,18 +5,20 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::config::Config;
-use crate::isolation::ipc::{Channel, Event, HostAbility, KnownJob, Order, TransportError};
-use crate::job::{IsolationCeiling, JobId};
+use crate::isolation::ipc::{Channel, Event, HostAbility, Order, TransportError};
+use crate::job::IsolationCeiling;
 use crate::policy::{PolicySet, Site};
 
 use super::ServerError;
 use super::jobs::Jobs;
 use super::launcher::Launcher;
 use super::output::Outputs;
-use super::store::Store;
+use super::removal::{FolderRemoval, OutputRemoval, Removals};
+use super::store::{Change, Store};
+use super::take_up::TakeUp;
 
 /// The launcher is local and answers at once; one that does not is broken.
-const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// A reader that does not read holds up to half a MiB in buffers.
 const OUTPUT_READERS: usize = 1024;
 
@@ -35,11 +36,12 @@ pub struct Server {
     pub(super) max_running: u32,
     policies: RwLock<Arc<PolicySet>>,
     closing: watch::Sender<bool>,
+    pub(super) drained: watch::Sender<bool>,
     /// `None` until the launcher has told.
     host: watch::Sender<Option<Host>>,
-    /// Those who wait for the launcher to have removed a job.
-    deletions: Mutex<HashMap<JobId, Vec<oneshot::Sender<()>>>>,
-    list: Mutex<Option<List>>,
+    pub(super) removals: Removals,
+    /// Until it is done.
+    pub(super) taking_up: Mutex<Option<TakeUp>>,
 }
 
 /// What the launcher has found out about the host.
@@ -47,13 +49,6 @@ pub struct Server {
 struct Host {
     abilities: Vec<HostAbility>,
     ceiling: IsolationCeiling,
-}
-
-/// The answer to [`Order::List`], as far as it has come.
-#[derive(Debug)]
-struct List {
-    jobs: Vec<KnownJob>,
-    answer: oneshot::Sender<Vec<KnownJob>>,
 }
 
 impl Server {
@@ -68,7 +63,7 @@ impl Server {
         let store = Arc::new(Store::open(&state_dir.join("server"), config.worker.durability)?);
         let launcher = Launcher::new(channel)?;
         let server = Arc::new(Self {
-            jobs: Arc::new(Jobs::new(&config.worker, Arc::clone(&store), launcher.clone())),
+            jobs: Arc::new(Jobs::new(config, Arc::clone(&store), launcher.clone())),
             store,
             launcher,
             outputs: Outputs::new(&state_dir.join("jobs"))?,
@@ -80,13 +75,16 @@ impl Server {
             max_running: config.worker.max_running,
             policies: RwLock::new(Arc::new(load_policies(config)?)),
             closing: watch::Sender::new(false),
+            drained: watch::Sender::new(false),
             host: watch::Sender::new(None),
-            deletions: Mutex::default(),
-            list: Mutex::default(),
+            removals: Removals::default(),
+            taking_up: Mutex::default(),
         });
         let lost = server.connect();
-        let known = server.list_known().await?;
-        server.jobs.take_up(known)?;
+        server.take_up().await?;
+        for id in server.store.buried()? {
+            server.launcher.send(&Order::Delete { id });
+        }
         server.launcher.send(&Order::Probe);
         Ok((server, lost))
     }
@@ -106,20 +104,6 @@ impl Server {
         lost
     }
 
-    async fn list_known(&self) -> Result<Vec<KnownJob>, ServerError> {
-        let (answer, known) = oneshot::channel();
-        *lock(&self.list) = Some(List {
-            jobs: Vec::new(),
-            answer,
-        });
-        self.launcher.send(&Order::List);
-        tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, known)
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(ServerError::LauncherSilent)
-    }
-
     fn handle(&self, event: Event) {
         match event {
             Event::Started {
@@ -130,10 +114,21 @@ impl Server {
             Event::Finished { id, record } => self.jobs.finished(id, *record),
             Event::Unknown { id } => {
                 self.jobs.unknown(id);
-                self.deleted(id);
+                self.removals.folder(id, FolderRemoval::Done);
             }
-            Event::Deleted { id } => self.deleted(id),
+            Event::Deleted { id } => {
+                self.removals.folder(id, FolderRemoval::Done);
+                self.store.write_lazily(Change::Unbury(id));
+            }
+            Event::DeletedLater { id } => self.removals.folder(id, FolderRemoval::Later),
+            Event::OutputDropped { id } => self.removals.output(id, OutputRemoval::Done),
+            Event::OutputStays { id, why } => {
+                tracing::warn!(job = %id, why, "its output cannot be removed");
+                self.removals.output(id, OutputRemoval::Stays);
+            }
+            Event::Listed(piece) => self.listed(&piece),
             Event::Known(piece) => self.known(piece),
+            Event::CleanUp(leftovers) => self.removals.set_leftovers(leftovers),
             Event::Reloaded { policies, error } => match error {
                 None => tracing::info!(?policies, "the launcher has read the policies"),
                 Some(error) => tracing::error!(error, "the launcher keeps its old policies"),
@@ -141,31 +136,6 @@ impl Server {
             Event::Host { abilities, ceiling } => {
                 self.host.send_replace(Some(Host { abilities, ceiling }));
             }
-        }
-    }
-
-    /// A piece of what the launcher has on disk; only what is news to the store is kept.
-    fn known(&self, piece: Vec<KnownJob>) {
-        let mut list = lock(&self.list);
-        if !piece.is_empty() {
-            if let Some(list) = &mut *list {
-                list.jobs
-                    .extend(piece.into_iter().filter(|job| self.jobs.is_news(job)));
-            }
-        } else if let Some(list) = list.take() {
-            let _ = list.answer.send(list.jobs);
-        }
-    }
-
-    pub(super) fn await_deletion(&self, id: JobId) -> oneshot::Receiver<()> {
-        let (done, deleted) = oneshot::channel();
-        lock(&self.deletions).entry(id).or_default().push(done);
-        deleted
-    }
-
-    fn deleted(&self, id: JobId) {
-        for waiting in lock(&self.deletions).remove(&id).unwrap_or_default() {
-            let _ = waiting.send(());
         }
     }
 
@@ -213,6 +183,11 @@ impl Server {
         self.closing.send_replace(true);
     }
 
+    /// Resolves when no more jobs are admitted, at a client's word.
+    pub(super) async fn draining(&self) {
+        let _ = self.drained.subscribe().wait_for(|drained| *drained).await;
+    }
+
     /// Resolves when the server closes.
     pub async fn closing(&self) {
         // An error would mean that the server is gone.
@@ -227,7 +202,7 @@ fn load_policies(config: &Config) -> Result<PolicySet, ServerError> {
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Held for single assignments only.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No panic under any of these locks leaves a value half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

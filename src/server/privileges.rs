@@ -68,7 +68,8 @@ fn make_folders(worker: &Worker, as_root: bool) -> Result<(), ServerError> {
     make_folder(&jobs, 0o750)?;
     if as_root {
         own(&server, worker.server_uid, worker.server_gid, 0o700)?;
-        own(&jobs, 0, worker.server_gid, 0o750)?;
+        // As the launcher has it, which counts on it that what is made there gets its group.
+        own(&jobs, 0, worker.server_gid, 0o2750)?;
     }
     Ok(())
 }

@@ -180,10 +180,29 @@ impl CgroupTree {
             == 0
     }
 
+    /// Removes this branch itself, where it is empty, and then the one that it is a child of.
+    pub fn remove_with_parent(&self) {
+        for branch in self.branches() {
+            if fs::remove_dir(branch).is_ok()
+                && let Some(parent) = branch.parent()
+            {
+                let _ = fs::remove_dir(parent);
+            }
+        }
+    }
+
     /// Removes this branch itself, where it is empty.
     pub fn remove(&self) {
         for branch in self.branches() {
             let _ = fs::remove_dir(branch);
+        }
+    }
+
+    /// Removes a cgroup of [`CgroupTree::make_leaf`], where it is empty.
+    pub fn remove_leaf(&self, name: &str) {
+        let leaf = self.unified.as_ref().map(|branch| branch.join(name));
+        if let Some(leaf) = leaf {
+            let _ = fs::remove_dir(leaf);
         }
     }
 

@@ -3,30 +3,37 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::adopt;
+use super::berth::Berths;
 use super::clean_up::CleanUp;
 use super::ids::IdPool;
-use super::job_dir::{JobDirs, JobFile, kept_output};
+use super::in_use::InUse;
+use super::job_dir::{JobDirs, JobFile};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
-use super::spawn::{Sandboxes, Slot, run_dir};
+use super::slot::Slot;
+use super::spawn::{Sandboxes, memory_dir, run_dir};
 use super::standing::Standing;
 use crate::config::Config;
 use crate::isolation::cgroup::{CgroupError, CgroupTree};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
-use crate::job::{Cause, Enforcement, ExitRecord, JobId, StartStep};
+use crate::job::{Cause, Enforcement, ExitRecord, JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
 const REST: Duration = Duration::from_millis(10);
+/// With no job for so long, what jobs have left for others is taken down.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long the end waits for what is being cleaned up.
+const FAREWELL: Duration = Duration::from_millis(500);
 const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_JOB: u64 = 2;
@@ -50,8 +57,12 @@ pub(super) enum Keeper {
 pub(super) struct Job {
     pub(super) keeper: Keeper,
     pub(super) token: u64,
+    /// What its supervisor has said of its start: a server that is started anew asks for it.
+    pub(super) started: Option<(Timestamp, Box<Receipt>)>,
     /// The server has been told how it ended; what is left is clean-up.
     pub(super) told: bool,
+    /// And has recorded it.
+    pub(super) recorded: bool,
 }
 
 /// The launcher's state.
@@ -70,9 +81,12 @@ pub(super) struct Daemon {
     next_token: u64,
     epoll: OwnedFd,
     signals: SignalFd,
+    in_use: InUse,
     ending: Option<ExitCode>,
-    /// In this turn.
-    job_ended: bool,
+    /// Jobs that this turn has taken sandboxes for.
+    pub(super) launched: u32,
+    last_launch: Instant,
+    supervisors: HashMap<i32, JobId>,
 }
 
 /// Runs the launcher until the server has ended in order.
@@ -90,7 +104,7 @@ pub fn run(
     while daemon.ending.is_none() {
         daemon.turn()?;
     }
-    daemon.parked.release(&daemon.sandboxes);
+    daemon.leave();
     Ok(daemon.ending.unwrap_or(ExitCode::SUCCESS))
 }
 
@@ -109,9 +123,17 @@ impl Daemon {
         let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
         sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
-        let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
+        let in_use = run_dir()
+            .and_then(InUse::announce)
+            .at(StartStep::Supervisor, "/run/stockade")?;
+        let name = worker_name(&config)?;
+        let dirs = memory_dir()
+            .and_then(|memory| {
+                let outputs = config.worker.state_dir.join("jobs");
+                JobDirs::open(&memory.join(&name), &outputs, config.worker.server_gid)
+            })
             .at(StartStep::StateDir, "jobs")?;
-        let sandboxes = open_sandboxes(&config, &policies)?;
+        let sandboxes = open_sandboxes(&config, &policies, &name)?;
         let site = Site {
             default_policy: config.worker.default_policy.clone(),
             scripts_dir: config.worker.scripts_dir.clone(),
@@ -129,8 +151,11 @@ impl Daemon {
             next_token: FIRST_JOB,
             epoll,
             signals,
+            in_use,
             ending: None,
-            job_ended: false,
+            launched: 0,
+            last_launch: Instant::now(),
+            supervisors: HashMap::new(),
             config,
         };
         daemon.watch_fd(&daemon.signals, SIGNALS)?;
@@ -161,26 +186,44 @@ impl Daemon {
                 token => self.handle_job(token),
             }
         }
-        for (id, record) in self.clean_up.turn(&self.sandboxes) {
-            self.finish(id, record, true);
-        }
+        self.clean_up();
         self.server.flush();
         self.rearm_server();
         self.server.kill_if_due();
         self.restart_server_if_due()?;
-        // While nobody waits: after a rest, or when a job has just ended and its client is being told.
-        if quiet || std::mem::take(&mut self.job_ended) {
+        // While nobody waits: after a rest, or while the jobs run that have just been launched.
+        let launched = std::mem::take(&mut self.launched);
+        let spares = if self.ending.is_none() {
+            u32::from(quiet).max(launched)
+        } else {
+            0
+        };
+        for _ in 0..spares {
             self.prepare_ahead();
+        }
+        if launched > 0 {
+            self.last_launch = Instant::now();
+        } else if quiet && self.last_launch.elapsed() >= IDLE {
+            self.sandboxes.berths().trim();
         }
         Ok(())
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
-        let prepare = self.parked.is_short().then_some(REST);
-        [self.clean_up.next_try(), self.server.next_deadline(), prepare]
-            .into_iter()
-            .flatten()
-            .min()
+    fn next_timeout(&mut self) -> Option<Duration> {
+        let prepare = (self.parked.is_short() || self.ending.is_some()).then_some(REST);
+        let trim = self.sandboxes.berths().idle().then(|| {
+            let rest = self.last_launch.elapsed();
+            IDLE.saturating_sub(rest).max(REST)
+        });
+        [
+            self.clean_up.next_try(),
+            self.server.next_deadline(),
+            prepare,
+            trim,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     // ---- server ----
@@ -241,29 +284,17 @@ impl Daemon {
             Order::Launch(launch) => self.launch(*launch),
             Order::Stop { id, order } => self.stop(id, &order),
             Order::Signal { id, signal } => self.signal(id, signal),
+            Order::Recorded { id } => self.recorded(id),
             Order::Delete { id } => self.delete(id),
-            Order::List => {
-                for piece in adopt::list(&self.dirs, &self.jobs) {
-                    self.server.send(&Event::Known(piece));
-                }
-                self.server.send(&Event::Known(Vec::new()));
-            }
+            Order::DropOutput { id } => self.drop_output(id),
+            Order::List => self.list(),
+            Order::Describe { ids } => self.describe(&ids),
             Order::Reload => self.reload(),
             Order::Probe => {
                 let abilities = crate::isolation::doctor::quick();
                 let ceiling = self.sandboxes.ceiling();
                 self.server.send(&Event::Host { abilities, ceiling });
             }
-        }
-    }
-
-    fn delete(&mut self, id: JobId) {
-        if self.jobs.get(&id).is_some_and(|job| !job.told) {
-            return;
-        }
-        match self.dirs.remove(id) {
-            Ok(()) => self.server.send(&Event::Deleted { id }),
-            Err(error) => eprintln!("stockade: launcher: job {id}: remove its folder: {error}"),
         }
     }
 
@@ -275,7 +306,7 @@ impl Daemon {
         let error = match loaded {
             Ok(policies) => {
                 self.policies = policies;
-                self.parked.release(&self.sandboxes);
+                self.parked.release(&mut self.sandboxes);
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -291,14 +322,26 @@ impl Daemon {
     fn handle_signals(&mut self) {
         while let Ok(Some(Delivered { signal, .. })) = self.signals.next() {
             match signal {
-                libc::SIGTERM | libc::SIGINT | libc::SIGHUP => self.server.forward_signal(signal),
+                libc::SIGHUP => self.server.forward_signal(signal),
+                libc::SIGTERM | libc::SIGINT => self.ending = self.server.end(signal),
                 _ => {}
             }
         }
         while let Ok(Reaped::Child { pid, status }) = sys::reap(false) {
             if self.server.is_process(pid) {
                 self.ending = self.server.ended(status);
+            } else {
+                self.supervisor_reaped(pid);
             }
+        }
+    }
+
+    fn supervisor_reaped(&mut self, pid: i32) {
+        let job = self.supervisors.get(&pid).and_then(|id| self.jobs.get_mut(id));
+        if let Some(Keeper::Own(slot)) = job.map(|job| &mut job.keeper) {
+            slot.reaped = true;
+        } else if !self.clean_up.reaped(pid) {
+            self.parked.reaped(pid);
         }
     }
 
@@ -308,7 +351,11 @@ impl Daemon {
         let token = self.next_token;
         self.next_token += 1;
         let watched = match &keeper {
-            Keeper::Own(slot) => self.watch_fd(&slot.control, token),
+            Keeper::Own(slot) => {
+                self.supervisors
+                    .insert(slot.supervisor.as_raw_nonzero().get(), id);
+                self.watch_fd(&slot.control, token)
+            }
             Keeper::Adopted { pidfd, .. } => self.watch_fd(pidfd, token),
         };
         if let Err(failure) = watched {
@@ -320,7 +367,9 @@ impl Daemon {
             Job {
                 keeper,
                 token,
+                started: None,
                 told: false,
+                recorded: false,
             },
         );
     }
@@ -330,13 +379,29 @@ impl Daemon {
             .at(StartStep::Supervisor, "epoll_ctl")
     }
 
+    /// Leaves nothing behind but jobs that run on.
+    fn leave(&mut self) {
+        self.parked.release(&mut self.sandboxes);
+        let until = Instant::now() + FAREWELL;
+        // Supervisors of jobs that are over are on their way out.
+        let busy = |launcher: &Self| {
+            launcher.clean_up.next_try().is_some() || launcher.jobs.values().any(|job| job.told)
+        };
+        while busy(self) && Instant::now() < until && self.turn().is_ok() {}
+        self.sandboxes.close();
+        self.dirs.leave();
+        self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
+    }
+
     fn handle_job(&mut self, token: u64) {
         let Some(&id) = self.tokens.get(&token) else {
             return;
         };
         loop {
-            let Some(job) = self.jobs.get(&id) else { return };
-            let Keeper::Own(slot) = &job.keeper else {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                return;
+            };
+            let Keeper::Own(slot) = &mut job.keeper else {
                 self.adopted_ended(id);
                 return;
             };
@@ -344,13 +409,19 @@ impl Daemon {
                 Ok(Some(Report::Started {
                     started_at, receipt, ..
                 })) => {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.started = Some((started_at, receipt.clone()));
+                    }
                     self.server.send(&Event::Started {
                         id,
                         started_at,
                         receipt,
                     });
                 }
-                Ok(Some(Report::Finished(record))) => self.finish(id, *record, false),
+                Ok(Some(Report::Finished { record, killed })) => {
+                    slot.berth.killed |= killed;
+                    self.finish(id, *record, false);
+                }
                 Ok(Some(Report::Failed(failure))) => {
                     self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
                 }
@@ -366,10 +437,9 @@ impl Daemon {
     /// Tells the server. `write`: the supervisor has not written the record itself.
     pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
         if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
-            record.output = kept_output(&dir);
+            record.output = self.dirs.kept_output(id);
             let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
         }
-        self.job_ended = true;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.told = true;
         }
@@ -384,13 +454,12 @@ impl Daemon {
         let Some(job) = self.forget(id) else { return };
         let Keeper::Own(slot) = job.keeper else { return };
         let _ = epoll::delete(&self.epoll, &slot.control);
+        if job.recorded {
+            self.remove_control(id);
+        }
         let told = job.told;
         let record = (!told).then(|| ExitRecord::without_run(lost()));
-        self.clean_up.add(
-            slot.cgroup_name.clone(),
-            Some(slot.cgroup),
-            record.map(|record| (id, record)),
-        );
+        self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
     }
 
     fn adopted_ended(&mut self, id: JobId) {
@@ -402,17 +471,20 @@ impl Daemon {
         match crate::isolation::supervisor::read_exit_record(&dir) {
             Ok(Some(record)) => {
                 self.finish(id, record, false);
-                self.clean_up.add(cgroup, None, None);
+                self.clean_up.add(cgroup, None);
             }
             _ => self
                 .clean_up
-                .add(cgroup, None, Some((id, ExitRecord::without_run(lost())))),
+                .add(cgroup, Some((id, ExitRecord::without_run(lost())))),
         }
     }
 
     fn forget(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.tokens.remove(&job.token);
+        if let Keeper::Own(slot) = &job.keeper {
+            self.supervisors.remove(&slot.supervisor.as_raw_nonzero().get());
+        }
         Some(job)
     }
 
@@ -420,6 +492,17 @@ impl Daemon {
         let found = adopt::scan(&self.dirs);
         for (id, keeper) in found.running {
             self.keep(id, keeper);
+        }
+        for id in found.unused {
+            if let Err(stuck) = self.dirs.remove(id) {
+                self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
+            }
+        }
+        if found.newer.contains(&None) {
+            // Which of the cgroups are theirs cannot be told: none is touched.
+            return eprintln!(
+                "stockade: launcher: cgroups are left as they are, for the jobs of a newer worker"
+            );
         }
         let living: Vec<&str> = self
             .jobs
@@ -429,9 +512,11 @@ impl Daemon {
                 Keeper::Own(_) => None,
             })
             .collect();
+        let newer: Vec<&str> = found.newer.iter().flatten().map(String::as_str).collect();
         for name in self.sandboxes.cgroups().children() {
-            if name != SUPERVISORS && !living.contains(&name.as_str()) {
-                self.clean_up.add(name, None, None);
+            let spared = |names: &[&str]| names.contains(&name.as_str());
+            if name != SUPERVISORS && !spared(&living) && !spared(&newer) {
+                self.clean_up.add(name, None);
             }
         }
     }
@@ -444,16 +529,19 @@ fn lost() -> Cause {
 }
 
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
-fn open_sandboxes(config: &Config, policies: &PolicySet) -> Result<Sandboxes, Failure> {
+fn worker_name(config: &Config) -> Result<String, Failure> {
     use sha2::{Digest, Sha256};
     let state = std::fs::canonicalize(&config.worker.state_dir).at(StartStep::StateDir, "state_dir")?;
     let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-    let name = format!(
+    Ok(format!(
         "worker-{:02x}{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2], digest[3]
-    );
+    ))
+}
+
+fn open_sandboxes(config: &Config, policies: &PolicySet, name: &str) -> Result<Sandboxes, Failure> {
     let failed = |error: CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
-    let opened = CgroupTree::open(&config.isolation.cgroup).and_then(|tree| tree.child(&name));
+    let opened = CgroupTree::open(&config.isolation.cgroup).and_then(|tree| tree.child(name));
     let branch = match opened {
         // Jobs of the other policies fail to start.
         Err(error) if policies.any_with(Enforcement::BestEffort) => {
@@ -469,8 +557,13 @@ fn open_sandboxes(config: &Config, policies: &PolicySet) -> Result<Sandboxes, Fa
     )
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
-    let prefix = format!("{:x}-", crate::job::Timestamp::now().as_micros());
-    Sandboxes::new(Standing::Root, branch, supervisors, ids, &prefix)
+    let prefix = format!("{:x}-", Timestamp::now().as_micros());
+    Sandboxes::new(
+        Standing::Root,
+        Berths::new(branch, &prefix, true),
+        supervisors,
+        ids,
+    )
 }
 
 /// What is written beside a job before it is let go.
@@ -482,6 +575,6 @@ pub(super) fn job_file(launch: &crate::isolation::ipc::Launch, policy: &str, slo
         created_at: launch.created_at,
         idempotency_key: launch.idempotency_key.clone(),
         supervisor_pid: slot.supervisor.as_raw_nonzero().get(),
-        cgroup: slot.cgroup_name.clone(),
+        cgroup: slot.berth.cgroup_name.clone(),
     }
 }

@@ -11,9 +11,12 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::pread;
 use rustix::process::{WaitOptions, waitpid};
 
+use super::berth::Berths;
 use super::ids::IdPool;
-use super::spawn::{Sandboxes, Slot, run_dir};
-use super::standing::Standing;
+use super::in_use::InUse;
+use super::slot::Slot;
+use super::spawn::{Sandboxes, run_dir};
+use super::standing::{Standing, is_privileged};
 use crate::config::Isolation;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::doctor;
@@ -32,6 +35,11 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
+    // An ordinary user's cgroup is the user's own, if there is one.
+    let _in_use = is_privileged()
+        .then(|| run_dir().and_then(InUse::announce))
+        .transpose()
+        .at(StartStep::Supervisor, "/run/stockade")?;
     let mut sandboxes = open_sandboxes(isolation, resolved.sandbox.limits)?;
     timings.mark("cgroup branch");
     if let Some(unmet) = require.out_of_reach(&resolved.sandbox, sandboxes.ceiling()) {
@@ -74,7 +82,7 @@ fn open_sandboxes(isolation: &Isolation, limits: Enforcement) -> Result<Sandboxe
         }
     };
     let prefix = format!("{PREFIX}{}-", std::process::id());
-    Sandboxes::new(standing, cgroups, None, ids, &prefix)
+    Sandboxes::new(standing, Berths::new(cgroups, &prefix, false), None, ids)
 }
 
 fn open_cgroups(branch: &str, limits: Enforcement) -> Result<CgroupTree, Failure> {
@@ -118,6 +126,7 @@ fn run_in(
         spec: spec.clone(),
         receipt: Receipt::default(),
         require,
+        output_folder: None,
         ends_with_launcher: true,
     };
     slot.go(go, &spec.limits, &[&stdout.file, &stderr.file])?;
@@ -150,9 +159,9 @@ fn run_in(
                 .try_send(&ToSupervisor::Stop(stop_order(libc::SIGPIPE, 2)));
         }
         match slot.control.try_receive() {
-            Ok(Some(Report::Finished(record))) => break *record,
+            Ok(Some(Report::Finished { record, .. })) => break *record,
             Ok(Some(Report::Failed(failure))) => return Err(failure),
-            Ok(Some(Report::Started { timings, .. })) => launch = Some(timings),
+            Ok(Some(Report::Started { timings, .. })) => launch = timings,
             Ok(None) => {}
             Err(_) => {
                 let why = "its supervisor was killed".to_owned();
@@ -224,9 +233,9 @@ fn clean_up(slot: &Slot, sandboxes: &Sandboxes) {
     // Closes the connection for a supervisor that never got its job.
     let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
     let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
-    if !matches!(slot.cgroup.remove(), Ok(true)) {
+    if !matches!(slot.berth.cgroup.remove(), Ok(true)) {
         let deadline = Instant::now() + Duration::from_secs(1);
-        while !sandboxes.cgroups().sweep(&slot.cgroup_name) && Instant::now() < deadline {
+        while !sandboxes.cgroups().sweep(&slot.berth.cgroup_name) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -1,4 +1,4 @@
-//! A job's state folder, `jobs/<id>`: what is needed to take a job over after a restart, and its output.
+//! A job's folders: what is needed to take it over after a restart, and its output.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -7,21 +7,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, mkdirat, open, openat, statat,
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, mkdirat, open, openat, statat,
     unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::isolation::supervisor::{EXIT_FILE, STOP_FILE};
+use super::removal::{Stuck, remove_folder};
+use crate::isolation::supervisor::{EXIT_FILE, FILES, STDERR_FILE, STDOUT_FILE, STOP_FILE};
 use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
 
-pub const STDOUT_FILE: &str = "stdout";
-pub const STDERR_FILE: &str = "stderr";
-const JOB_FILE: &str = "job";
+pub const JOB_FILE: &str = "job";
 const LARGEST: u64 = 1 << 20;
 /// The format of the files in a state folder. A worker takes over jobs of its own and earlier formats.
-pub const FORMAT: u32 = 1;
+///
+/// 1: the beginning. 2: a supervisor whose launcher has gone leaves a start record.
+pub const FORMAT: u32 = 2;
 
 /// What is written before a job is let go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,70 +38,101 @@ pub struct JobFile {
     pub cgroup: String,
 }
 
-/// The folder of all jobs.
+/// What all formats have in common, as far as can be told now.
+#[derive(Debug, Deserialize)]
+pub struct AnyFormat {
+    pub format: u32,
+    pub cgroup: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JobFileError {
+    #[error("its files are of format {}, which a newer worker wrote; this one knows {FORMAT} and leaves it alone", .0.format)]
+    Newer(AnyFormat),
+    #[error("job file: {0}")]
+    Io(#[from] io::Error),
+    #[error("job file: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl JobFileError {
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The folders of all jobs.
+///
+/// What takes a job over after a restart is of use only while the machine is up and until the server has recorded the
+/// outcome: it is in memory, in the control folder. Output is on disk, in a folder of its own that is made with the
+/// first byte.
 #[derive(Debug)]
 pub struct JobDirs {
     path: PathBuf,
-    dir: OwnedFd,
-    /// The group that may read output: the server's.
-    reader_gid: u32,
-}
-
-/// One job's folder, locked by its supervisor as long as that lives.
-#[derive(Debug)]
-pub struct JobDir {
-    pub dir: OwnedFd,
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
+    control: OwnedFd,
+    outputs: OwnedFd,
+    /// The group that may read output, the server's, where files do not get it by themselves.
+    give_to: Option<u32>,
 }
 
 impl JobDirs {
-    pub fn open(state_dir: &Path, reader_gid: u32) -> io::Result<Self> {
-        let path = state_dir.join("jobs");
-        fs::create_dir_all(&path)?;
-        let dir = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o750))?;
+    /// `control` is in memory; `outputs` is `jobs` in the state folder.
+    pub fn open(control: &Path, outputs: &Path, reader_gid: u32) -> io::Result<Self> {
+        let open_folder = |path: &Path| {
+            fs::create_dir_all(path)?;
+            open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)
+        };
+        let dir = open_folder(outputs)?;
         give_to_reader(&dir, reader_gid)?;
+        // What is made in it gets its group, with no call for each.
+        fs::set_permissions(outputs, fs::Permissions::from_mode(0o2750))?;
+        let made = fstat(&dir)?;
+        let inherited = made.st_gid == reader_gid && made.st_mode & 0o2000 != 0;
         Ok(Self {
-            path,
-            dir,
-            reader_gid,
+            path: control.to_owned(),
+            control: open_folder(control)?,
+            outputs: dir,
+            give_to: (!inherited).then_some(reader_gid),
         })
     }
 
-    /// Makes the folder of a new job with its empty output files, and locks it.
-    pub fn make(&self, id: JobId) -> io::Result<JobDir> {
+    /// Makes the control folder of a new job, and locks it: its supervisor holds the lock as long as it lives.
+    pub fn make(&self, id: JobId) -> io::Result<OwnedFd> {
         let name = id.to_string();
-        mkdirat(&self.dir, name.as_str(), Mode::from_raw_mode(0o750))?;
-        let dir = self.open_dir(&name)?;
-        give_to_reader(&dir, self.reader_gid)?;
+        // The output of a job that is over and recorded: another's, that this one would write over.
+        if statat(&self.outputs, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(Errno::EXIST.into());
+        }
+        mkdirat(&self.control, name.as_str(), Mode::from_raw_mode(0o700))?;
+        let dir = open_dir(&self.control, &name)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(JobDir {
-            stdout: self.make_file(&dir, STDOUT_FILE)?,
-            stderr: self.make_file(&dir, STDERR_FILE)?,
-            dir,
-        })
+        if let Some(gid) = self.give_to {
+            self.make_output(&name, gid)?;
+        }
+        Ok(dir)
     }
 
-    fn open_dir(&self, name: &str) -> Result<OwnedFd, Errno> {
-        openat(
-            &self.dir,
-            name,
-            OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+    /// Where the folder of output does not hand its group on, a supervisor could not give files to the reader.
+    fn make_output(&self, name: &str, gid: u32) -> io::Result<()> {
+        mkdirat(&self.outputs, name, Mode::from_raw_mode(0o750))?;
+        let dir = open_dir(&self.outputs, name)?;
+        give_to_reader(&dir, gid)?;
+        for file in [STDOUT_FILE, STDERR_FILE] {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            give_to_reader(openat(&dir, file, flags, Mode::from_raw_mode(0o640))?, gid)?;
+        }
+        Ok(())
     }
 
-    fn make_file(&self, dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
-        give_to_reader(&file, self.reader_gid)?;
-        Ok(file)
+    /// The folder in which supervisors make their jobs' folders of output.
+    #[must_use]
+    pub const fn outputs(&self) -> &OwnedFd {
+        &self.outputs
     }
 
-    /// The folder of a job that exists, and whether its supervisor lives.
+    /// The control folder of a job that exists, and whether its supervisor lives.
     pub fn existing(&self, id: JobId) -> io::Result<(OwnedFd, bool)> {
-        let dir = self.open_dir(&id.to_string())?;
+        let dir = self.existing_unlocked(id)?;
         let alive = match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 flock(&dir, FlockOperation::Unlock)?;
@@ -112,12 +144,12 @@ impl JobDirs {
         Ok((dir, alive))
     }
 
-    /// The folder of a job that exists, without a look at its lock.
+    /// The control folder of a job that exists, without a look at its lock.
     pub fn existing_unlocked(&self, id: JobId) -> io::Result<OwnedFd> {
-        Ok(self.open_dir(&id.to_string())?)
+        Ok(open_dir(&self.control, &id.to_string())?)
     }
 
-    /// All jobs that have a folder. What else is in there is none of ours and left alone.
+    /// All jobs that have a control folder. What else is in there is none of ours and left alone.
     pub fn all(&self) -> io::Result<Vec<JobId>> {
         let names = fs::read_dir(&self.path)?.flatten();
         Ok(names
@@ -125,29 +157,61 @@ impl JobDirs {
             .collect())
     }
 
-    /// Removes a job's folder. One that is not there is no error.
-    pub fn remove(&self, id: JobId) -> io::Result<()> {
-        let name = id.to_string();
-        let dir = match self.open_dir(&name) {
-            Err(Errno::NOENT) => return Ok(()),
-            other => other?,
-        };
-        for file in [
-            STDOUT_FILE,
-            STDERR_FILE,
-            STOP_FILE,
-            "exit.tmp",
-            EXIT_FILE,
-            JOB_FILE,
-        ] {
-            match unlinkat(&dir, file, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR)?;
-        Ok(())
+    /// Whether a job's outcome is there.
+    #[must_use]
+    pub fn is_over(&self, id: JobId) -> bool {
+        statat(
+            &self.control,
+            format!("{id}/{EXIT_FILE}"),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .is_ok()
     }
+
+    /// What is kept of a job's output, where nobody has counted it to the end: at least this much was written.
+    #[must_use]
+    pub fn kept_output(&self, id: JobId) -> Output {
+        let kept = |name: &str| {
+            let stat = statat(&self.outputs, format!("{id}/{name}"), AtFlags::SYMLINK_NOFOLLOW);
+            StreamTotals {
+                total_bytes: u64::try_from(stat.map_or(0, |stat| stat.st_size)).unwrap_or(0),
+                ..StreamTotals::default()
+            }
+        };
+        Output {
+            stdout: kept(STDOUT_FILE),
+            stderr: kept(STDERR_FILE),
+        }
+    }
+
+    /// Removes a job's control folder. One that is not there is no error.
+    pub fn remove_control(&self, id: JobId) -> Result<(), Stuck> {
+        // The job file last: a folder without one is no job's any more.
+        let mut expected = FILES.to_vec();
+        expected.push(JOB_FILE);
+        remove_folder(&self.control, &id.to_string(), &expected)
+    }
+
+    /// Removes the folder of control folders, where no job is left in it.
+    pub fn leave(&self) {
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Removes all that is kept of a job. What is not there is no error.
+    pub fn remove(&self, id: JobId) -> Result<(), Stuck> {
+        self.drop_output(id)?;
+        self.remove_control(id)
+    }
+
+    /// Removes a job's output and keeps the rest. What is not there is no error.
+    pub fn drop_output(&self, id: JobId) -> Result<(), Stuck> {
+        remove_folder(&self.outputs, &id.to_string(), &[STDOUT_FILE, STDERR_FILE])
+    }
+}
+
+fn open_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
 }
 
 fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
@@ -159,43 +223,27 @@ fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
     }
 }
 
-/// What is kept of a job's output, where nobody has counted it to the end: at least this much was written.
-pub fn kept_output(dir: impl AsFd) -> Output {
-    let kept = |name: &str| {
-        let size = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_size);
-        StreamTotals {
-            total_bytes: u64::try_from(size).unwrap_or(0),
-            ..StreamTotals::default()
-        }
-    };
-    Output {
-        stdout: kept(STDOUT_FILE),
-        stderr: kept(STDERR_FILE),
-    }
-}
-
 /// Writes the job file. A job without one was never let go.
 pub fn write_job_file(dir: impl AsFd, job: &JobFile) -> io::Result<()> {
     write_new(dir, JOB_FILE, &serde_json::to_vec(job)?)
 }
 
-pub fn read_job_file(dir: impl AsFd) -> io::Result<JobFile> {
+pub fn read_job_file(dir: impl AsFd) -> Result<JobFile, JobFileError> {
     let file = openat(
         dir,
         JOB_FILE,
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
-    )?;
+    )
+    .map_err(io::Error::from)?;
     let mut bytes = Vec::new();
     File::from(file).take(LARGEST).read_to_end(&mut bytes)?;
-    let job: JobFile = serde_json::from_slice(&bytes)?;
-    if job.format > FORMAT {
-        return Err(io::Error::other(format!(
-            "format {} is of a newer worker",
-            job.format
-        )));
+    // A newer format may lack what this one has: how new it is comes first.
+    let any: AnyFormat = serde_json::from_slice(&bytes)?;
+    if any.format > FORMAT {
+        return Err(JobFileError::Newer(any));
     }
-    Ok(job)
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 /// Leaves a stop order for a supervisor that this launcher has no socket to.
@@ -209,8 +257,7 @@ pub fn write_stop_order(dir: impl AsFd, order: &StopOrder) -> io::Result<()> {
 
 fn write_new(dir: impl AsFd, name: &str, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
-    fchmod(&file, Mode::from_raw_mode(0o640))?;
+    let file = openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
     File::from(file).write_all(bytes)
 }
 
@@ -221,7 +268,8 @@ mod tests {
     fn dirs() -> (tempfile::TempDir, JobDirs) {
         let state = tempfile::tempdir().expect("tempdir");
         let gid = rustix::process::getegid().as_raw();
-        let dirs = JobDirs::open(state.path(), gid).expect("jobs");
+        let dirs =
+            JobDirs::open(&state.path().join("control"), &state.path().join("jobs"), gid).expect("jobs");
         (state, dirs)
     }
 
@@ -230,7 +278,7 @@ mod tests {
         let (_state, dirs) = dirs();
         let id = JobId::random();
         let made = dirs.make(id).expect("make");
-        let copy = made.dir.try_clone().expect("dup");
+        let copy = made.try_clone().expect("dup");
         drop(made);
         assert!(
             dirs.existing(id).expect("existing").1,
@@ -267,11 +315,11 @@ mod tests {
             supervisor_pid: 1,
             cgroup: "1".into(),
         };
-        write_job_file(&made.dir, &job).expect("write");
-        assert_eq!(read_job_file(&made.dir).expect("read"), job);
-        unlinkat(&made.dir, JOB_FILE, AtFlags::empty()).expect("unlink");
+        write_job_file(&made, &job).expect("write");
+        assert_eq!(read_job_file(&made).expect("read"), job);
+        unlinkat(&made, JOB_FILE, AtFlags::empty()).expect("unlink");
         job.format = FORMAT + 1;
-        write_job_file(&made.dir, &job).expect("write");
-        assert!(read_job_file(&made.dir).is_err());
+        write_job_file(&made, &job).expect("write");
+        assert!(read_job_file(&made).is_err());
     }
 }

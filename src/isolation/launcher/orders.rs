@@ -1,16 +1,21 @@
 //! The orders that concern one job.
 
+use std::os::fd::OwnedFd;
+
 use rustix::process::{Signal as ProcessSignal, pidfd_send_signal};
 
 use super::daemon::{Daemon, Keeper, job_file};
-use super::job_dir::{JobDir, write_job_file, write_stop_order};
-use super::spawn::Slot;
+use super::job_dir::{write_job_file, write_stop_order};
+use super::slot::Slot;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Launch};
 use crate::isolation::supervisor::{FORWARD_SIGNAL, Go, ToSupervisor};
 use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StartStep, StopOrder};
 use crate::policy::{Resolved, Tenant};
 use crate::sys;
+
+/// With so many jobs, those that come are kept with as few descriptors as can be: each fork copies all of them.
+const LIGHT_FROM: usize = 64;
 
 impl Daemon {
     /// Starts a job. Whatever goes wrong is the job's outcome, told like any other.
@@ -53,14 +58,20 @@ impl Daemon {
         };
         self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
         let id = launch.id;
-        match hand_over(&mut slot, launch, resolved, &dir) {
+        match hand_over(&mut slot, launch, resolved, &dir, self.dirs.outputs()) {
             Ok(()) => {
+                self.launched += 1;
+                // Its supervisor has the lock that holds its ids.
+                slot.ids = None;
+                if self.jobs.len() >= LIGHT_FROM {
+                    slot.berth.shed();
+                }
                 self.keep(id, Keeper::Own(Box::new(slot)));
                 Ok(())
             }
             Err(failure) => {
                 // Its supervisor, hung up on before it has a job, ends; then its cgroup can go.
-                self.clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
+                self.clean_up.add_slot(slot, None);
                 Err(failure)
             }
         }
@@ -122,23 +133,25 @@ impl Daemon {
 }
 
 /// Gives a sandbox its job. After an error the supervisor has none.
-fn hand_over(slot: &mut Slot, launch: Launch, resolved: Resolved, dir: &JobDir) -> Result<(), Failure> {
+fn hand_over(
+    slot: &mut Slot,
+    launch: Launch,
+    resolved: Resolved,
+    dir: &OwnedFd,
+    outputs: &OwnedFd,
+) -> Result<(), Failure> {
     // Before the job runs: a launcher that dies after this line leaves a job that can be taken over.
-    write_job_file(&dir.dir, &job_file(&launch, &resolved.policy, slot))
-        .at(StartStep::StateDir, "job file")?;
+    write_job_file(dir, &job_file(&launch, &resolved.policy, slot)).at(StartStep::StateDir, "job file")?;
     let limits = resolved.spec.limits;
-    slot.go(
-        go(resolved, launch.request),
-        &limits,
-        &[&dir.stdout, &dir.stderr, &dir.dir],
-    )
+    slot.go(go(resolved, launch), &limits, &[dir, outputs])
 }
 
-fn go(resolved: Resolved, request: JobRequest) -> Go {
+fn go(resolved: Resolved, launch: Launch) -> Go {
     Go {
+        output_folder: Some(launch.id.to_string()),
         spec: resolved.spec,
         receipt: Receipt::default(),
-        require: request.require,
+        require: launch.request.require,
         ends_with_launcher: false,
     }
 }

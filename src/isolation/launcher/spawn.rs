@@ -2,122 +2,64 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, chroot, fchdir};
+use rustix::process::Pid;
 
+use super::berth::{Berth, Berths};
 use super::ids::{IdLease, IdPool};
+use super::slot::{Slot, limit_failure};
 use super::standing::Standing;
-use crate::isolation::cgroup::{CgroupTree, JobCgroup, LimitError, Version};
+use crate::isolation::cgroup::{CgroupTree, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Assembly, Go, Report, ToSupervisor};
-use crate::job::{Enforcement, IsolationCeiling, Limits, Network, Receipt, Root, SandboxSpec, StartStep};
+use crate::isolation::supervisor::{self, Assembly};
+use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
 pub(super) struct Sandboxes {
     standing: Standing,
-    cgroups: CgroupTree,
+    berths: Berths,
     /// Where supervisors are, apart from the jobs.
     supervisors: Option<OwnedFd>,
     ids: IdPool,
-    home: Home,
     own_namespaces: NamespaceIds,
     own_start: StartMemory,
+    cpus: u64,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
-    next_name: u64,
-    /// Begins the names of the cgroups.
-    prefix: String,
 }
 
 /// Kinds of sandbox whose template is kept.
 const TEMPLATES: usize = 16;
 
-/// A sandbox that waits for its job, or has it.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub supervisor: Pid,
-    pub control: Channel,
-    pub cgroup: JobCgroup,
-    pub cgroup_name: String,
-    pub sandbox: Arc<SandboxSpec>,
-    /// What it lacks for the launcher's lack of privileges.
-    weaker: Vec<String>,
-    /// Holds the job's host ids for as long as this or the supervisor's copy is open.
-    _ids: IdLease,
-}
-
-/// The launcher's own place, to come back to from a template's mount namespace.
-#[derive(Debug)]
-struct Home {
-    mount_namespace: OwnedFd,
-    root: OwnedFd,
-    working_dir: OwnedFd,
-}
-
-impl Home {
-    fn remember() -> Result<Self, Failure> {
-        let folder = |path: &str| {
-            open(
-                path,
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .at(StartStep::Supervisor, "open the launcher's own folders")
-        };
-        let namespace = open(
-            "/proc/self/ns/mnt",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        Ok(Self {
-            mount_namespace: namespace.at(StartStep::Supervisor, "/proc/self/ns/mnt")?,
-            root: folder("/")?,
-            working_dir: folder(".")?,
-        })
-    }
-
-    /// setns(2) leaves root and working directory at the namespace's own root, which is not ours after a chroot.
-    fn come_back(&self) -> Result<(), rustix::io::Errno> {
-        sys::enter_namespace(self.mount_namespace.as_fd(), libc::CLONE_NEWNS)?;
-        fchdir(&self.root)?;
-        chroot(".")?;
-        fchdir(&self.working_dir)
-    }
-}
-
 impl Sandboxes {
-    /// `prefix` begins the names of the cgroups made in `cgroups`.
     pub(super) fn new(
         standing: Standing,
-        cgroups: CgroupTree,
+        berths: Berths,
         supervisors: Option<OwnedFd>,
         ids: IdPool,
-        prefix: &str,
     ) -> Result<Self, Failure> {
         // Most hosts give it enough already, or do not let it have more.
         let _ = sys::raise_open_files();
         Ok(Self {
             standing,
-            cgroups,
+            berths,
             supervisors,
             ids,
-            home: Home::remember()?,
             own_namespaces: receipt::namespace_ids("self"),
             own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
+            // Not asked for in each supervisor: the answer takes as long as half of a launch.
+            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64,
             templates: VecDeque::new(),
-            next_name: 0,
-            prefix: prefix.to_owned(),
         })
     }
 
@@ -126,13 +68,13 @@ impl Sandboxes {
     pub(super) fn ceiling(&self) -> IsolationCeiling {
         IsolationCeiling {
             landlock_abi: landlock::usable_abi(),
-            cgroups: self.cgroups.version() != Version::Absent,
+            cgroups: self.cgroups().version() != Version::Absent,
         }
     }
 
     #[must_use]
     pub(super) const fn cgroups(&self) -> &CgroupTree {
-        &self.cgroups
+        self.berths.cgroups()
     }
 
     /// Builds what sandboxes of this kind have in common, if it is not there yet.
@@ -142,33 +84,44 @@ impl Sandboxes {
 
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
-        let unlimited = self.cgroups.version() == Version::Absent;
+        let unlimited = self.cgroups().version() == Version::Absent;
         if unlimited && sandbox.limits == Enforcement::FailClosed {
             return Err(no_limits());
         }
         let template = self.template(sandbox)?;
-        let cgroup_name = format!("{}{}", self.prefix, self.next_name);
-        self.next_name += 1;
-        let mut cgroup = self
-            .cgroups
-            .make_job(&cgroup_name)
-            .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
-        let result = self.fork_supervisor(sandbox, limits, &template, &mut cgroup);
-        match result {
+        // A network namespace made in this process could not be left again by an ordinary user.
+        let own_network = !self.standing.is_user();
+        let mut berth = self.berths.take(sandbox, &template, own_network)?;
+        match self.fork_supervisor(sandbox, limits, &template, &mut berth) {
             Ok((supervisor, control, ids)) => Ok(Slot {
                 supervisor,
+                reaped: false,
                 control,
-                cgroup,
-                cgroup_name,
+                berth,
                 sandbox: Arc::clone(sandbox),
                 weaker: self.standing.weaker(sandbox),
-                _ids: ids,
+                ids: Some(ids),
             }),
             Err(failure) => {
-                let _ = cgroup.remove();
+                self.berths.give_back(berth);
                 Err(failure)
             }
         }
+    }
+
+    /// Takes back what a sandbox has left, once its supervisor has been reaped.
+    pub(super) fn take_back(&mut self, slot: Slot) {
+        self.berths.give_back(slot.berth);
+    }
+
+    #[must_use]
+    pub(super) const fn berths(&mut self) -> &mut Berths {
+        &mut self.berths
+    }
+
+    /// Takes down what was kept for later.
+    pub(super) fn close(&mut self) {
+        self.berths.close();
     }
 
     fn fork_supervisor(
@@ -176,12 +129,12 @@ impl Sandboxes {
         sandbox: &Arc<SandboxSpec>,
         limits: &Limits,
         template: &Template,
-        cgroup: &mut JobCgroup,
+        berth: &mut Berth,
     ) -> Result<(Pid, Channel, IdLease), Failure> {
-        cgroup.apply(limits).map_err(|error| limit_failure(&error))?;
-        let meter = cgroup
-            .meter_files()
-            .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
+        berth
+            .cgroup
+            .apply(limits)
+            .map_err(|error| limit_failure(&error))?;
         let ids = self
             .ids
             .lease(ids_needed(sandbox.identity))
@@ -193,33 +146,31 @@ impl Sandboxes {
         };
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        sys::enter_namespace(template.mount_namespace.as_fd(), libc::CLONE_NEWNS)
-            .at(StartStep::Rootfs, "template")?;
+        let meter = berth
+            .cgroup
+            .meter_files()
+            .ok_or_else(|| Failure::new(StartStep::Cgroup, 0, "its files are closed"))?;
         // SAFETY: the launcher has one thread.
-        let forked =
-            unsafe { sys::clone_into(namespaces(sandbox), self.supervisors.as_ref().map(AsFd::as_fd)) };
-        if let Ok(Forked::Child) = forked {
-            supervisor::supervise(Assembly {
+        let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
+        match forked.at(StartStep::Namespaces, "clone3")? {
+            Forked::Child => supervisor::supervise(Assembly {
                 control: &supervisors_end,
                 sandbox,
                 template,
+                room: berth.room.as_ref(),
+                network: berth.network.as_ref(),
                 limits,
-                attach: cgroup.attach(),
-                clone_into: cgroup.clone_into(),
+                attach: berth.cgroup.attach(),
+                clone_into: berth.cgroup.clone_into(),
                 meter,
                 ids: ids.ids,
                 ids_lock: ids.lock.as_fd(),
                 user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
                 launcher_namespaces: &self.own_namespaces,
+                cpus: self.cpus,
                 launcher_start: self.own_start,
-            })
-        }
-        self.home
-            .come_back()
-            .at(StartStep::Supervisor, "leave the template")?;
-        match forked.at(StartStep::Namespaces, "clone3")? {
+            }),
             Forked::Parent(pid) => Ok((pid, control, ids)),
-            Forked::Child => sys::exit_now(125),
         }
     }
 
@@ -242,106 +193,39 @@ impl Sandboxes {
     }
 }
 
-impl Slot {
-    /// Its supervisor lives and has said nothing, so it is at work or waits.
-    #[must_use]
-    pub(super) fn is_waiting(&self) -> bool {
-        let mut look = [PollFd::new(&self.control, PollFlags::IN)];
-        matches!(
-            poll(
-                &mut look,
-                Some(&Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0
-                })
-            ),
-            Ok(0)
-        )
-    }
-
-    /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
-    pub(super) fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
-        let mut receipt = self.known_receipt();
-        receipt.limits = self
-            .cgroup
-            .apply(limits)
-            .map_err(|error| limit_failure(&error))?
-            .clone();
-        let message = ToSupervisor::Go(Box::new(Go { receipt, ..go }));
-        let bytes = postcard::to_stdvec(&message)
-            .map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        let outlets: Vec<_> = outlets.iter().map(AsFd::as_fd).collect();
-        match self.control.try_send_with(&bytes, &outlets) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Failure::new(
-                StartStep::Supervisor,
-                libc::EAGAIN,
-                "the supervisor takes no message",
-            )),
-            // A supervisor that could not build the sandbox has said why, and gone.
-            Err(error) => match self.control.try_receive() {
-                Ok(Some(Report::Failed(failure))) => Err(failure),
-                _ => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
-            },
-        }
-    }
-
-    fn known_receipt(&self) -> Receipt {
-        let seccomp = self.sandbox.seccomp.as_ref();
-        let mut weaker = self.weaker.clone();
-        if self.cgroup.version() == Version::Absent {
-            weaker.extend(LIMITS_WITHOUT_CGROUP.map(str::to_owned));
-        }
-        Receipt {
-            weaker,
-            cgroup_version: self.cgroup.version().as_str().to_owned(),
-            seccomp_profile: seccomp.map_or_else(String::new, |profile| profile.name.clone()),
-            seccomp_hash: seccomp.map_or_else(String::new, |profile| profile.hash.clone()),
-            seccomp_default_action: seccomp
-                .map_or_else(String::new, |profile| profile.default_action.clone()),
-            rootfs: match self.sandbox.root {
-                Root::ReadOnly => "read-only overlay".to_owned(),
-                Root::Writable => "writable overlay".to_owned(),
-            },
-            network: match self.sandbox.network {
-                Network::None => "none".to_owned(),
-                Network::Host => "host".to_owned(),
-            },
-            ..Receipt::default()
-        }
-    }
-}
-
-/// What becomes of the limits that a cgroup would hold, under `limits = "best-effort"`.
-const LIMITS_WITHOUT_CGROUP: [&str; 4] = [
-    "limits.memory: no cgroup: each process alone is limited (RLIMIT_DATA)",
-    "limits.pids: no cgroup: held by RLIMIT_NPROC",
-    "limits.cpus: no cgroup: not limited",
-    "limits.cpu_time: no cgroup: each process alone is limited (RLIMIT_CPU)",
-];
-
 fn no_limits() -> Failure {
     let detail =
         "this host has no cgroup hierarchy that can be used, and the policy's sandbox.limits is fail-closed";
     Failure::new(StartStep::Cgroup, 0, detail)
 }
 
-fn limit_failure(error: &LimitError) -> Failure {
-    Failure::new(StartStep::CgroupLimit, error.errno(), error.to_string())
-}
+/// Those that a supervisor is cloned into. It makes its mount namespace itself, from a room or a template, and enters
+/// a network namespace that was made ahead of time.
+const NAMESPACES: sys::CloneFlags =
+    (libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC) as sys::CloneFlags;
 
-fn namespaces(sandbox: &SandboxSpec) -> sys::CloneFlags {
-    let always = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    let network = match sandbox.network {
-        Network::None => libc::CLONE_NEWNET,
-        Network::Host => 0,
-    };
-    u64::try_from(always | network).unwrap_or(0)
+/// The folder for what is of use only while this machine is up, and written for every job: in memory if it can be.
+pub(super) fn memory_dir() -> std::io::Result<&'static Path> {
+    const SHARED_MEMORY: &str = "/dev/shm/stockade";
+    let run = run_dir()?;
+    let in_memory = |path: &Path| rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == libc::TMPFS_MAGIC);
+    if in_memory(run) || !in_memory(Path::new("/dev/shm")) {
+        return Ok(run);
+    }
+    // Anybody may make entries there: only a folder of our own is used.
+    let path = Path::new(SHARED_MEMORY);
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Ok(run),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(path)?;
+    let own =
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+    Ok(if own { path } else { run })
 }
 
 /// The folder for what is shared by all workers of this machine while it is up.
 pub fn run_dir() -> std::io::Result<&'static Path> {
-    use std::os::unix::fs::DirBuilderExt;
     let path = Path::new("/run/stockade");
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),

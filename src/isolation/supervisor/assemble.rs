@@ -16,8 +16,11 @@ use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock;
+use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::plan::PlanMemory;
+use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt;
+use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
@@ -29,7 +32,7 @@ const OOM_SCORE_ADJ: &str = "800";
 
 /// A sandbox in which nothing of a job runs yet.
 #[derive(Debug)]
-pub(super) struct Assembled {
+pub(super) struct Assembled<'a> {
     pub timings: Timings,
     /// In this pid namespace.
     pub stub: i32,
@@ -39,8 +42,9 @@ pub(super) struct Assembled {
     pub read_back: Option<Receipt>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
-    pub meter: MeterFiles,
+    pub meter: &'a MeterFiles,
     pub ids: HostIds,
+    pub cpus: u64,
     pub limits: Limits,
     /// It is in a cgroup of its own.
     pub in_cgroup: bool,
@@ -52,25 +56,14 @@ pub(super) struct Assembled {
     pub signals: SignalFd,
 }
 
-pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
+pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure> {
     let sandbox = assembly.sandbox;
     let mut timings = Timings::start();
     let signals = prepare_process(&assembly)?;
     timings.mark("process");
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
-    if sandbox.network == Network::None {
-        sys::bring_loopback_up().at(StartStep::Network, "loopback")?;
-    }
-    timings.mark("hostname, loopback");
-    // Files of a writable root belong to the first id of the job's range, which is its root.
-    let owner = assembly.ids.first;
-    let mut weaker = rootfs::assemble(
-        sandbox,
-        assembly.template,
-        assembly.limits,
-        owner,
-        assembly.user_namespace,
-    )?;
+    timings.mark("hostname");
+    let mut weaker = build_root(&assembly)?;
     timings.mark("root");
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
     timings.mark("landlock rules");
@@ -93,7 +86,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     // Not earlier: to an ordinary user the /proc files of a process that is not dumpable, and of its forks, are
     // the host's root's, and cannot be written. The stub becomes dumpable, or not, by its exec.
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
-    rootfs::seal_proc()?;
+    proc::seal()?;
     timings.mark("id maps");
     let mut link = StubLink::new(pipes.go.1, pipes.failure.0);
     // Its own end of the packets must be the only one, or no end would be seen.
@@ -115,6 +108,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         stderr: pipes.stderr.0,
         meter: assembly.meter,
         ids: assembly.ids,
+        cpus: assembly.cpus,
         limits: *assembly.limits,
         in_cgroup: assembly.clone_into.is_some() || !assembly.attach.is_empty(),
         landlock_abi,
@@ -128,11 +122,44 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
 fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { assembly.launcher_start.erase() };
+    enter_namespaces(assembly)?;
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
     Ok(signals)
+}
+
+/// Those that were not made by the clone.
+fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    match (assembly.network, assembly.sandbox.network) {
+        (Some(network), _) => {
+            sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
+        }
+        // An ordinary user's launcher makes none ahead of time.
+        (None, Network::None) => NetworkNamespace::enter_new()?,
+        (None, Network::Host) => {}
+    }
+    let template = &assembly.template.mount_namespace;
+    let mounts = assembly.room.map_or_else(|| template.as_fd(), Room::as_fd);
+    sys::copy_mount_namespace(Some(mounts)).at(StartStep::Namespaces, "mount namespace")
+}
+
+/// Gives what could not be had, for the receipt.
+fn build_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
+    let Assembly {
+        sandbox,
+        template,
+        limits,
+        ..
+    } = *assembly;
+    // Files of a writable root belong to the first id of the job's range, which is its root.
+    let owner = assembly.ids.first;
+    if assembly.room.is_some() {
+        rootfs::furnish(sandbox, template, limits, owner)
+    } else {
+        rootfs::assemble(sandbox, template, limits, owner, assembly.user_namespace)
+    }
 }
 
 /// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.

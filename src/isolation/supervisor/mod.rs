@@ -7,6 +7,7 @@
 mod assemble;
 mod evidence;
 mod exit_file;
+mod outlet;
 mod protocol;
 mod pump;
 mod start;
@@ -14,6 +15,7 @@ mod stub_link;
 mod watch;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -21,43 +23,81 @@ use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
+use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::{self, StartMemory};
 
-pub use exit_file::{EXIT_FILE, STOP_FILE, read_exit_record, write_exit_record};
+use outlet::Outlet;
+pub use outlet::{STDERR_FILE, STDOUT_FILE};
+
+pub use exit_file::{
+    EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
+};
 pub use protocol::{Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
 
 /// What the launcher has prepared for a supervisor, before it is known which job it will run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Assembly<'a> {
     pub control: &'a Channel,
     pub sandbox: &'a SandboxSpec,
     pub template: &'a Template,
+    /// A root that is laid already.
+    pub room: Option<&'a Room>,
+    /// `None`: the host's.
+    pub network: Option<&'a NetworkNamespace>,
     /// The limits that the scratch space is made with.
     pub limits: &'a Limits,
     pub attach: &'a [OwnedFd],
     pub clone_into: Option<BorrowedFd<'a>>,
-    pub meter: MeterFiles,
+    pub meter: &'a MeterFiles,
     pub ids: HostIds,
     /// Kept open for as long as the ids are in use.
     pub ids_lock: BorrowedFd<'a>,
     /// A user namespace made ahead of time, where the root needs its id mapping.
     pub user_namespace: Option<BorrowedFd<'a>>,
     pub launcher_namespaces: &'a NamespaceIds,
+    /// How many CPUs can be at work for a job at one time.
+    pub cpus: u64,
     /// The launcher's command line and environment, of which a fork has a copy.
     pub launcher_start: StartMemory,
 }
 
 /// Where a job's traces go, as descriptors: the supervisor has no path to them.
 #[derive(Debug)]
-pub(crate) struct Outlets {
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    /// The job's state folder; a job of `stockade run` has none.
-    job_dir: Option<OwnedFd>,
+struct Outlets {
+    stdout: Outlet,
+    stderr: Outlet,
+    /// The job's control folder; a job of `stockade run` has none.
+    control_dir: Option<OwnedFd>,
+}
+
+impl Outlets {
+    /// From the descriptors that came with the job.
+    fn new(go: &Go, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let [first, second] = <[OwnedFd; 2]>::try_from(descriptors).ok()?;
+        let Some(folder) = &go.output_folder else {
+            return Some(Self {
+                stdout: Outlet::Open(first),
+                stderr: Outlet::Open(second),
+                control_dir: None,
+            });
+        };
+        let (outputs, folder) = (Rc::new(second), Rc::from(folder.as_str()));
+        let [stdout, stderr] = [STDOUT_FILE, STDERR_FILE].map(|name| Outlet::Later {
+            outputs: Rc::clone(&outputs),
+            folder: Rc::clone(&folder),
+            name,
+        });
+        Some(Self {
+            stdout,
+            stderr,
+            control_dir: Some(first),
+        })
+    }
 }
 
 /// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end.
@@ -76,11 +116,12 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
     let Some((go, outlets)) = wait_for_go(control) else {
         return Ok(());
     };
-    let job_dir = outlets.job_dir.as_ref().and_then(|dir| dir.try_clone().ok());
-    let record = match start::start(assembled, &go, outlets, launcher) {
+    let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
+    let ended = match start::start(assembled, &go, outlets, launcher) {
         Ok(running) => {
             let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
-            let timings = running.timings.clone();
+            // Only a person looks at them.
+            let timings = go.ends_with_launcher.then(|| running.timings.clone());
             protocol::report(
                 control,
                 &Report::Started {
@@ -91,13 +132,17 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
             );
             watch::watch(running, &go, control)
         }
-        Err(failure) => ExitRecord::without_run(failure.into_cause()),
+        Err(failure) => ExitRecord::without_run(failure.into_cause()).into(),
     };
-    if let Some(job_dir) = job_dir {
+    if let Some(control_dir) = control_dir {
         // A record that cannot be written still reaches the launcher, which writes it when it can.
-        let _ = write_exit_record(&job_dir, &record);
+        let _ = write_exit_record(&control_dir, &ended.record);
     }
-    protocol::report(control, &Report::Finished(Box::new(record)));
+    let finished = Report::Finished {
+        record: Box::new(ended.record),
+        killed: ended.killed,
+    };
+    protocol::report(control, &finished);
     Ok(())
 }
 
@@ -107,12 +152,7 @@ fn wait_for_go(control: &Channel) -> Option<(Go, Outlets)> {
         let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
         match control.try_receive_with() {
             Ok(Some((ToSupervisor::Go(go), descriptors))) => {
-                let mut descriptors = descriptors.into_iter();
-                let outlets = Outlets {
-                    stdout: descriptors.next()?,
-                    stderr: descriptors.next()?,
-                    job_dir: descriptors.next(),
-                };
+                let outlets = Outlets::new(&go, descriptors)?;
                 return Some((*go, outlets));
             }
             Ok(Some(_) | None) => {}

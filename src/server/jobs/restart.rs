@@ -3,32 +3,37 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::isolation::ipc::KnownJob;
-use crate::job::{Cause, ExitRecord, JobId, State, StopOrder};
+use crate::isolation::ipc::{KnownJob, Origin};
+use crate::job::{Cause, ExitRecord, JobId, Output, State, StopOrder};
 use crate::server::store::{Change, IdempotencyKey, NewJob, StoreError, WriteError};
 use crate::server::view::{JobFacts, JobView};
 
 use super::{Jobs, Phase};
 
 impl Jobs {
-    /// Whether the store does not know already that this job is over.
-    pub(in crate::server) fn is_news(&self, job: &KnownJob) -> bool {
-        job.record.is_none()
-            || !matches!(self.store.find(job.id), Ok(Some(view)) if view.state == State::Finished)
-    }
-
     /// Takes up the jobs of an earlier run. Called once, before any request is served.
-    pub(in crate::server) fn take_up(self: &Arc<Self>, known: Vec<KnownJob>) -> Result<(), StoreError> {
+    ///
+    /// `kept` tells what is on disk of a job's output.
+    pub(in crate::server) fn take_up(
+        self: &Arc<Self>,
+        known: Vec<KnownJob>,
+        kept: impl Fn(JobId) -> Output,
+    ) -> Result<(), StoreError> {
         let mut known: HashMap<JobId, KnownJob> = known.into_iter().map(|job| (job.id, job)).collect();
         for (view, request_bytes) in self.store.unfinished()? {
             match known.remove(&view.id()) {
+                Some(job) if job.origin == Origin::Newer => self.leave_alone(view),
                 Some(job) => self.adopt(view, job),
                 None if view.state == State::Pending => self.requeue(view, request_bytes),
-                None => self.lose(view),
+                None => {
+                    let output = kept(view.id());
+                    self.lose(view, output);
+                }
             }
         }
         for job in known.into_values() {
-            if self.store.find(job.id)?.is_none() {
+            // Of a launch that failed there is nothing to make a record of.
+            if job.origin == Origin::Launched && self.store.find(job.id)?.is_none() {
                 self.restore(job);
             }
         }
@@ -41,17 +46,23 @@ impl Jobs {
         let id = job.id;
         let was_stopping = view.state == State::Stopping;
         let mut table = self.lock();
-        let place = table.admission.adopt();
+        let place = table
+            .admission
+            .adopt(&view.facts.tenant, view.facts.memory_bytes());
         let live = table.insert(view, Phase::Launched, place);
         drop(table);
         if let Some(record) = job.record {
             return self.finish(id, record);
         }
         // That it started may have been told while nobody listened.
-        if live.state() == State::Pending {
+        if live.view().started_at.is_none()
+            && let Some(started_at) = job.started_at
+        {
             let view = live.update(|view| {
-                view.state = State::Running;
-                view.started_at = job.started_at;
+                // A stop may have come first.
+                let _ = view.state.advance(State::Running);
+                view.started_at = Some(started_at);
+                view.receipt = job.receipt.map(Arc::from).or_else(|| view.receipt.take());
             });
             self.store.write_lazily(Change::Update(view));
         }
@@ -70,24 +81,38 @@ impl Jobs {
         }
     }
 
+    /// A newer worker has launched it, which alone can take it up: this one only shows it.
+    fn leave_alone(&self, mut view: JobView) {
+        tracing::warn!(job = %view.id(), "left alone: it belongs to a newer version of this worker");
+        if view.state.advance(State::Running) {
+            self.store.write_lazily(Change::Update(view));
+        }
+    }
+
     /// It was never launched: it waits again, in its old order.
     fn requeue(self: &Arc<Self>, view: JobView, request_bytes: usize) {
         let id = view.id();
         let mut table = self.lock();
-        let place = table.admission.readmit(request_bytes);
+        let place = table.admission.readmit(&view.facts.tenant, request_bytes);
         table.insert(view, Phase::Preparing, place);
         drop(table);
         self.proceed(id, None);
     }
 
-    fn lose(self: &Arc<Self>, view: JobView) {
+    fn lose(self: &Arc<Self>, view: JobView, output: Output) {
         let id = view.id();
         let mut table = self.lock();
-        let place = table.admission.adopt();
+        let place = table
+            .admission
+            .adopt(&view.facts.tenant, view.facts.memory_bytes());
         table.insert(view, Phase::Launched, place);
         drop(table);
         let why = "nothing is left of it after a restart".to_owned();
-        self.finish(id, ExitRecord::without_run(Cause::Lost { why }));
+        let record = ExitRecord {
+            output,
+            ..ExitRecord::without_run(Cause::Lost { why })
+        };
+        self.finish(id, record);
     }
 
     /// The launcher has a job whose record this store lost: the record is made again.
@@ -104,13 +129,16 @@ impl Jobs {
         });
         view.state = State::Running;
         view.started_at = job.started_at;
+        view.receipt = job.receipt.map(Arc::from);
         if let Some(record) = &job.record {
             view = view.finished(record.clone());
         }
         let (id, runs) = (job.id, job.record.is_none());
         if runs {
             let mut table = self.lock();
-            let place = table.admission.adopt();
+            let place = table
+                .admission
+                .adopt(&view.facts.tenant, view.facts.memory_bytes());
             table.insert(view.clone(), Phase::Launched, place);
         }
         let row = NewJob {

@@ -162,12 +162,14 @@ impl OutputStream {
         };
         let over = live.reached(State::Finished);
         match &mut self.wake {
+            // The end of a job is told, too, to those who see the worker go with it.
             Some(wake) => tokio::select! {
-                () = wake.written() => Ok(()),
+                biased;
                 _ = over => Ok(()),
                 () = self.server.closing() => Err(Refusal::ShuttingDown),
+                () = wake.written() => Ok(()),
             },
-            // The folder is there once the job has started, and nothing is written before.
+            // Nothing is written before the job has started.
             None if job.state == State::Pending => tokio::select! {
                 _ = live.reached(State::Running) => Ok(()),
                 () = self.server.closing() => Err(Refusal::ShuttingDown),
@@ -178,11 +180,23 @@ impl OutputStream {
                     self.wake = Some(wake);
                     Ok(())
                 }
-                // A job that was stopped before it started may have no folder: its end is what is left to wait for.
-                Err(rustix::io::Errno::NOENT) => tokio::select! {
-                    _ = over => Ok(()),
-                    () = self.server.closing() => Err(Refusal::ShuttingDown),
-                },
+                // The folder comes with the first byte.
+                Err(rustix::io::Errno::NOENT) => {
+                    let mut made = match self.server.outputs.follow_all() {
+                        Ok(made) => made,
+                        Err(errno) => return Err(unreadable(&errno.into())),
+                    };
+                    made.arm();
+                    if self.folder.exists() {
+                        return Ok(());
+                    }
+                    tokio::select! {
+                        biased;
+                        _ = over => Ok(()),
+                        () = self.server.closing() => Err(Refusal::ShuttingDown),
+                        () = made.written() => Ok(()),
+                    }
+                }
                 Err(errno) => Err(unreadable(&errno.into())),
             },
         }
