@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, State, StopJobRequest};
 
-use super::worker::{Worker, able, eventually, marked};
+use super::worker::{Worker, able, control, eventually, marked};
 use super::{Client, in_runtime, query, shell, start, wait};
 
 async fn stop(client: &mut Client, id: &str) -> Job {
@@ -108,7 +108,7 @@ fn an_adopted_job_keeps_its_start_its_receipt_and_its_usage() {
 
 /// Changes the job file of the one job there is.
 fn set_format(state: &Path, format: u32) {
-    let mut jobs = fs::read_dir(state.join("jobs")).expect("jobs");
+    let mut jobs = fs::read_dir(control(state)).expect("jobs");
     let file = jobs.next().expect("a job").expect("entry").path().join("job");
     let mut job: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("json");
     job["format"] = format.into();
@@ -128,9 +128,9 @@ fn a_supervisor_of_an_older_format_is_adopted() {
         worker.die_and_start_again(|state| {
             set_format(state, 1);
             eventually("its supervisor has noticed", || {
-                state.join("jobs").join(&id).join("started").exists()
+                control(state).join(&id).join("started").exists()
             });
-            fs::remove_file(state.join("jobs").join(&id).join("started")).expect("remove");
+            fs::remove_file(control(state).join(&id).join("started")).expect("remove");
             fs::remove_dir_all(state.join("server")).expect("remove");
         });
         let mut client = worker.client().await;
@@ -167,7 +167,7 @@ fn a_supervisor_of_a_newer_format_is_left_alone() {
         client.delete_job(delete).await.expect_err("it runs");
         // The newer worker comes back.
         worker.die_and_start_again(|state| {
-            fs::remove_dir_all(state.join("jobs").join(&other)).expect("remove");
+            assert!(!control(state).join(&other).exists(), "its end is recorded");
             set_format(state, 2);
         });
         let mut client = worker.client().await;

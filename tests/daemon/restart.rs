@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use stockade::job::JobId;
 use stockade::proto::v1::{Cause, State};
 
-use super::worker::{Worker, able, eventually, marked};
+use super::worker::{Worker, able, control, eventually, marked};
 use super::{in_runtime, query, shell, start, wait};
 
 const KEPT: usize = 5000;
@@ -18,7 +18,7 @@ const WITHIN: Duration = Duration::from_secs(2);
 fn multiply(state: &Path, id: &str) -> Vec<String> {
     let ids: Vec<String> = (0..KEPT).map(|_| JobId::random().to_string()).collect();
     let jobs = state.join("jobs");
-    let names = ["job", "exit", "stdout", "stderr"];
+    let names = ["stdout", "stderr"];
     let files = names.map(|name| fs::read(jobs.join(id).join(name)).expect(name));
     for id in &ids {
         fs::create_dir(jobs.join(id)).expect("mkdir");
@@ -50,7 +50,7 @@ fn every_job_is_known_soon_after_a_start_with_thousands_kept() {
     let mut worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let template = start(&mut client, shell("echo kept; exit 7")).await;
+        let template = start(&mut client, shell("echo kept; echo too >&2; exit 7")).await;
         assert_eq!(wait(&mut client, &template).await.exit_code, Some(7));
         let running = start(&mut client, shell("sleep 6891")).await;
         let ends_meanwhile = start(&mut client, shell("sleep 1; exit 8")).await;
@@ -59,7 +59,7 @@ fn every_job_is_known_soon_after_a_start_with_thousands_kept() {
         worker.die_and_start_again(|state| {
             ids = multiply(state, &template);
             eventually("it has ended", || {
-                state.join("jobs").join(&ends_meanwhile).join("exit").exists()
+                control(state).join(&ends_meanwhile).join("exit").exists()
             });
             started = Instant::now();
         });

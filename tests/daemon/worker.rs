@@ -162,16 +162,7 @@ impl Worker {
 
     /// Folders of jobs that the worker would take over after a restart.
     pub(crate) fn control_folders(&self) -> usize {
-        use sha2::{Digest, Sha256};
-        let state = fs::canonicalize(self.dir.path().join("state")).expect("state");
-        let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-        let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        ["/run", "/dev/shm"]
-            .map(|base| format!("{base}/stockade/worker-{name}"))
-            .into_iter()
-            .flat_map(fs::read_dir)
-            .map(Iterator::count)
-            .sum()
+        fs::read_dir(control(&self.dir.path().join("state"))).map_or(0, Iterator::count)
     }
 
     /// Kills server and launcher, and starts the worker again after `meanwhile`.
@@ -224,6 +215,17 @@ fn spawn(dir: &Path) -> Child {
 pub(crate) fn kill(pid: u32, signal: i32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).expect("a signal"));
+}
+
+/// Where the worker of this state folder keeps what takes its jobs over after a restart.
+pub(crate) fn control(state: &Path) -> PathBuf {
+    use sha2::{Digest, Sha256};
+    let state = fs::canonicalize(state).expect("state");
+    let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
+    let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let folder = |base: &str| Path::new(base).join("stockade").join(format!("worker-{name}"));
+    let [run, memory] = ["/run", "/dev/shm"].map(folder);
+    if memory.exists() { memory } else { run }
 }
 
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

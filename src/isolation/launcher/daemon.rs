@@ -531,7 +531,9 @@ fn lost() -> Cause {
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
 fn worker_name(config: &Config) -> Result<String, Failure> {
     use sha2::{Digest, Sha256};
-    let state = std::fs::canonicalize(&config.worker.state_dir).at(StartStep::StateDir, "state_dir")?;
+    let state = std::fs::create_dir_all(&config.worker.state_dir)
+        .and_then(|()| std::fs::canonicalize(&config.worker.state_dir))
+        .at(StartStep::StateDir, "state_dir")?;
     let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
     Ok(format!(
         "worker-{:02x}{:02x}{:02x}{:02x}",

@@ -11,6 +11,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::sethostname;
 
 use super::Assembly;
+use super::pump;
 use super::stub_link::StubLink;
 use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
@@ -42,6 +43,7 @@ pub(super) struct Assembled<'a> {
     pub read_back: Option<Receipt>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
+    pub buffer: &'static mut [u8],
     pub meter: &'a MeterFiles,
     pub ids: HostIds,
     pub cpus: u64,
@@ -106,6 +108,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure>
         read_back,
         stdout: pipes.stdout.0,
         stderr: pipes.stderr.0,
+        buffer: pump::buffer().at(StartStep::Output, "mmap")?,
         meter: assembly.meter,
         ids: assembly.ids,
         cpus: assembly.cpus,

@@ -8,7 +8,7 @@ use rustix::process::Pid;
 
 use super::evidence::{Evidence, Trigger};
 use super::exit_file::{StartRecord, read_stop_order, write_start_record};
-use super::pump::{self, Pump, Turn};
+use super::pump::{Pump, Turn};
 use super::start::Running;
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
@@ -110,16 +110,16 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         oom_look: None,
     };
     watch.plan_cpu_look(running.started);
-    let mut buffer = pump::buffer();
+    let buffer = running.buffer;
     while !watch.empty {
         watch.wait();
-        watch.move_output(&mut buffer);
+        watch.move_output(buffer);
         watch.handle_signals();
         watch.handle_control();
         watch.handle_denied_calls();
         watch.handle_deadlines();
     }
-    watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
+    watch.pumps.iter_mut().for_each(|pump| pump.drain(buffer));
     let killed = watch.kill_again.is_some();
     Ended {
         record: watch.into_record(),
