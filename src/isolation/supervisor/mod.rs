@@ -73,14 +73,18 @@ struct Outlets {
     stderr: Outlet,
     /// The job's control folder; a job of `stockade run` has none.
     control_dir: Option<OwnedFd>,
+    /// An eventfd that is written to when there is more output.
+    bell: Option<OwnedFd>,
 }
 
 impl Outlets {
     /// From the descriptors that came with the job.
     fn new(go: &Go, descriptors: Vec<OwnedFd>) -> Option<Self> {
-        let [first, second] = <[OwnedFd; 2]>::try_from(descriptors).ok()?;
+        let mut descriptors = descriptors.into_iter();
+        let (first, second) = (descriptors.next()?, descriptors.next()?);
         let Some(folder) = &go.output_folder else {
             return Some(Self {
+                bell: Some(descriptors.next()?),
                 stdout: Outlet::Open(first),
                 stderr: Outlet::Open(second),
                 control_dir: None,
@@ -96,6 +100,7 @@ impl Outlets {
             stdout,
             stderr,
             control_dir: Some(first),
+            bell: None,
         })
     }
 }

@@ -85,6 +85,11 @@ impl Pump {
         while self.turn(buffer) == Turn::More {}
     }
 
+    /// Bytes that the job has written.
+    pub(super) const fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The limit has been reached and something was dropped.
     pub(super) const fn overflowed(&self) -> bool {
         self.total > self.limit

@@ -32,6 +32,7 @@ pub(super) struct Running<'a> {
     pub started: Instant,
     pub receipt: Receipt,
     pub control_dir: Option<OwnedFd>,
+    pub bell: Option<OwnedFd>,
 }
 
 pub(super) fn start<'a>(
@@ -96,6 +97,7 @@ pub(super) fn start<'a>(
         started,
         receipt,
         control_dir: outlets.control_dir,
+        bell: outlets.bell,
     })
 }
 

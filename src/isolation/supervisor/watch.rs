@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::write;
 use rustix::process::Pid;
 
 use super::evidence::{Evidence, Trigger};
@@ -42,7 +43,10 @@ struct Watch<'a> {
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
     control_dir: Option<OwnedFd>,
+    bell: Option<OwnedFd>,
     pumps: [Pump; 2],
+    /// Bytes that the pumps have moved, as far as the bell has told.
+    moved: u64,
     start: StartRecord,
     started: Instant,
     /// The main process's wait status, once it has ended.
@@ -91,7 +95,9 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         listener: running.listener,
         control: Some(control),
         control_dir: running.control_dir,
+        bell: running.bell,
         pumps: [running.stdout, running.stderr],
+        moved: 0,
         start: StartRecord {
             started_at: running.started_at,
             receipt: running.receipt,
@@ -187,9 +193,21 @@ impl Watch<'_> {
                 }
             }
         }
+        self.ring();
         let over = self.pumps.iter().any(Pump::overflowed);
         if over && self.go.spec.on_output_limit == OnOutputLimit::Kill {
             self.end_for(Trigger::OutputLimit);
+        }
+    }
+
+    /// Tells a launcher that passes output on of more of it.
+    fn ring(&mut self) {
+        let moved = self.pumps.iter().map(Pump::total).sum();
+        if self.moved != moved {
+            self.moved = moved;
+            if let Some(bell) = &self.bell {
+                let _ = write(bell, &1_u64.to_ne_bytes());
+            }
         }
     }
 
