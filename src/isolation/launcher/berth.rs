@@ -100,7 +100,13 @@ impl Berths {
         own_network: bool,
     ) -> Result<Berth, Failure> {
         let network = match sandbox.network {
-            Network::None if own_network => Some(NetworkNamespace::make()?),
+            Network::None if own_network => {
+                let mut network = NetworkNamespace::make()?;
+                if self.reuse {
+                    network.remember()?;
+                }
+                Some(network)
+            }
             Network::None | Network::Host => None,
         };
         let room = if self.reuse && Room::fits(sandbox) {

@@ -57,8 +57,8 @@ impl Sandboxes {
             ids,
             own_namespaces: receipt::namespace_ids("self"),
             own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
-            // Not asked for in each supervisor: the answer takes as long as half of a launch.
-            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64,
+            // The standard library would look through all mounts for a quota that is not the job's.
+            cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count()).max(1)),
             templates: VecDeque::new(),
         })
     }
@@ -153,7 +153,7 @@ impl Sandboxes {
         // SAFETY: the launcher has one thread.
         let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
         match forked.at(StartStep::Namespaces, "clone3")? {
-            Forked::Child => supervisor::supervise(Assembly {
+            Forked::Child => supervisor::supervise(&Assembly {
                 control: &supervisors_end,
                 sandbox,
                 template,

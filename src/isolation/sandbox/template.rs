@@ -16,7 +16,6 @@ use rustix::mount::{
     unmount,
 };
 use rustix::process::{chdir, pivot_root};
-use serde::{Deserialize, Serialize};
 
 use super::proc::{self, Cover};
 use super::{builder, by_users, etc};
@@ -158,7 +157,7 @@ impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let layers = layers(spec);
-        let (built, mount_namespace) = builder::in_copy(None, || construct(spec, &layers, by_user))?;
+        let (devices_bound, mount_namespace) = builder::in_copy(None, || construct(spec, &layers, by_user))?;
         let filter = spec
             .seccomp
             .as_ref()
@@ -170,17 +169,10 @@ impl Template {
             filter,
             filter_ahead,
             by_user,
-            devices_bound: built.devices_bound,
-            proc_covers: built.proc_covers,
+            devices_bound,
+            proc_covers: proc::find_covers(),
         })
     }
-}
-
-/// What is known once the template is built.
-#[derive(Debug, Serialize, Deserialize)]
-struct Built {
-    devices_bound: bool,
-    proc_covers: Vec<Cover>,
 }
 
 fn layers(spec: &SandboxSpec) -> Vec<Layer> {
@@ -214,7 +206,8 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
     system.chain(etc).chain(further).collect()
 }
 
-fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<Built, Failure> {
+/// Gives whether devices are bound.
+fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<bool, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
     let trees = layers
@@ -254,11 +247,6 @@ fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<Buil
     for base in [COVERS, ROOT] {
         make_covers(Path::new(base), &stat)?;
     }
-    let proc_covers = if by_user {
-        proc::covers_of(Path::new("/proc"))
-    } else {
-        proc::find_covers(Path::new(SCRATCH))?
-    };
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
@@ -268,10 +256,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<Buil
         "",
     )
     .at(StartStep::Rootfs, "read-only")?;
-    Ok(Built {
-        devices_bound,
-        proc_covers,
-    })
+    Ok(devices_bound)
 }
 
 fn detach(source: &Path) -> Result<OwnedFd, Failure> {

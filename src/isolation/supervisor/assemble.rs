@@ -58,14 +58,14 @@ pub(super) struct Assembled<'a> {
     pub signals: SignalFd,
 }
 
-pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure> {
+pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Failure> {
     let sandbox = assembly.sandbox;
     let mut timings = Timings::start();
-    let signals = prepare_process(&assembly)?;
+    let signals = prepare_process(assembly)?;
     timings.mark("process");
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
     timings.mark("hostname");
-    let mut weaker = build_root(&assembly)?;
+    let mut weaker = build_root(assembly)?;
     timings.mark("root");
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
     timings.mark("landlock rules");
@@ -74,7 +74,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure>
     let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
     let pipes = Pipes::make()?;
     let stub = fork_stub(
-        &assembly,
+        assembly,
         &pipes,
         &plan,
         layer.as_ref().map(|layer| &layer.ruleset),

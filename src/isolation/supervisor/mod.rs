@@ -106,7 +106,7 @@ impl Outlets {
 }
 
 /// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end.
-pub fn supervise(assembly: Assembly<'_>) -> ! {
+pub fn supervise(assembly: &Assembly<'_>) -> ! {
     let control = assembly.control;
     if let Err(failure) = run(assembly) {
         protocol::report(control, &Report::Failed(failure));
@@ -114,7 +114,7 @@ pub fn supervise(assembly: Assembly<'_>) -> ! {
     sys::exit_now(0)
 }
 
-fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
+fn run(assembly: &Assembly<'_>) -> Result<(), Failure> {
     let control = assembly.control;
     let launcher = assembly.launcher_namespaces;
     let assembled = assemble::assemble(assembly)?;
