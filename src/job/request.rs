@@ -27,6 +27,8 @@ pub mod bounds {
     pub const POLICY_NAME_BYTES: usize = 63;
     pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
     pub const REASON_BYTES: usize = 255;
+    /// A tenant's name, and the name of who stops a job.
+    pub const TENANT_BYTES: usize = 255;
     pub const GRACE_MS: u64 = 24 * 3600 * 1000;
 }
 
@@ -266,6 +268,18 @@ impl JobRequest {
         }
         Ok(())
     }
+}
+
+/// A tenant's name, or another's of whom a record tells.
+pub(crate) fn check_teller(field: &str, name: &str) -> Result<(), InvalidField> {
+    at_most(field, "bytes", name.len(), bounds::TENANT_BYTES)?;
+    if name.chars().any(is_unprintable) {
+        return Err(InvalidField::new(
+            field,
+            "holds control or text direction characters",
+        ));
+    }
+    Ok(())
 }
 
 fn at_most(field: &str, what: &str, count: usize, most: usize) -> Result<(), InvalidField> {

@@ -12,7 +12,8 @@ use stockade::isolation::ipc::{
     Channel, Event, KnownJob, Launch, Leftover, Order, Origin, TransportError, pair,
 };
 use stockade::job::{
-    Cause, ExitRecord, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals, Timestamp,
+    Cause, ExitRecord, IsolationCeiling, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals,
+    Timestamp,
 };
 
 /// Stands in for the launcher and its supervisors. What it knows outlives the server, as theirs does.
@@ -197,6 +198,10 @@ impl FakeLauncher {
             }),
             Order::Probe => self.send(&Event::Host {
                 abilities: Vec::new(),
+                ceiling: IsolationCeiling {
+                    landlock_abi: 5,
+                    cgroups: true,
+                },
             }),
         }
     }

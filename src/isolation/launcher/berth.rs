@@ -21,7 +21,7 @@ const MOST_IDLE: usize = 32;
 pub(super) struct Berth {
     pub cgroup: JobCgroup,
     pub cgroup_name: String,
-    /// `None` where the job shares the host's network, or where it keeps its own for good.
+    /// `None` where the job shares the host's network, where it keeps its own for good, or where its supervisor makes it.
     pub network: Option<NetworkNamespace>,
     /// `None` where jobs write to their root.
     pub room: Option<Room>,
@@ -72,8 +72,13 @@ impl Berths {
         &self.cgroups
     }
 
-    /// One that no job has, for a sandbox of this kind.
-    pub(super) fn take(&mut self, sandbox: &SandboxSpec, template: &Arc<Template>) -> Result<Berth, Failure> {
+    /// One that no job has, for a sandbox of this kind. Without `own_network` the supervisor makes that.
+    pub(super) fn take(
+        &mut self,
+        sandbox: &SandboxSpec,
+        template: &Arc<Template>,
+        own_network: bool,
+    ) -> Result<Berth, Failure> {
         while let Some(index) = self
             .used
             .iter()
@@ -85,19 +90,24 @@ impl Berths {
             }
             self.discard(&berth);
         }
-        self.make(sandbox, template)
+        self.make(sandbox, template, own_network)
     }
 
-    fn make(&mut self, sandbox: &SandboxSpec, template: &Arc<Template>) -> Result<Berth, Failure> {
+    fn make(
+        &mut self,
+        sandbox: &SandboxSpec,
+        template: &Arc<Template>,
+        own_network: bool,
+    ) -> Result<Berth, Failure> {
         let network = match sandbox.network {
-            Network::None => {
+            Network::None if own_network => {
                 let mut network = NetworkNamespace::make()?;
                 if self.reuse {
                     network.remember()?;
                 }
                 Some(network)
             }
-            Network::Host => None,
+            Network::None | Network::Host => None,
         };
         let room = if self.reuse && Room::fits(sandbox) {
             Some(Room::lay(template)?)

@@ -99,6 +99,10 @@ impl JobDirs {
     /// Makes the control folder of a new job, and locks it: its supervisor holds the lock as long as it lives.
     pub fn make(&self, id: JobId) -> io::Result<OwnedFd> {
         let name = id.to_string();
+        // The output of a job that is over and recorded: another's, that this one would write over.
+        if statat(&self.outputs, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(Errno::EXIST.into());
+        }
         mkdirat(&self.control, name.as_str(), Mode::from_raw_mode(0o700))?;
         let dir = open_dir(&self.control, &name)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;

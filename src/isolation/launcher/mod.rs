@@ -18,6 +18,8 @@ mod removal;
 mod server_link;
 mod slot;
 pub mod spawn;
+mod standing;
 
 pub use daemon::run;
 pub use server_link::CANNOT_START;
+pub(crate) use standing::{is_ordinary_user, is_privileged};

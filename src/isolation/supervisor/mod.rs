@@ -40,7 +40,7 @@ pub use protocol::{Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
 
 /// What the launcher has prepared for a supervisor, before it is known which job it will run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Assembly<'a> {
     pub control: &'a Channel,
     pub sandbox: &'a SandboxSpec,
