@@ -30,9 +30,20 @@ pub(crate) fn able() -> bool {
     root
 }
 
+/// What is special about a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    /// Lines of the configuration's section `worker`.
+    pub(crate) worker: String,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// A shell's words before the worker takes the shell's place.
+    pub(crate) before: String,
+}
+
 pub(crate) struct Worker {
     pub(crate) dir: TempDir,
     process: Child,
+    setup: Setup,
 }
 
 impl Worker {
@@ -42,6 +53,10 @@ impl Worker {
 
     /// Starts in a folder that `prepare` may change before.
     pub(crate) fn start_in(prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_as(Setup::default(), prepare)
+    }
+
+    pub(crate) fn start_as(setup: Setup, prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         prepare(dir.path());
         // The server is another user, and must reach its socket's folder.
@@ -51,12 +66,13 @@ impl Worker {
         fs::create_dir(&scripts).expect("mkdir");
         let config = format!(
             "[grpc_server]\naddr = \"unix:{0}/socket\"\n[worker]\nstate_dir = \"{0}/state\"\nscripts_dir = \"{0}/scripts\"\n\
-             durability = \"process\"\non_shutdown = \"stop\"\n[log]\nlevel = \"warn\"\n",
-            dir.path().display()
+             durability = \"process\"\non_shutdown = \"stop\"\n{1}\n[log]\nlevel = \"warn\"\n",
+            dir.path().display(),
+            setup.worker
         );
         fs::write(dir.path().join("config.toml"), config).expect("config");
-        let process = spawn(dir.path());
-        let worker = Self { dir, process };
+        let process = spawn(dir.path(), &setup);
+        let worker = Self { dir, process, setup };
         worker.wait_until_it_serves();
         worker
     }
@@ -69,7 +85,7 @@ impl Worker {
         eventually("the old server has gone", || {
             std::os::unix::net::UnixStream::connect(&socket).is_err()
         });
-        self.process = spawn(self.dir.path());
+        self.process = spawn(self.dir.path(), &self.setup);
         self.wait_until_it_serves();
     }
 
@@ -133,11 +149,20 @@ impl Worker {
         let status = self.process.wait().expect("wait");
         then();
         assert!(status.success(), "{status}");
+        assert!(!self.log().contains("panicked"), "{}", self.log());
+    }
+
+    /// What all its processes have said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the worker's log:\n{}", self.log());
+        }
         if matches!(self.process.try_wait(), Ok(None)) {
             kill(self.launcher(), libc::SIGTERM);
             let _ = self.process.wait();
@@ -145,11 +170,23 @@ impl Drop for Worker {
     }
 }
 
-fn spawn(dir: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_stockade"))
-        .args(["serve", "--config"])
+fn spawn(dir: &Path, setup: &Setup) -> Child {
+    let log = || {
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(dir.join("log"));
+        log.expect("log")
+    };
+    Command::new("/bin/sh")
+        .arg("-c")
+        .arg(format!("{}\nexec \"$@\"", setup.before))
+        .args(["sh", env!("CARGO_BIN_EXE_stockade"), "serve", "--config"])
         .arg(dir.join("config.toml"))
+        .envs(setup.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
+        .stdout(log())
+        .stderr(log())
         .spawn()
         .expect("stockade serve")
 }

@@ -12,6 +12,7 @@ use super::controllers::{self, LimitError};
 use super::meter::MeterFiles;
 use super::tree::{CgroupError, CgroupTree, Version, make_dir};
 use crate::job::Limits;
+use crate::sys::fault_point;
 
 #[derive(Debug)]
 pub struct JobCgroup {
@@ -140,6 +141,9 @@ impl JobCgroup {
 
     /// Removes the cgroup; `Ok(false)` while something is still in it.
     pub fn remove(&self) -> Result<bool, CgroupError> {
+        if fault_point!("cgroup.rmdir").is_err() {
+            return Ok(false);
+        }
         for directory in self.unified.iter().chain(self.legacy.iter().flatten()) {
             match fs::remove_dir(&directory.path) {
                 Ok(()) => {}

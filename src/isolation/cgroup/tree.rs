@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::job::JobCgroup;
+use crate::sys::fault_point;
 
 /// The controllers that a job's limits need.
 pub(super) const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
@@ -132,7 +133,10 @@ impl CgroupTree {
 
     /// Makes a job's cgroup, still without limits.
     pub fn make_job(&self, name: &str) -> Result<JobCgroup, CgroupError> {
-        JobCgroup::make(self, name)
+        // One that is half made is of no use, and nobody else would know of it.
+        JobCgroup::make(self, name).inspect_err(|_| {
+            let _ = self.sweep(name);
+        })
     }
 
     /// Names of the cgroups directly beneath this branch.
@@ -153,6 +157,9 @@ impl CgroupTree {
     #[must_use]
     pub fn sweep(&self, name: &str) -> bool {
         let gone = |path: PathBuf| {
+            if fault_point!("cgroup.rmdir").is_err() {
+                return false;
+            }
             let _ = fs::write(path.join("cgroup.kill"), "1");
             matches!(
                 fs::remove_dir(&path).map_err(|error| error.kind()),
@@ -198,7 +205,10 @@ impl CgroupTree {
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), CgroupError> {
-    fs::create_dir_all(path).map_err(|source| CgroupError::System {
+    let made = fault_point!("cgroup.mkdir")
+        .map_err(std::io::Error::from)
+        .and_then(|()| fs::create_dir_all(path));
+    made.map_err(|source| CgroupError::System {
         operation: "mkdir",
         path: path.to_owned(),
         source,

@@ -7,6 +7,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::daemon::{Job, Keeper};
 use super::job_dir::{JobDirs, kept_output, read_job_file};
+use super::unwritten::Unwritten;
 use crate::isolation::ipc::KnownJob;
 use crate::isolation::supervisor::{read_exit_record, write_exit_record};
 use crate::job::{Cause, ExitRecord, JobId};
@@ -75,22 +76,29 @@ fn open_supervisor(pid: i32) -> Option<OwnedFd> {
 const PIECE: usize = 256;
 
 /// All jobs that have something on disk, for a server that has just started. No piece is empty.
-pub(super) fn list(dirs: &JobDirs, running: &HashMap<JobId, Job>) -> impl Iterator<Item = Vec<KnownJob>> {
+pub(super) fn list(
+    dirs: &JobDirs,
+    running: &HashMap<JobId, Job>,
+    unwritten: &Unwritten,
+) -> impl Iterator<Item = Vec<KnownJob>> {
     let mut jobs = dirs
         .all()
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|id| known(dirs, id, running.contains_key(&id)));
+        .filter_map(|id| known(dirs, id, running.contains_key(&id), unwritten.get(id)));
     std::iter::from_fn(move || {
         let piece: Vec<KnownJob> = jobs.by_ref().take(PIECE).collect();
         (!piece.is_empty()).then_some(piece)
     })
 }
 
-fn known(dirs: &JobDirs, id: JobId, running: bool) -> Option<KnownJob> {
+fn known(dirs: &JobDirs, id: JobId, running: bool, unwritten: Option<&ExitRecord>) -> Option<KnownJob> {
     let dir = dirs.existing_unlocked(id).ok()?;
     let job = read_job_file(&dir).ok()?;
-    let record = read_exit_record(&dir).ok().flatten();
+    let record = read_exit_record(&dir)
+        .ok()
+        .flatten()
+        .or_else(|| unwritten.cloned());
     // Between the end of a supervisor and the launcher's notice of it: told by an event soon.
     if record.is_none() && !running {
         return None;

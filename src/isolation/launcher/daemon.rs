@@ -15,6 +15,7 @@ use super::job_dir::{JobDirs, JobFile, kept_output};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::spawn::{Sandboxes, Slot, run_dir};
+use super::unwritten::Unwritten;
 use crate::config::Config;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
@@ -22,7 +23,7 @@ use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
 use crate::job::{Cause, ExitRecord, JobId, StartStep};
 use crate::policy::{PolicySet, Site};
-use crate::sys::{self, Delivered, Reaped, SignalFd};
+use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
 const REST: Duration = Duration::from_millis(10);
@@ -64,6 +65,7 @@ pub(super) struct Daemon {
     pub(super) jobs: HashMap<JobId, Job>,
     pub(super) parked: Parked,
     pub(super) clean_up: CleanUp,
+    pub(super) unwritten: Unwritten,
     pub(super) server: ServerLink,
     tokens: HashMap<u64, JobId>,
     next_token: u64,
@@ -83,7 +85,7 @@ pub fn run(
     serve: fn(Config, Channel) -> ExitCode,
 ) -> Result<ExitCode, Failure> {
     let mut daemon = Daemon::start(config, policies, serve)?;
-    daemon.adopt_jobs();
+    daemon.adopt_jobs()?;
     daemon.start_server()?;
     daemon.prepare_ahead();
     while daemon.ending.is_none() {
@@ -121,6 +123,7 @@ impl Daemon {
             jobs: HashMap::new(),
             parked: Parked::default(),
             clean_up: CleanUp::default(),
+            unwritten: Unwritten::default(),
             server: ServerLink::new(serve),
             tokens: HashMap::new(),
             next_token: FIRST_JOB,
@@ -161,10 +164,11 @@ impl Daemon {
         for (id, record) in self.clean_up.turn(&self.sandboxes) {
             self.finish(id, record, true);
         }
+        self.unwritten.turn(&self.dirs);
         self.server.flush();
         self.rearm_server();
         self.server.kill_if_due();
-        self.restart_server_if_due()?;
+        self.restart_server_if_due();
         // While nobody waits: after a rest, or when a job has just ended and its client is being told.
         if quiet || std::mem::take(&mut self.job_ended) {
             self.prepare_ahead();
@@ -174,10 +178,15 @@ impl Daemon {
 
     fn next_timeout(&self) -> Option<Duration> {
         let prepare = self.parked.is_short().then_some(REST);
-        [self.clean_up.next_try(), self.server.next_deadline(), prepare]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.clean_up.next_try(),
+            self.unwritten.next_try(),
+            self.server.next_deadline(),
+            prepare,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     // ---- server ----
@@ -197,11 +206,14 @@ impl Daemon {
         }
     }
 
-    fn restart_server_if_due(&mut self) -> Result<(), Failure> {
+    fn restart_server_if_due(&mut self) {
         if self.server.restart_in().is_some_and(|wait| wait.is_zero()) {
-            self.start_server()?;
+            // For want of processes or descriptors, as a rule: jobs go on, and so does the launcher.
+            if let Err(failure) = self.start_server() {
+                eprintln!("stockade: launcher: the server cannot be started: {failure}");
+                self.server.start_later();
+            }
         }
-        Ok(())
     }
 
     /// Waits for room in the socket only while something is to be sent.
@@ -237,7 +249,7 @@ impl Daemon {
             Order::Signal { id, signal } => self.signal(id, signal),
             Order::Delete { id } => self.delete(id),
             Order::List => {
-                for piece in adopt::list(&self.dirs, &self.jobs) {
+                for piece in adopt::list(&self.dirs, &self.jobs, &self.unwritten) {
                     self.server.send(&Event::Known(piece));
                 }
                 self.server.send(&Event::Known(Vec::new()));
@@ -255,7 +267,10 @@ impl Daemon {
             return;
         }
         match self.dirs.remove(id) {
-            Ok(()) => self.server.send(&Event::Deleted { id }),
+            Ok(()) => {
+                self.unwritten.forget(id);
+                self.server.send(&Event::Deleted { id });
+            }
             Err(error) => eprintln!("stockade: launcher: job {id}: remove its folder: {error}"),
         }
     }
@@ -297,16 +312,14 @@ impl Daemon {
 
     // ---- jobs ----
 
-    pub(super) fn keep(&mut self, id: JobId, keeper: Keeper) {
+    /// Hears of the end of what keeps a job. What cannot be watched must not run: nobody would tell how it ended.
+    pub(super) fn watch(&mut self, fd: impl AsFd) -> Result<u64, Failure> {
         let token = self.next_token;
         self.next_token += 1;
-        let watched = match &keeper {
-            Keeper::Own(slot) => self.watch_fd(&slot.control, token),
-            Keeper::Adopted { pidfd, .. } => self.watch_fd(pidfd, token),
-        };
-        if let Err(failure) = watched {
-            eprintln!("stockade: launcher: job {id}: {failure}");
-        }
+        self.watch_fd(fd, token).map(|()| token)
+    }
+
+    pub(super) fn keep(&mut self, id: JobId, token: u64, keeper: Keeper) {
         self.tokens.insert(token, id);
         self.jobs.insert(
             id,
@@ -319,6 +332,7 @@ impl Daemon {
     }
 
     fn watch_fd(&self, fd: impl AsFd, token: u64) -> Result<(), Failure> {
+        fault_point!("launcher.watch").at(StartStep::Supervisor, "epoll_ctl")?;
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
             .at(StartStep::Supervisor, "epoll_ctl")
     }
@@ -344,6 +358,10 @@ impl Daemon {
                     });
                 }
                 Ok(Some(Report::Finished(record))) => self.finish(id, *record, false),
+                Ok(Some(Report::Unwritten(record))) => {
+                    self.unwritten.add(id, (*record).clone());
+                    self.finish(id, *record, false);
+                }
                 Ok(Some(Report::Failed(failure))) => {
                     self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
                 }
@@ -360,8 +378,11 @@ impl Daemon {
     pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
         if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
             record.output = kept_output(&dir);
-            let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
+            if crate::isolation::supervisor::write_exit_record(&dir, &record).is_err() {
+                self.unwritten.add(id, record.clone());
+            }
         }
+        let _ = fault_point!("launcher.finished");
         self.job_ended = true;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.told = true;
@@ -377,7 +398,15 @@ impl Daemon {
         let Some(job) = self.forget(id) else { return };
         let Keeper::Own(slot) = job.keeper else { return };
         let _ = epoll::delete(&self.epoll, &slot.control);
-        let told = job.told;
+        let mut told = job.told;
+        // It may have died between writing its record and telling.
+        if !told
+            && let Ok(dir) = self.dirs.existing_unlocked(id)
+            && let Ok(Some(record)) = crate::isolation::supervisor::read_exit_record(&dir)
+        {
+            self.finish(id, record, false);
+            told = true;
+        }
         let record = (!told).then(|| ExitRecord::without_run(lost()));
         self.clean_up.add(
             slot.cgroup_name.clone(),
@@ -409,10 +438,13 @@ impl Daemon {
         Some(job)
     }
 
-    fn adopt_jobs(&mut self) {
+    fn adopt_jobs(&mut self) -> Result<(), Failure> {
         let found = adopt::scan(&self.dirs);
         for (id, keeper) in found.running {
-            self.keep(id, keeper);
+            if let Keeper::Adopted { pidfd, .. } = &keeper {
+                let token = self.watch(pidfd)?;
+                self.keep(id, token, keeper);
+            }
         }
         let living: Vec<&str> = self
             .jobs
@@ -427,6 +459,7 @@ impl Daemon {
                 self.clean_up.add(name, None, None);
             }
         }
+        Ok(())
     }
 }
 

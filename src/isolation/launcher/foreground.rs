@@ -127,7 +127,7 @@ fn run_in(
                 .try_send(&ToSupervisor::Stop(stop_order(libc::SIGPIPE, 2)));
         }
         match slot.control.try_receive() {
-            Ok(Some(Report::Finished(record))) => break *record,
+            Ok(Some(Report::Finished(record) | Report::Unwritten(record))) => break *record,
             Ok(Some(Report::Failed(failure))) => return Err(failure),
             Ok(Some(Report::Started { timings, .. })) => launch = Some(timings),
             Ok(None) => {}

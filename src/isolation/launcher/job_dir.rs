@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolation::supervisor::{EXIT_FILE, STOP_FILE};
 use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
+use crate::sys::fault_point;
 
 pub const STDOUT_FILE: &str = "stdout";
 pub const STDERR_FILE: &str = "stderr";
@@ -69,17 +70,39 @@ impl JobDirs {
     }
 
     /// Makes the folder of a new job with its empty output files, and locks it.
+    ///
+    /// What an earlier start has left that never let the job go is taken away: its end may never have been told.
     pub fn make(&self, id: JobId) -> io::Result<JobDir> {
         let name = id.to_string();
-        mkdirat(&self.dir, name.as_str(), Mode::from_raw_mode(0o750))?;
+        fault_point!("launcher.job-folder")?;
+        let mode = Mode::from_raw_mode(0o750);
+        match mkdirat(&self.dir, name.as_str(), mode) {
+            Err(Errno::EXIST) if self.was_never_let_go(id) => {
+                self.remove(id)?;
+                mkdirat(&self.dir, name.as_str(), mode)?;
+            }
+            made => made?,
+        }
         let dir = self.open_dir(&name)?;
         give_to_reader(&dir, self.reader_gid)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+        fault_point!("launcher.outputs")?;
         Ok(JobDir {
             stdout: self.make_file(&dir, STDOUT_FILE)?,
             stderr: self.make_file(&dir, STDERR_FILE)?,
             dir,
         })
+    }
+
+    fn was_never_let_go(&self, id: JobId) -> bool {
+        let no_job_file = |dir: &OwnedFd| {
+            matches!(
+                statat(dir, JOB_FILE, AtFlags::SYMLINK_NOFOLLOW),
+                Err(Errno::NOENT)
+            )
+        };
+        self.existing(id)
+            .is_ok_and(|(dir, alive)| !alive && no_job_file(&dir))
     }
 
     fn open_dir(&self, name: &str) -> Result<OwnedFd, Errno> {
@@ -176,6 +199,7 @@ pub fn kept_output(dir: impl AsFd) -> Output {
 
 /// Writes the job file. A job without one was never let go.
 pub fn write_job_file(dir: impl AsFd, job: &JobFile) -> io::Result<()> {
+    fault_point!("launcher.job-file")?;
     write_new(dir, JOB_FILE, &serde_json::to_vec(job)?)
 }
 
@@ -225,6 +249,18 @@ mod tests {
         (state, dirs)
     }
 
+    fn job_file() -> JobFile {
+        JobFile {
+            format: FORMAT,
+            tenant: "default".into(),
+            policy: "default".into(),
+            created_at: Timestamp::now(),
+            idempotency_key: None,
+            supervisor_pid: 1,
+            cgroup: "1".into(),
+        }
+    }
+
     #[test]
     fn a_folder_is_alive_as_long_as_its_lock_is_held() {
         let (_state, dirs) = dirs();
@@ -247,26 +283,21 @@ mod tests {
     fn an_id_is_used_once() {
         let (_state, dirs) = dirs();
         let id = JobId::random();
-        dirs.make(id).expect("make");
-        assert_eq!(
-            dirs.make(id).expect_err("twice").kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        let is_taken = || dirs.make(id).expect_err("twice").kind() == io::ErrorKind::AlreadyExists;
+        let made = dirs.make(id).expect("make");
+        assert!(is_taken(), "while another start is at it");
+        drop(made);
+        let made = dirs.make(id).expect("a start that never let the job go is none");
+        write_job_file(&made.dir, &job_file()).expect("write");
+        drop(made);
+        assert!(is_taken(), "once the job was let go");
     }
 
     #[test]
     fn a_newer_format_is_not_taken_over() {
         let (_state, dirs) = dirs();
         let made = dirs.make(JobId::random()).expect("make");
-        let mut job = JobFile {
-            format: FORMAT,
-            tenant: "default".into(),
-            policy: "default".into(),
-            created_at: Timestamp::now(),
-            idempotency_key: None,
-            supervisor_pid: 1,
-            cgroup: "1".into(),
-        };
+        let mut job = job_file();
         write_job_file(&made.dir, &job).expect("write");
         assert_eq!(read_job_file(&made.dir).expect("read"), job);
         unlinkat(&made.dir, JOB_FILE, AtFlags::empty()).expect("unlink");

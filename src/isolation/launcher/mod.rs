@@ -13,6 +13,7 @@ mod orders;
 mod parked;
 mod server_link;
 pub mod spawn;
+mod unwritten;
 
 pub use daemon::run;
 pub use server_link::CANNOT_START;

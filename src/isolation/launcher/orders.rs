@@ -10,7 +10,7 @@ use crate::isolation::ipc::{Event, Launch};
 use crate::isolation::supervisor::{FORWARD_SIGNAL, Go, ToSupervisor};
 use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StartStep, StopOrder};
 use crate::policy::{Resolved, Tenant};
-use crate::sys;
+use crate::sys::{self, fault_point};
 
 impl Daemon {
     /// Starts a job. Whatever goes wrong is the job's outcome, told like any other.
@@ -42,12 +42,14 @@ impl Daemon {
         };
         self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
         let id = launch.id;
-        match hand_over(&mut slot, launch, resolved, &dir) {
-            Ok(()) => {
-                self.keep(id, Keeper::Own(Box::new(slot)));
+        let watched = self.watch(&slot.control);
+        match watched.and_then(|token| hand_over(&mut slot, launch, resolved, &dir).map(|()| token)) {
+            Ok(token) => {
+                self.keep(id, token, Keeper::Own(Box::new(slot)));
                 Ok(())
             }
             Err(failure) => {
+                let failure = slot.last_words().unwrap_or(failure);
                 // Its supervisor, hung up on before it has a job, ends; then its cgroup can go.
                 self.clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
                 Err(failure)
@@ -111,7 +113,8 @@ fn hand_over(slot: &mut Slot, launch: Launch, resolved: Resolved, dir: &JobDir) 
         go(resolved, launch.request),
         &limits,
         &[&dir.stdout, &dir.stderr, &dir.dir],
-    )
+    )?;
+    fault_point!("launcher.handed-over").at(StartStep::Supervisor, "hand over")
 }
 
 fn go(resolved: Resolved, request: JobRequest) -> Go {

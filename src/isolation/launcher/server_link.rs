@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::Config;
 use crate::isolation::ipc::{self, Channel, Event, Order, TransportError};
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, fault_point};
 
 /// Exit status of a server that could not even begin (sysexits.h, EX_CONFIG): to start it again would not help.
 pub const CANNOT_START: u8 = 78;
@@ -64,6 +64,7 @@ impl ServerLink {
 
     /// Forks the server. It knows nothing of the events of an earlier one: it asks for what there is.
     pub(super) fn fork(&mut self, config: &Config) -> std::io::Result<ServerEnd> {
+        fault_point!("launcher.fork-server")?;
         let (ours, theirs) = ipc::pair().map_err(std::io::Error::other)?;
         // SAFETY: the launcher has one thread.
         match unsafe { sys::clone_into(0, None)? } {
@@ -194,9 +195,16 @@ impl ServerLink {
             self.delay = FIRST_RESTART;
         }
         self.restarted = true;
+        self.start_later();
+        None
+    }
+
+    /// Each time a little later than the time before.
+    pub(super) fn start_later(&mut self) {
+        self.process = None;
+        self.channel = None;
         self.restart_at = Some(Instant::now() + self.delay);
         self.delay = (self.delay * 2).min(LAST_RESTART);
-        None
     }
 
     /// Until the server is to be started again, or killed.

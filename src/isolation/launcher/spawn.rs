@@ -16,9 +16,9 @@ use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Assembly, Go, ToSupervisor};
+use crate::isolation::supervisor::{self, Assembly, Go, Report, ToSupervisor};
 use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
-use crate::sys::{self, Forked, StartMemory};
+use crate::sys::{self, Forked, StartMemory, fault_point};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
@@ -172,6 +172,7 @@ impl Sandboxes {
         };
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
+        fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
         sys::enter_namespace(template.mount_namespace.as_fd(), libc::CLONE_NEWNS)
             .at(StartStep::Rootfs, "template")?;
         // SAFETY: the launcher has one thread.
@@ -196,6 +197,7 @@ impl Sandboxes {
         self.home
             .come_back()
             .at(StartStep::Supervisor, "leave the template")?;
+        fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
         match forked.at(StartStep::Namespaces, "clone3")? {
             Forked::Parent(pid) => Ok((pid, control, ids)),
             Forked::Child => sys::exit_now(125),
@@ -237,6 +239,7 @@ impl Slot {
 
     /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
     pub(super) fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
+        fault_point!("launcher.hand-over").at(StartStep::Supervisor, "send")?;
         let mut receipt = self.known_receipt();
         receipt.limits = self
             .cgroup
@@ -255,6 +258,14 @@ impl Slot {
                 "the supervisor takes no message",
             )),
             Err(error) => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
+        }
+    }
+
+    /// What a supervisor said before it ended. It tells more than that nobody takes the job.
+    pub(super) fn last_words(&self) -> Option<Failure> {
+        match self.control.try_receive() {
+            Ok(Some(Report::Failed(failure))) => Some(failure),
+            _ => None,
         }
     }
 

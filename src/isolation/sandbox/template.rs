@@ -22,7 +22,7 @@ use super::etc;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::seccomp;
 use crate::job::{SandboxSpec, StartStep};
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, fault_point};
 
 /// Names inside the template, relative to its root.
 pub const ROOT: &str = "root";
@@ -152,6 +152,7 @@ impl Template {
     /// Builds the template for `spec` in a child that has a mount namespace of its own.
     pub fn build(spec: &SandboxSpec) -> Result<Self, Failure> {
         let layers = layers(spec);
+        fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (result, result_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
         let (hold, hold_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
         let namespaces = u64::try_from(libc::CLONE_NEWNS).unwrap_or(0);

@@ -22,7 +22,7 @@ use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
 use crate::job::{Limits, Network, Receipt, StartStep};
-use crate::sys::{self, Forked, SignalFd};
+use crate::sys::{self, Forked, SignalFd, fault_point};
 
 /// Jobs are killed before anything else when the machine is out of memory.
 const OOM_SCORE_ADJ: &str = "800";
@@ -53,11 +53,14 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     let mut timings = Timings::start();
     let signals = prepare_process(&assembly)?;
     timings.mark("process");
+    fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
     if sandbox.network == Network::None {
+        fault_point!("supervisor.loopback").at(StartStep::Network, "loopback")?;
         sys::bring_loopback_up().at(StartStep::Network, "loopback")?;
     }
     timings.mark("hostname, loopback");
+    fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
     // Files of a writable root belong to the first id of the job's range, which is its root.
     let owner = assembly.ids.first;
     rootfs::assemble(
@@ -68,9 +71,11 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         assembly.user_namespace,
     )?;
     timings.mark("root");
+    fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
     timings.mark("landlock rules");
     let landlock_abi = layer.as_ref().map_or(0, |layer| layer.abi);
+    fault_point!("supervisor.plan").at(StartStep::Supervisor, "shared memory")?;
     let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
     let pipes = Pipes::make()?;
     let stub = fork_stub(
@@ -80,11 +85,13 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         layer.as_ref().map(|layer| &layer.ruleset),
     )?;
     timings.mark("stub fork");
+    fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
     if assembly.user_namespace.is_none() {
         identity::write_maps(Path::new("/proc"), stub, sandbox.identity, assembly.ids)?;
     }
     fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
+    fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
     rootfs::seal_proc()?;
     timings.mark("id maps");
     let mut link = StubLink::new(pipes.go.1, pipes.failure.0);
@@ -120,6 +127,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
 fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { assembly.launcher_start.erase() };
+    fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
@@ -151,6 +159,7 @@ struct Pipes {
 
 impl Pipes {
     fn make() -> Result<Self, Failure> {
+        fault_point!("supervisor.pipes").at(StartStep::Output, "pipe")?;
         let pipe = || pipe_with(PipeFlags::CLOEXEC).at(StartStep::Output, "pipe");
         let failure = socketpair(
             AddressFamily::UNIX,
@@ -200,6 +209,7 @@ fn fork_stub(
         seccomp: assembly.template.filter.as_deref(),
         filter_ahead: assembly.template.filter_ahead,
     };
+    fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;
     let namespaces = if assembly.user_namespace.is_some() {
         0
     } else {

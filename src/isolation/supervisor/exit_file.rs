@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags, openat, renameat};
 
 use crate::job::{ExitRecord, StopOrder};
+use crate::sys::fault_point;
 
 /// The exit record, as JSON. It is there as a whole or not at all.
 pub const EXIT_FILE: &str = "exit";
@@ -19,8 +20,10 @@ const LARGEST: u64 = 1 << 20;
 /// Writes the record of a job that is over.
 pub fn write_exit_record(job_dir: impl AsFd, record: &ExitRecord) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fault_point!("record.write")?;
     let file = openat(&job_dir, UNFINISHED, flags, Mode::from_raw_mode(0o640))?;
     File::from(file).write_all(&serde_json::to_vec(record)?)?;
+    fault_point!("record.rename")?;
     renameat(&job_dir, UNFINISHED, &job_dir, EXIT_FILE)?;
     Ok(())
 }

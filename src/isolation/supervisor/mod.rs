@@ -14,6 +14,7 @@ mod stub_link;
 mod watch;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -24,11 +25,15 @@ use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
-use crate::sys::{self, StartMemory};
+use crate::sys::{self, StartMemory, fault_point};
 
 pub use exit_file::{EXIT_FILE, STOP_FILE, read_exit_record, write_exit_record};
 pub use protocol::{Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
+
+/// How long, without a launcher, the record of a job's end is tried to be written: a full disk is an hour's work.
+const RECORD_TRIES: u32 = 3600;
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the launcher has prepared for a supervisor, before it is known which job it will run.
 #[derive(Debug)]
@@ -89,16 +94,34 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
                     timings,
                 },
             );
+            let _ = fault_point!("supervisor.started");
             watch::watch(running, &go, control)
         }
         Err(failure) => ExitRecord::without_run(failure.into_cause()),
     };
-    if let Some(job_dir) = job_dir {
-        // A record that cannot be written still reaches the launcher, which writes it when it can.
-        let _ = write_exit_record(&job_dir, &record);
-    }
-    protocol::report(control, &Report::Finished(Box::new(record)));
+    record_end(control, job_dir.as_ref(), record);
     Ok(())
+}
+
+/// Writes down how the job ended, then tells it. What the disk does not take the launcher keeps until it does; without a
+/// launcher this process does, for a while.
+fn record_end(control: &Channel, job_dir: Option<&OwnedFd>, record: ExitRecord) {
+    let written = |record: &ExitRecord| job_dir.is_none_or(|dir| write_exit_record(dir, record).is_ok());
+    let _ = fault_point!("supervisor.record");
+    if written(&record) {
+        protocol::report(control, &Report::Finished(Box::new(record)));
+        return;
+    }
+    let report = Report::Unwritten(Box::new(record.clone()));
+    if protocol::report(control, &report) {
+        return;
+    }
+    for _ in 0..RECORD_TRIES {
+        std::thread::sleep(RECORD_AGAIN);
+        if written(&record) {
+            return;
+        }
+    }
 }
 
 /// Blocks until the launcher has a job for this sandbox; `None` when it will never have one.

@@ -41,10 +41,12 @@ pub enum Report {
         timings: Timings,
     },
     Finished(Box<ExitRecord>),
+    /// The same, where the disk did not take the record.
+    Unwritten(Box<ExitRecord>),
 }
 
-/// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report.
-pub(super) fn report(control: &Channel, report: &Report) {
+/// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report; whether it has it.
+pub(super) fn report(control: &Channel, report: &Report) -> bool {
     for _ in 0..10 {
         match control.try_send(report) {
             Ok(false) => {
@@ -54,7 +56,9 @@ pub(super) fn report(control: &Channel, report: &Report) {
                 };
                 let _ = poll(&mut [PollFd::new(control, PollFlags::OUT)], Some(&moment));
             }
-            Ok(true) | Err(_) => return,
+            Ok(true) => return true,
+            Err(_) => return false,
         }
     }
+    false
 }

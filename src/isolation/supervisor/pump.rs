@@ -7,6 +7,7 @@ use rustix::pipe::fcntl_setpipe_size;
 use sha2::{Digest, Sha256};
 
 use crate::job::StreamTotals;
+use crate::sys::fault_point;
 
 /// The size of a pipe at first, and of what is read from it at once.
 const CHUNK: usize = 64 << 10;
@@ -113,7 +114,8 @@ impl Pump {
         }
         let mut rest = &bytes[..bytes.len().min(room)];
         while !rest.is_empty() {
-            match pwrite(&self.file, rest, self.kept) {
+            let written = fault_point!("output.write").and_then(|()| pwrite(&self.file, rest, self.kept));
+            match written {
                 Ok(count) => {
                     self.digest.update(&rest[..count]);
                     self.kept += count as u64;

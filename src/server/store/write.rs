@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use crate::job::{JobId, State};
 use crate::server::view::{JobEvent, JobView};
+use crate::sys::fault_point;
 
 use super::StoreError;
 use super::row::{NewJob, state_number};
@@ -151,6 +152,7 @@ impl Writer {
         let first = self.position;
         match self.transact(&batch) {
             Ok(results) => {
+                let _ = fault_point!("store.committed");
                 let mut position = first;
                 for (write, result) in batch.into_iter().zip(results) {
                     self.announce(&write.change, &result, &mut position);
@@ -217,7 +219,11 @@ fn in_transaction<T>(
 ) -> rusqlite::Result<T> {
     let run = |statement: &str| connection.prepare_cached(statement)?.execute([]).map(drop);
     run("BEGIN IMMEDIATE")?;
-    let outcome = work(connection).and_then(|value| run("COMMIT").map(|()| value));
+    let outcome = work(connection).and_then(|value| {
+        let passed = fault_point!("store.commit").map_err(std::io::Error::from);
+        passed.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        run("COMMIT").map(|()| value)
+    });
     // Some errors, such as a full disk, have ended the transaction already.
     if outcome.is_err() && !connection.is_autocommit() {
         run("ROLLBACK")?;

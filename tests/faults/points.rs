@@ -1,0 +1,215 @@
+//! Each step of a start fails in turn: the job says which, its command never runs, nothing is left, and the next job runs.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use stockade::proto::v1::Cause;
+
+use super::rest::Rest;
+use super::worker::{Setup, Worker, able, kill};
+use super::{alone, in_runtime, rounds, shell, start, wait};
+
+/// Of a worker's places to fail: switched on and off, with a count of how often each was passed while on.
+pub(crate) struct Switch {
+    page: PathBuf,
+}
+
+impl Switch {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let page = folder.join("faults");
+        fs::write(&page, [0; 4096]).expect("the page");
+        Self { page }
+    }
+
+    pub(crate) fn set(&self, on: bool) {
+        let file = File::options().write(true).open(&self.page).expect("the page");
+        file.write_all_at(&u32::from(on).to_ne_bytes(), 0).expect("write");
+        if on {
+            file.write_all_at(&[0; 252], 4).expect("write");
+        }
+    }
+
+    /// How often the place of rule `number` was passed.
+    pub(crate) fn passed(&self, number: u64) -> u32 {
+        let mut word = [0; 4];
+        let file = File::open(&self.page).expect("the page");
+        file.read_exact_at(&mut word, 4 + 4 * number).expect("read");
+        u32::from_ne_bytes(word)
+    }
+}
+
+/// A worker with these rules, all of them off.
+pub(crate) fn worker_with(rules: &str, mut setup: Setup) -> (Worker, Switch) {
+    let outside = tempfile::Builder::new()
+        .prefix("faults-")
+        .tempdir()
+        .expect("tempdir");
+    let folder = outside.keep();
+    let switch = Switch::new(&folder);
+    setup.environment.extend([
+        ("STOCKADE_FAULTS", rules.to_owned()),
+        ("STOCKADE_FAULT_PAGE", switch.page.display().to_string()),
+    ]);
+    (Worker::start_as(setup, |_| {}), switch)
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.page.parent().expect("a folder of its own"));
+    }
+}
+
+/// Place, and the step that a job's start failure names.
+const STEPS: [(&str, &str); 33] = [
+    ("launcher.job-folder", "state-dir"),
+    ("launcher.outputs", "state-dir"),
+    ("launcher.job-file", "state-dir"),
+    ("cgroup.mkdir", "cgroup"),
+    ("cgroup.limit", "cgroup-limit"),
+    ("launcher.ids", "identity"),
+    ("launcher.channel", "supervisor"),
+    ("launcher.forked", "namespaces"),
+    ("launcher.watch", "supervisor"),
+    ("launcher.hand-over", "supervisor"),
+    ("supervisor.process", "supervisor"),
+    ("supervisor.hostname", "namespaces"),
+    ("supervisor.loopback", "network"),
+    ("supervisor.root", "rootfs"),
+    ("supervisor.landlock", "landlock"),
+    ("supervisor.plan", "supervisor"),
+    ("supervisor.pipes", "output"),
+    ("supervisor.clone", "namespaces"),
+    ("supervisor.maps", "identity"),
+    ("supervisor.proc", "proc"),
+    ("supervisor.scratch", "scratch"),
+    ("supervisor.files", "files"),
+    ("supervisor.privileges", "supervisor"),
+    ("stub.cgroup", "cgroup"),
+    ("stub.cgroup-namespace", "namespaces"),
+    ("stub.session", "session"),
+    ("stub.bounding-set", "capabilities"),
+    ("stub.credentials", "credentials"),
+    ("stub.capabilities", "capabilities"),
+    ("stub.landlock", "landlock"),
+    ("stub.seccomp", "seccomp"),
+    ("stub.rlimits", "rlimits"),
+    ("stub.exec", "exec"),
+];
+
+#[test]
+fn a_step_that_fails_is_named_and_leaves_nothing() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    for (place, step) in STEPS {
+        println!("{place}");
+        let (worker, switch) = worker_with(&format!("{place}=EIO"), Setup::default());
+        in_runtime(async {
+            let rest = Rest::of(&worker).await;
+            let mut client = worker.client().await;
+            for _ in 0..rounds(1) {
+                switch.set(true);
+                // Sandboxes that were made before pass no place again: more jobs than wait.
+                let mut failed = 0;
+                for _ in 0..12 {
+                    let id = start(&mut client, shell("echo ran; exit 3")).await;
+                    let job = wait(&mut client, &id).await;
+                    if job.cause() == Cause::StartFailed {
+                        let failure = job.start_failure.expect("the step");
+                        assert_eq!(failure.step, step, "{place}: {}", job.error_text);
+                        let output = job.output.and_then(|output| output.stdout);
+                        assert_eq!(output.map_or(0, |stdout| stdout.total_bytes), 0, "{place}");
+                        failed += 1;
+                    } else {
+                        assert_eq!(job.exit_code, Some(3), "{place}: {job:?}");
+                    }
+                }
+                switch.set(false);
+                assert!(failed > 0 && switch.passed(0) > 0, "{place} failed no job");
+                rest.again(&worker).await;
+            }
+        });
+        worker.shut_down();
+    }
+}
+
+#[test]
+fn what_cannot_be_removed_at_once_is_removed_later() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let (worker, switch) = worker_with("cgroup.rmdir=EBUSY", Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        switch.set(true);
+        for _ in 0..10 {
+            let id = start(&mut client, shell("exit 4")).await;
+            assert_eq!(wait(&mut client, &id).await.exit_code, Some(4));
+        }
+        assert!(switch.passed(0) >= 10);
+        switch.set(false);
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// A launcher that cannot start its server again tries later.
+#[test]
+fn a_server_that_cannot_be_forked_is_forked_later() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let (worker, switch) = worker_with("launcher.fork-server=EAGAIN@1-3", Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 1; exit 5")).await;
+        switch.set(true);
+        kill(worker.server().expect("a server"), libc::SIGKILL);
+        super::worker::eventually("it serves again", || switch.passed(0) == 4);
+        let mut client = worker.client().await;
+        assert_eq!(wait(&mut client, &id).await.exit_code, Some(5));
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// The names of all places, from the sources, are in no other binary than one for tests.
+#[test]
+fn the_binary_for_tests_alone_has_places_to_fail() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let places = places_in(&sources);
+    assert!(places.len() > 40, "{places:?}");
+    let binary = fs::read(env!("CARGO_BIN_EXE_stockade")).expect("the binary");
+    let ascii = |byte: u8| if byte.is_ascii() { char::from(byte) } else { ' ' };
+    let text: String = binary.into_iter().map(ascii).collect();
+    let contains = |name: &str| text.contains(name);
+    assert!(contains("STOCKADE_FAULTS"));
+    for place in &places {
+        assert!(contains(place), "{place}");
+    }
+}
+
+fn places_in(folder: &Path) -> Vec<String> {
+    let mut places = Vec::new();
+    for entry in fs::read_dir(folder).expect("sources").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            places.extend(places_in(&path));
+        } else {
+            let text = fs::read_to_string(&path).expect("a source");
+            let named = text.split("fault_point!(\"").skip(1);
+            places.extend(
+                named
+                    .filter_map(|rest| rest.split_once('"'))
+                    .map(|(name, _)| name.to_owned()),
+            );
+        }
+    }
+    places
+}
