@@ -13,7 +13,7 @@ mod worker;
 //mod churn;
 //mod disks;
 //mod exhaustion;
-//mod kills;
+mod kills;
 //mod memory;
 mod points;
 //mod readers;
