@@ -145,11 +145,16 @@ impl Worker {
 
     /// Ends it in order, and does what is to be done before its folder is removed.
     pub(crate) fn shut_down_and(mut self, then: impl FnOnce()) {
+        let branches = branches_of(self.launcher());
         kill(self.launcher(), libc::SIGTERM);
         let status = self.process.wait().expect("wait");
         then();
         assert!(status.success(), "{status}");
         assert!(!self.log().contains("panicked"), "{}", self.log());
+        assert!(
+            !branches.iter().any(|branch| branch.exists()),
+            "cgroups are left: {branches:?}"
+        );
     }
 
     /// What all its processes have said.
@@ -261,21 +266,32 @@ impl Holdings {
     }
 }
 
-/// How many cgroups there are beside the one of the launcher's server: those of jobs and of waiting sandboxes.
-fn cgroups_of(launcher: u32) -> usize {
+/// The folders of a worker's cgroups, in every hierarchy.
+fn branches_of(launcher: u32) -> Vec<PathBuf> {
     let supervisor = children(launcher)
         .into_iter()
         .find(|pid| uid(*pid).as_deref() == Some("0"));
     let membership = supervisor
         .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())
         .unwrap_or_default();
-    let own = membership
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .unwrap_or_default();
-    let branch = Path::new(own).parent().map(Path::to_owned).unwrap_or_default();
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join(&branch));
-    let branch = roots
+    let own = membership.lines().find_map(|line| line.strip_prefix("0::/"));
+    let Some(branch) = own.and_then(|own| Path::new(own).parent()) else {
+        return Vec::new();
+    };
+    let roots = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+    let roots = roots
+        .map(|entry| entry.path())
+        .chain([PathBuf::from("/sys/fs/cgroup")]);
+    roots
+        .map(|root| root.join(branch))
+        .filter(|path| path.exists())
+        .collect()
+}
+
+/// How many cgroups there are beside the one of the launcher's server: those of jobs and of waiting sandboxes.
+fn cgroups_of(launcher: u32) -> usize {
+    let branches = branches_of(launcher);
+    let branch = branches
         .iter()
         .find(|path| path.join("supervisors").exists())
         .expect("the worker's branch");

@@ -11,7 +11,7 @@ mod worker;
 
 //mod bombs;
 //mod churn;
-//mod disks;
+mod disks;
 //mod exhaustion;
 mod kills;
 //mod memory;

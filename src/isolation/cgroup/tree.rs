@@ -174,8 +174,11 @@ impl CgroupTree {
             == 0
     }
 
-    /// Removes this branch itself, where it is empty.
-    pub fn remove(&self) {
+    /// Removes this branch itself and its `leaf`, where they are empty.
+    pub fn remove(&self, leaf: &str) {
+        if let Some(branch) = &self.unified {
+            let _ = fs::remove_dir(branch.join(leaf));
+        }
         for branch in self.branches() {
             let _ = fs::remove_dir(branch);
         }

@@ -47,6 +47,14 @@ impl CleanUp {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
+    /// Tries everything once more, due or not. What then stays is for the next start.
+    pub(super) fn last_turn(&mut self, sandboxes: &Sandboxes) {
+        for item in &mut self.items {
+            item.again = Instant::now();
+        }
+        let _ = self.turn(sandboxes);
+    }
+
     /// Tries what is due; gives the outcomes that can be told now.
     pub(super) fn turn(&mut self, sandboxes: &Sandboxes) -> Vec<(JobId, ExitRecord)> {
         let mut outcomes = Vec::new();

@@ -92,6 +92,9 @@ pub fn run(
         daemon.turn()?;
     }
     daemon.parked.release(&daemon.sandboxes);
+    daemon.clean_up.last_turn(&daemon.sandboxes);
+    // Jobs that run on keep it; the next start takes it over with them.
+    daemon.sandboxes.cgroups().remove(SUPERVISORS);
     Ok(daemon.ending.unwrap_or(ExitCode::SUCCESS))
 }
 

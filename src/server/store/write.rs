@@ -33,6 +33,8 @@ pub(in crate::server) type Then = Box<dyn FnOnce(Result<(), WriteError>) + Send>
 pub(in crate::server) enum WriteError {
     #[error("the idempotency key is taken")]
     Duplicate,
+    #[error("the disk is full")]
+    DiskFull,
     #[error("{0}")]
     Failed(String),
 }
@@ -201,7 +203,10 @@ impl Writer {
             error = source as &dyn std::error::Error,
             "job store: commit failed"
         );
-        let error = WriteError::Failed(source.to_string());
+        let error = match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => WriteError::DiskFull,
+            _ => WriteError::Failed(source.to_string()),
+        };
         for write in batch {
             if write.must_happen() {
                 self.owed.push(write);
