@@ -14,7 +14,7 @@ use super::ServerError;
 use super::jobs::Jobs;
 use super::launcher::Launcher;
 use super::output::Outputs;
-use super::store::Store;
+use super::store::{Store, StoreError};
 
 /// The launcher is local and answers at once; one that does not is broken.
 const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ pub struct Server {
 #[derive(Debug)]
 struct List {
     jobs: Vec<KnownJob>,
-    answer: oneshot::Sender<Vec<KnownJob>>,
+    taken_up: oneshot::Sender<Result<(), StoreError>>,
 }
 
 impl Server {
@@ -77,8 +77,7 @@ impl Server {
             list: Mutex::default(),
         });
         let lost = server.connect();
-        let known = server.list_known().await?;
-        server.jobs.take_up(known)?;
+        server.take_up_known().await?;
         server.launcher.send(&Order::Probe);
         Ok((server, lost))
     }
@@ -98,18 +97,19 @@ impl Server {
         lost
     }
 
-    async fn list_known(&self) -> Result<Vec<KnownJob>, ServerError> {
-        let (answer, known) = oneshot::channel();
+    async fn take_up_known(&self) -> Result<(), ServerError> {
+        let (taken_up, done) = oneshot::channel();
         *lock(&self.list) = Some(List {
             jobs: Vec::new(),
-            answer,
+            taken_up,
         });
         self.launcher.send(&Order::List);
-        tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, known)
+        let taken_up = tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, done)
             .await
             .ok()
             .and_then(Result::ok)
-            .ok_or(ServerError::LauncherSilent)
+            .ok_or(ServerError::LauncherSilent)?;
+        Ok(taken_up?)
     }
 
     fn handle(&self, event: Event) {
@@ -143,7 +143,8 @@ impl Server {
                     .extend(piece.into_iter().filter(|job| self.jobs.is_news(job)));
             }
         } else if let Some(list) = list.take() {
-            let _ = list.answer.send(list.jobs);
+            // Before the next event: that one of these jobs has ended may be it.
+            let _ = list.taken_up.send(self.jobs.take_up(list.jobs));
         }
     }
 

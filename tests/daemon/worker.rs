@@ -112,22 +112,7 @@ impl Worker {
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        let path = self.socket();
-        let dial = move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        };
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match Endpoint::from_static("http://worker")
-                .connect_with_connector(service_fn(dial.clone()))
-                .await
-            {
-                Ok(channel) => return channel,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        channel_to(self.socket()).await
     }
 
     pub(crate) async fn client(&self) -> WorkerClient<Channel> {
@@ -160,6 +145,24 @@ impl Worker {
     /// What all its processes have said.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+pub(crate) async fn channel_to(path: PathBuf) -> Channel {
+    let dial = move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Endpoint::from_static("http://worker")
+            .connect_with_connector(service_fn(dial.clone()))
+            .await
+        {
+            Ok(channel) => return channel,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -267,7 +270,7 @@ impl Holdings {
 }
 
 /// The folders of a worker's cgroups, in every hierarchy.
-fn branches_of(launcher: u32) -> Vec<PathBuf> {
+pub(crate) fn branches_of(launcher: u32) -> Vec<PathBuf> {
     let supervisor = children(launcher)
         .into_iter()
         .find(|pid| uid(*pid).as_deref() == Some("0"));

@@ -222,6 +222,10 @@ fn a_death_at_any_place_makes_one_job_of_a_key() {
                     "{acknowledged:?}"
                 );
                 ran_at_most_once(&wait(&mut client, &id).await, 3, 4);
+                if of_server {
+                    // A launcher starts a server that dies again and again later each time.
+                    kill_and_restart(&mut worker, Victim::Launcher);
+                }
             }
             rest.again(&worker).await;
         });

@@ -9,12 +9,12 @@
 #[expect(dead_code, reason = "shared with other tests")]
 mod worker;
 
-//mod bombs;
+mod bombs;
 //mod churn;
 mod disks;
-//mod exhaustion;
+mod exhaustion;
 mod kills;
-//mod memory;
+mod memory;
 mod points;
 //mod readers;
 mod rest;

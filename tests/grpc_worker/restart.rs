@@ -53,6 +53,24 @@ async fn running_jobs_are_adopted_and_their_ends_are_learned() {
 }
 
 #[tokio::test]
+async fn jobs_that_end_while_they_are_taken_up_are_told() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(start(&mut client, &["sleep"]).await);
+    }
+    eventually("launches", || worker.launcher.launches() == 20).await;
+    worker.kill();
+    worker.launcher.end_with_list(&ids);
+    worker.revive();
+    let mut client = worker.client().await;
+    for id in ids {
+        assert_eq!(ended(&mut client, id).await.exit_code, Some(9));
+    }
+}
+
+#[tokio::test]
 async fn waiting_jobs_wait_again_and_run_once() {
     let mut worker = TestWorker::start_with(|config| config.worker.max_running = 1);
     let mut client = worker.client().await;

@@ -30,6 +30,8 @@ struct State {
     known: HashMap<JobId, KnownJob>,
     stops: Vec<(JobId, StopOrder)>,
     signals: Vec<(JobId, i32)>,
+    /// These end right after the next answer to a list.
+    end_with_list: Vec<JobId>,
     /// Orders are left unanswered.
     deaf: bool,
 }
@@ -87,6 +89,11 @@ impl FakeLauncher {
     /// Forgets a job without a word, as a host that lost its state folder would.
     pub fn forget(&self, id: JobId) {
         self.lock().known.remove(&id);
+    }
+
+    /// Ends jobs in the moment in which a new server learns of them.
+    pub fn end_with_list(&self, ids: &[JobId]) {
+        self.lock().end_with_list = ids.to_vec();
     }
 
     /// Appends to a job's output.
@@ -156,6 +163,10 @@ impl FakeLauncher {
                     self.send(&Event::Known(piece.to_vec()));
                 }
                 self.send(&Event::Known(Vec::new()));
+                let ending = std::mem::take(&mut self.lock().end_with_list);
+                for id in ending {
+                    self.finish(id, Cause::Exited { code: 9 });
+                }
             }
             Order::Reload => self.send(&Event::Reloaded {
                 policies: Vec::new(),

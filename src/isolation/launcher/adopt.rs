@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -11,6 +12,9 @@ use super::unwritten::Unwritten;
 use crate::isolation::ipc::KnownJob;
 use crate::isolation::supervisor::{read_exit_record, write_exit_record};
 use crate::job::{Cause, ExitRecord, JobId};
+
+const LOCK_LOOK: Duration = Duration::from_millis(5);
+const LOCK_LOOKS: u32 = 200;
 
 /// What a scan of the state folder has found.
 #[derive(Debug, Default)]
@@ -38,8 +42,8 @@ fn look_at(dirs: &JobDirs, id: JobId) -> std::io::Result<Option<Keeper>> {
     }
     let job = match read_job_file(&dir) {
         Ok(job) => job,
-        // Its launcher died before it let the job go: nothing of it has run. Unless it is still at it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !alive => {
+        // Its launcher died before it let the job go: nothing of it has run.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && (!alive || is_let_loose(dirs, id)?) => {
             dirs.remove(id)?;
             return Ok(None);
         }
@@ -65,6 +69,17 @@ fn look_at(dirs: &JobDirs, id: JobId) -> std::io::Result<Option<Keeper>> {
         )?;
     }
     Ok(None)
+}
+
+/// A fork of the dead launcher holds the lock until it has closed what it inherited: a moment.
+fn is_let_loose(dirs: &JobDirs, id: JobId) -> std::io::Result<bool> {
+    for _ in 0..LOCK_LOOKS {
+        std::thread::sleep(LOCK_LOOK);
+        if !dirs.existing(id)?.1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The folder's lock says that the process lives, so its pid has not been given to another.

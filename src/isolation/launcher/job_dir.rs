@@ -95,12 +95,8 @@ impl JobDirs {
     }
 
     fn was_never_let_go(&self, id: JobId) -> bool {
-        let no_job_file = |dir: &OwnedFd| {
-            matches!(
-                statat(dir, JOB_FILE, AtFlags::SYMLINK_NOFOLLOW),
-                Err(Errno::NOENT)
-            )
-        };
+        let no_job_file =
+            |dir: &OwnedFd| read_job_file(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         self.existing(id)
             .is_ok_and(|(dir, alive)| !alive && no_job_file(&dir))
     }
@@ -203,6 +199,7 @@ pub fn write_job_file(dir: impl AsFd, job: &JobFile) -> io::Result<()> {
     write_new(dir, JOB_FILE, &serde_json::to_vec(job)?)
 }
 
+/// Reads it. One that ends too early is as good as none: its launcher died, or the disk was full, before the job was let go.
 pub fn read_job_file(dir: impl AsFd) -> io::Result<JobFile> {
     let file = openat(
         dir,
@@ -212,7 +209,10 @@ pub fn read_job_file(dir: impl AsFd) -> io::Result<JobFile> {
     )?;
     let mut bytes = Vec::new();
     File::from(file).take(LARGEST).read_to_end(&mut bytes)?;
-    let job: JobFile = serde_json::from_slice(&bytes)?;
+    let job: JobFile = match serde_json::from_slice(&bytes) {
+        Err(error) if error.is_eof() => return Err(io::ErrorKind::NotFound.into()),
+        job => job?,
+    };
     if job.format > FORMAT {
         return Err(io::Error::other(format!(
             "format {} is of a newer worker",
@@ -287,7 +287,13 @@ mod tests {
         let made = dirs.make(id).expect("make");
         assert!(is_taken(), "while another start is at it");
         drop(made);
-        let made = dirs.make(id).expect("a start that never let the job go is none");
+        let torn = |bytes: &[u8]| {
+            let made = dirs.make(id).expect("a start that never let the job go is none");
+            write_new(&made.dir, JOB_FILE, bytes).expect("write");
+        };
+        torn(b"");
+        torn(b"{\"format\":1,\"ten");
+        let made = dirs.make(id).expect("nor with a torn job file");
         write_job_file(&made.dir, &job_file()).expect("write");
         drop(made);
         assert!(is_taken(), "once the job was let go");

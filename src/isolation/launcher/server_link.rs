@@ -21,6 +21,9 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// A server that has lived this long starts again without delay.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// Between a job's and a supervisor's.
+const OOM_SCORE_ADJ: &str = "300";
+
 /// Which side of the fork this is.
 #[derive(Debug)]
 pub(super) enum ServerEnd {
@@ -88,6 +91,8 @@ impl ServerLink {
     /// Keeps of the launcher nothing but the channel: not the sockets of supervisors, not the cgroups' files.
     fn become_server(&self, config: &Config, channel: Channel) -> i32 {
         use std::os::fd::AsRawFd;
+        // Short of memory, the kernel ends jobs first, then the server, which starts again, and supervisors last.
+        let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
         // A client that hangs up is an error of its connection, and no death of the server.
         sys::ignore_broken_pipes();
         if sys::close_all_but(&mut [channel.as_raw_fd()]).is_err() || sys::unblock_all_signals().is_err() {
