@@ -11,16 +11,16 @@ use super::{Client, Random, alone, in_runtime, query, rounds, shell, start, stop
 
 /// Whom to kill, of the worker's own.
 #[derive(Debug, Clone, Copy)]
-enum Victim {
+pub(crate) enum Victim {
     Server,
     Launcher,
     Both,
 }
 
-const VICTIMS: [Victim; 3] = [Victim::Server, Victim::Launcher, Victim::Both];
+pub(crate) const VICTIMS: [Victim; 3] = [Victim::Server, Victim::Launcher, Victim::Both];
 
 /// Kills, and brings the worker up again.
-fn kill_and_restart(worker: &mut Worker, victim: Victim) {
+pub(crate) fn kill_and_restart(worker: &mut Worker, victim: Victim) {
     let server = worker.server();
     if !matches!(victim, Victim::Launcher)
         && let Some(server) = server

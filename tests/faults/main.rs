@@ -10,13 +10,13 @@
 mod worker;
 
 mod bombs;
-//mod churn;
+mod churn;
 mod disks;
 mod exhaustion;
 mod kills;
 mod memory;
 mod points;
-//mod readers;
+mod readers;
 mod rest;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

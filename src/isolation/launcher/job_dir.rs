@@ -43,8 +43,6 @@ pub struct JobFile {
 pub struct JobDirs {
     path: PathBuf,
     dir: OwnedFd,
-    /// The group that may read output: the server's.
-    reader_gid: u32,
 }
 
 /// One job's folder, locked by its supervisor as long as that lives.
@@ -56,17 +54,15 @@ pub struct JobDir {
 }
 
 impl JobDirs {
+    /// `reader_gid` is the group that may read output: the server's.
     pub fn open(state_dir: &Path, reader_gid: u32) -> io::Result<Self> {
         let path = state_dir.join("jobs");
         fs::create_dir_all(&path)?;
         let dir = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o750))?;
         give_to_reader(&dir, reader_gid)?;
-        Ok(Self {
-            path,
-            dir,
-            reader_gid,
-        })
+        // Set-group-ID: what is made in here is the reader's from its first moment.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2750))?;
+        Ok(Self { path, dir })
     }
 
     /// Makes the folder of a new job with its empty output files, and locks it.
@@ -84,12 +80,11 @@ impl JobDirs {
             made => made?,
         }
         let dir = self.open_dir(&name)?;
-        give_to_reader(&dir, self.reader_gid)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
         fault_point!("launcher.outputs")?;
         Ok(JobDir {
-            stdout: self.make_file(&dir, STDOUT_FILE)?,
-            stderr: self.make_file(&dir, STDERR_FILE)?,
+            stdout: make_file(&dir, STDOUT_FILE)?,
+            stderr: make_file(&dir, STDERR_FILE)?,
             dir,
         })
     }
@@ -108,13 +103,6 @@ impl JobDirs {
             OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
             Mode::empty(),
         )
-    }
-
-    fn make_file(&self, dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
-        give_to_reader(&file, self.reader_gid)?;
-        Ok(file)
     }
 
     /// The folder of a job that exists, and whether its supervisor lives.
@@ -167,6 +155,11 @@ impl JobDirs {
         unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR)?;
         Ok(())
     }
+}
+
+fn make_file(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::from_raw_mode(0o640))?)
 }
 
 fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
@@ -258,6 +251,23 @@ mod tests {
             idempotency_key: None,
             supervisor_pid: 1,
             cgroup: "1".into(),
+        }
+    }
+
+    /// Needs root, as only root can give files to a group that it is not in.
+    #[test]
+    fn what_is_made_is_the_readers_at_once() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let state = tempfile::tempdir().expect("tempdir");
+        let dirs = JobDirs::open(state.path(), 4711).expect("jobs");
+        let made = dirs.make(JobId::random()).expect("make");
+        for file in [&made.dir, &made.stdout, &made.stderr] {
+            let stat = rustix::fs::fstat(file).expect("fstat");
+            assert_eq!((stat.st_gid, stat.st_mode & 0o7), (4711, 0));
+            assert_eq!(stat.st_mode & 0o040, 0o040);
         }
     }
 
