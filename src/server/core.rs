@@ -13,13 +13,12 @@ use crate::policy::{PolicySet, Site};
 use super::ServerError;
 use super::jobs::Jobs;
 use super::launcher::Launcher;
+use super::memory;
 use super::output::Outputs;
 use super::store::{Store, StoreError};
 
 /// The launcher is local and answers at once; one that does not is broken.
 const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
-/// A reader that does not read holds up to half a MiB in buffers.
-const OUTPUT_READERS: usize = 1024;
 
 /// The server without its network side: what the RPCs delegate to.
 ///
@@ -59,25 +58,30 @@ impl Server {
         let state_dir = &config.worker.state_dir;
         let store = Arc::new(Store::open(&state_dir.join("server"), config.worker.durability)?);
         let launcher = Launcher::new(channel)?;
+        let worker = memory::fitting(&config.worker);
         let server = Arc::new(Self {
-            jobs: Arc::new(Jobs::new(&config.worker, Arc::clone(&store), launcher.clone())),
+            jobs: Arc::new(Jobs::new(&worker, Arc::clone(&store), launcher.clone())),
             store,
             launcher,
             outputs: Outputs::new(&state_dir.join("jobs"))?,
-            readers: Arc::new(Semaphore::new(OUTPUT_READERS)),
+            readers: Arc::new(Semaphore::new(memory::readers())),
             site: Site {
                 default_policy: config.worker.default_policy.clone(),
                 scripts_dir: config.worker.scripts_dir.clone(),
             },
-            max_running: config.worker.max_running,
+            max_running: worker.max_running,
             policies: RwLock::new(Arc::new(load_policies(config)?)),
             closing: watch::Sender::new(false),
             host: Mutex::default(),
             deletions: Mutex::default(),
             list: Mutex::default(),
         });
-        let lost = server.connect();
-        server.take_up_known().await?;
+        let mut lost = server.connect();
+        tokio::select! {
+            taken_up = server.take_up_known() => taken_up?,
+            // Not waited out: the next server needs this one's socket.
+            reason = &mut lost => return Err(reason.unwrap_or(TransportError::Closed).into()),
+        }
         server.launcher.send(&Order::Probe);
         Ok((server, lost))
     }

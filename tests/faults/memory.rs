@@ -93,6 +93,7 @@ fn a_worker_short_of_memory_loses_no_job() {
     }
     let _alone = alone();
     let memory = Limited::new("memory", ["memory.limit_in_bytes", "memory.max"]);
+    memory.limit(&(64 << 20).to_string());
     let setup = Setup {
         before: memory.enter(),
         ..Setup::default()
@@ -102,7 +103,6 @@ fn a_worker_short_of_memory_loses_no_job() {
     in_runtime(async {
         let rest = Rest::of(&worker).await;
         for _ in 0..rounds(1) {
-            memory.limit(&(64 << 20).to_string());
             let mut client = worker.client().await;
             let mut accepted = Vec::new();
             let mut refused = 0;
@@ -145,7 +145,6 @@ fn a_worker_short_of_memory_loses_no_job() {
             assert!(accepted.len() > 50, "{} jobs", accepted.len());
             assert_eq!(worker.launcher(), launcher);
             drop(readers);
-            memory.limit("-1");
             rest.again(&worker).await;
         }
     });
@@ -180,8 +179,10 @@ async fn readers(
             client = worker.client().await;
         }
         let asked = client.stream_output(output_of(&jobs[number % jobs.len()].0));
-        if let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(5), asked).await {
-            readers.push(stream.into_inner());
+        match tokio::time::timeout(Duration::from_secs(5), asked).await {
+            Ok(Ok(stream)) => readers.push(stream.into_inner()),
+            Ok(Err(status)) => assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}"),
+            Err(_) => panic!("no answer to a reader"),
         }
     }
     readers

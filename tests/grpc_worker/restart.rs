@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use stockade::job::{Cause, JobId, Timestamp};
 use stockade::proto::v1;
 use stockade::server::{ServerError, StoreError};
@@ -68,6 +70,23 @@ async fn jobs_that_end_while_they_are_taken_up_are_told() {
     for id in ids {
         assert_eq!(ended(&mut client, id).await.exit_code, Some(9));
     }
+}
+
+#[tokio::test]
+async fn a_server_whose_launcher_dies_before_it_serves_makes_room_at_once() {
+    let mut worker = TestWorker::start();
+    worker.kill();
+    worker.launcher.set_deaf(true);
+    let launcher = worker.launcher.clone();
+    let death = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        launcher.die();
+    });
+    let began = Instant::now();
+    let gone = worker.try_revive().expect_err("no launcher");
+    assert!(matches!(gone, ServerError::Launcher(_)), "{gone}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    death.join().expect("no panic");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod start;
 mod stub_link;
 mod watch;
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -106,7 +107,13 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
 /// Writes down how the job ended, then tells it. What the disk does not take the launcher keeps until it does; without a
 /// launcher this process does, for a while.
 fn record_end(control: &Channel, job_dir: Option<&OwnedFd>, record: ExitRecord) {
-    let written = |record: &ExitRecord| job_dir.is_none_or(|dir| write_exit_record(dir, record).is_ok());
+    // A folder that is gone takes nothing any more, and nobody asks for it.
+    let written = |record: &ExitRecord| {
+        job_dir.is_none_or(|dir| match write_exit_record(dir, record) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        })
+    };
     let _ = fault_point!("supervisor.record");
     if written(&record) {
         protocol::report(control, &Report::Finished(Box::new(record)));
