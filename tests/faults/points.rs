@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use stockade::proto::v1::Cause;
 
+use super::kills::{Victim, kill_and_restart};
 use super::rest::Rest;
 use super::worker::{Setup, Worker, able, kill};
 use super::{alone, in_runtime, rounds, shell, start, wait};
@@ -155,6 +157,69 @@ fn what_cannot_be_removed_at_once_is_removed_later() {
         rest.again(&worker).await;
     });
     worker.shut_down();
+}
+
+/// A worker in a mount namespace of its own, in which a controller is taken away and given back.
+#[test]
+fn a_controller_that_is_taken_away_fails_starts_closed() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    for controller in ["memory", "pids", "cpu"] {
+        let folder = format!("/sys/fs/cgroup/{controller}");
+        if !Path::new(&folder).is_dir() {
+            // A controller of the unified hierarchy cannot be taken away alone.
+            println!("skipped: {controller} has no hierarchy of its own");
+            continue;
+        }
+        let setup = Setup {
+            before: "set -- unshare --mount \"$@\"".to_owned(),
+            ..Setup::default()
+        };
+        let mut worker = Worker::start_as(setup, |_| {});
+        let launcher = worker.launcher().to_string();
+        let inside = |command: &[&str]| {
+            let mut nsenter = Command::new("nsenter");
+            nsenter
+                .args(["--mount", "--target", &launcher, "--"])
+                .args(command);
+            assert!(nsenter.status().expect("nsenter").success(), "{command:?}");
+        };
+        in_runtime(async {
+            let rest = Rest::of(&worker).await;
+            for _ in 0..rounds(1) {
+                let mut client = worker.client().await;
+                inside(&["umount", "--lazy", &folder]);
+                let mut failed = 0;
+                for _ in 0..12 {
+                    let id = start(&mut client, shell("echo ran; exit 3")).await;
+                    let job = wait(&mut client, &id).await;
+                    if job.cause() == Cause::StartFailed {
+                        let step = job.start_failure.expect("the step").step;
+                        assert!(["cgroup", "cgroup-limit"].contains(&step.as_str()), "{step}");
+                        failed += 1;
+                    } else {
+                        // By a sandbox that was made before, with all its limits.
+                        assert_eq!(job.exit_code, Some(3), "{job:?}");
+                        let limits = job.isolation.expect("a receipt").limits;
+                        assert!(limits.contains_key("pids.max"), "{limits:?}");
+                        assert!(
+                            limits.keys().any(|name| name.starts_with("memory.")),
+                            "{limits:?}"
+                        );
+                        assert!(limits.keys().any(|name| name.starts_with("cpu.")), "{limits:?}");
+                    }
+                }
+                assert!(failed > 0, "{controller}");
+                inside(&["mount", "-t", "cgroup", "-o", controller, controller, &folder]);
+                rest.again(&worker).await;
+            }
+        });
+        // What ended meanwhile could not be removed there; the next start does it.
+        kill_and_restart(&mut worker, Victim::Both);
+        worker.shut_down();
+    }
 }
 
 /// A launcher that cannot start its server again tries later.

@@ -122,7 +122,7 @@ impl CgroupTree {
         let Some(path) = self.unified.as_ref().map(|branch| branch.join(name)) else {
             return Ok(None);
         };
-        make_dir(&path)?;
+        make_dirs(&path)?;
         let opened = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         opened.map(Some).map_err(|error| CgroupError::System {
             operation: "open",
@@ -198,7 +198,7 @@ impl CgroupTree {
 
     fn make_branch(&self) -> Result<(), CgroupError> {
         for branch in self.branches() {
-            make_dir(branch)?;
+            make_dirs(branch)?;
         }
         match &self.unified {
             Some(branch) if self.version == Version::V2 => enable_controllers(branch),
@@ -207,15 +207,24 @@ impl CgroupTree {
     }
 }
 
+/// Without those above it: where a hierarchy has been unmounted, folders of another file system are no cgroups.
 pub(super) fn make_dir(path: &Path) -> Result<(), CgroupError> {
     let made = fault_point!("cgroup.mkdir")
         .map_err(std::io::Error::from)
-        .and_then(|()| fs::create_dir_all(path));
-    made.map_err(|source| CgroupError::System {
+        .and_then(|()| fs::create_dir(path));
+    made.map_err(mkdir_failed(path))
+}
+
+fn make_dirs(path: &Path) -> Result<(), CgroupError> {
+    fs::create_dir_all(path).map_err(mkdir_failed(path))
+}
+
+fn mkdir_failed(path: &Path) -> impl FnOnce(std::io::Error) -> CgroupError {
+    move |source| CgroupError::System {
         operation: "mkdir",
         path: path.to_owned(),
         source,
-    })
+    }
 }
 
 /// Enables the controllers for the children of `branch`, in each cgroup from the hierarchy's root down to it.
