@@ -12,7 +12,7 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402
 
-ORDER = ["host", "outcome", "limits", "stop", "leftovers", "serve"]
+ORDER = ["host", "outcome", "limits", "stop", "leftovers", "serve", "faults"]
 
 
 def tests_of(module):
