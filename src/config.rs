@@ -1,11 +1,14 @@
 //! `config.toml`: what an operator decides. Every field has a default; unknown keys are refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
+
+use crate::units::Bytes;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -16,6 +19,7 @@ pub struct Config {
     pub scheduler: Option<Scheduler>,
     pub worker: Worker,
     pub isolation: Isolation,
+    pub tenants: Tenants,
     pub retention: Retention,
     pub log: Log,
     /// The file that this was read from, to read it again on SIGHUP.
@@ -56,6 +60,28 @@ pub struct Scheduler {
     pub key_file: Option<PathBuf>,
     /// The name in the scheduler's certificate. Default: the host of `addr`.
     pub server_name: Option<String>,
+    #[serde(default)]
+    pub on_loss: OnLoss,
+    /// How long the scheduler must be gone before `on_loss` is done, in seconds.
+    #[serde(default = "default_loss_timeout")]
+    pub loss_timeout_s: u64,
+}
+
+/// What becomes of jobs whose scheduler has gone. Their outcomes are kept for its return in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLoss {
+    /// Nothing: they go on, and so does admission.
+    #[default]
+    Keep,
+    /// Those that run and wait are stopped.
+    Stop,
+    /// They go on, but no job is admitted until it is back.
+    Drain,
+}
+
+const fn default_loss_timeout() -> u64 {
+    300
 }
 
 /// The worker as a whole.
@@ -113,14 +139,66 @@ pub struct Isolation {
     pub first_host_id: u32,
 }
 
-/// How long finished jobs are kept, with their output. 0 keeps them for ever.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+/// Whose jobs a client's are, and how much of the worker each tenant may have.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tenants {
+    pub from: TenantsFrom,
+    /// Of each tenant that has none of its own.
+    pub quota: Quota,
+    pub quotas: BTreeMap<String, Quota>,
+}
+
+/// What names a tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantsFrom {
+    /// The common name in the subject of the client's certificate, where clients show one.
+    #[default]
+    Certificate,
+    /// All clients are one tenant.
+    None,
+}
+
+/// Bounds of one tenant; 0 is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quota {
+    /// Jobs that run at one time; more wait.
+    pub max_running: u32,
+    /// Jobs that wait at one time; more are refused.
+    pub max_pending: u32,
+    /// Memory limits of the jobs that run, all together; more wait.
+    #[serde(deserialize_with = "bytes")]
+    pub max_memory: u64,
+}
+
+/// How long finished jobs and their output are kept. 0 is no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Seconds since the job's end.
     pub max_age_s: u64,
     /// Finished jobs; the oldest go first.
     pub max_jobs: u64,
+    pub max_jobs_per_tenant: u64,
+    /// Output of finished jobs; that of the oldest goes first, their records stay.
+    #[serde(deserialize_with = "bytes")]
+    pub max_bytes: u64,
+    #[serde(deserialize_with = "bytes")]
+    pub max_bytes_per_tenant: u64,
+}
+
+/// A text such as "10G", or a number.
+fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Bytes::deserialize(deserializer).map(|bytes| bytes.0)
+}
+
+impl Tenants {
+    #[must_use]
+    pub fn of(&self, tenant: &str) -> Quota {
+        self.quotas.get(tenant).copied().unwrap_or(self.quota)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -241,6 +319,12 @@ impl fmt::Display for ListenAddr {
 }
 
 impl Config {
+    /// Whether there can be more tenants than one.
+    #[must_use]
+    pub fn tells_tenants_apart(&self) -> bool {
+        self.tenants.from == TenantsFrom::Certificate && self.grpc_server.client_ca_file.is_some()
+    }
+
     /// Reads `path`, or the first file of [`SEARCH`], or takes the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         match path.or_else(|| SEARCH.iter().map(Path::new).find(|path| path.exists())) {

@@ -18,7 +18,7 @@ pub(super) enum InputError {
     Refused { path: PathBuf, reason: &'static str },
     #[error("--input: more than {} files", bounds::FILES)]
     TooMany,
-    #[error("--input: more than {} bytes in all", bounds::FILES_TOTAL_BYTES)]
+    #[error("--input: more than {} bytes in all", bounds::REQUEST_BYTES)]
     TooLong,
 }
 
@@ -94,7 +94,7 @@ impl Inputs {
         if self.files.len() == bounds::FILES {
             return Err(InputError::TooMany);
         }
-        let left = bounds::FILES_TOTAL_BYTES - self.bytes;
+        let left = bounds::REQUEST_BYTES - self.bytes;
         let content = read_at_most(File::from(opened), left)
             .map_err(|source_error| InputError::Read {
                 path: source.to_owned(),

@@ -22,12 +22,12 @@ impl JobOptions {
         }
         let request = JobRequest {
             argv: self.command.clone(),
-            script: read("--script", what.script.as_deref(), bounds::SCRIPT_BYTES)?,
+            script: read("--script", what.script.as_deref(), bounds::REQUEST_BYTES)?,
             path: what.path.clone(),
             args: what.args.clone(),
             env: environment(&what.env)?,
             files: files(&what.input)?,
-            stdin: read("--stdin", what.stdin.as_deref(), bounds::STDIN_BYTES)?,
+            stdin: read("--stdin", what.stdin.as_deref(), bounds::REQUEST_BYTES)?,
             working_dir: what.workdir.clone(),
             policy: self.isolation.policy.clone(),
             limits: self.limits.to_request(),
@@ -228,13 +228,13 @@ mod tests {
     fn what_is_read_is_bounded() {
         let long = tempfile::NamedTempFile::new().expect("tempfile");
         long.as_file()
-            .set_len(bounds::STDIN_BYTES as u64 + 1)
+            .set_len(bounds::REQUEST_BYTES as u64 + 1)
             .expect("set_len");
         let path = long.path().display().to_string();
         let error = request(&["--stdin", &path, "cat"]).expect_err("too long");
         assert_eq!(error.to_string(), "--stdin: more than 4194304 bytes");
         long.as_file()
-            .set_len(bounds::STDIN_BYTES as u64)
+            .set_len(bounds::REQUEST_BYTES as u64 - 64)
             .expect("set_len");
         assert!(request(&["--stdin", &path, "cat"]).is_ok());
         let error = request(&["--script", "/nonexistent", "sh"]).expect_err("no such file");

@@ -17,16 +17,17 @@ use tonic::Request;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
 
+use crate::job::bounds;
 use crate::policy::Tenant;
 use crate::proto::jobscheduler::worker_server::WorkerServer as OldWorkerServer;
 use crate::proto::v1::worker_server::WorkerServer;
-use crate::server::{Peer, Server, tenant_of};
+use crate::server::{Peer, Server};
 
 use worker_jobscheduler::OldWorker;
 use worker_v1::Worker;
 
-/// No request is longer. What a job may hold is bounded field by field in [`crate::job::bounds`].
-const MAX_REQUEST_BYTES: usize = 4 << 20;
+/// No request is longer. What a job may hold is bounded field by field beside.
+const MAX_REQUEST_BYTES: usize = bounds::REQUEST_BYTES;
 
 /// All services of one port. Must be called within the runtime.
 #[must_use]
@@ -48,9 +49,9 @@ pub fn routes(server: &Arc<Server>) -> Routes {
 /// The tenant behind a request's connection.
 fn tenant<T>(request: &Request<T>) -> Tenant {
     match request.extensions().get::<Arc<Peer>>() {
-        Some(peer) => tenant_of(peer),
+        Some(peer) => peer.tenant().clone(),
         // Only in process, where nothing was proved.
-        None => tenant_of(&Peer::default()),
+        None => Peer::default().tenant().clone(),
     }
 }
 

@@ -150,9 +150,9 @@ impl worker_server::Worker for Worker {
 
     async fn get_worker(
         &self,
-        _request: Request<v1::GetWorkerRequest>,
+        request: Request<v1::GetWorkerRequest>,
     ) -> Result<Response<v1::GetWorkerResponse>, Status> {
-        let status = self.server.status().await?;
+        let status = self.server.status(&tenant(&request)).await?;
         Ok(Response::new(status_to_wire(status)))
     }
 

@@ -1,5 +1,6 @@
 //! How long each step of a launch took.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Steps in the order in which they were done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
-    steps: Vec<(String, u64)>,
+    steps: Vec<(Cow<'static, str>, u64)>,
     #[serde(skip, default = "Instant::now")]
     last: Instant,
 }
@@ -22,10 +23,10 @@ impl Timings {
     }
 
     /// The time since the last mark belongs to `step`.
-    pub fn mark(&mut self, step: &str) {
+    pub fn mark(&mut self, step: &'static str) {
         let now = Instant::now();
         let micros = u64::try_from(now.duration_since(self.last).as_micros()).unwrap_or(u64::MAX);
-        self.steps.push((step.to_owned(), micros));
+        self.steps.push((Cow::Borrowed(step), micros));
         self.last = now;
     }
 
@@ -36,6 +37,6 @@ impl Timings {
 
     /// Step and microseconds.
     pub fn steps(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.steps.iter().map(|(step, micros)| (step.as_str(), *micros))
+        self.steps.iter().map(|(step, micros)| (&**step, *micros))
     }
 }

@@ -50,6 +50,14 @@ impl StreamTotals {
     pub const fn kept_bytes(&self) -> u64 {
         self.total_bytes - self.dropped_bytes
     }
+
+    /// Of what was kept, nothing is any more.
+    pub fn drop_all(&mut self) {
+        /// SHA-256 of nothing.
+        const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        self.dropped_bytes = self.total_bytes;
+        EMPTY.clone_into(&mut self.sha256);
+    }
 }
 
 /// How a stop went.

@@ -17,10 +17,10 @@ pub mod bounds {
     pub const PATH_BYTES: usize = 4095;
     pub const NAME_BYTES: usize = 255;
     pub const PATH_COMPONENTS: usize = 256;
-    pub const SCRIPT_BYTES: usize = 4 << 20;
-    pub const STDIN_BYTES: usize = 4 << 20;
     pub const FILES: usize = 1024;
-    pub const FILES_TOTAL_BYTES: usize = 4 << 20;
+    /// Script, input, files, arguments, environment and labels, all together. It is the longest gRPC message, too, so
+    /// there is no request that one of the two takes and the other does not; a message has a few bytes of its own.
+    pub const REQUEST_BYTES: usize = 4 << 20;
     pub const LABELS: usize = 64;
     pub const LABEL_KEY_BYTES: usize = 63;
     pub const LABEL_VALUE_BYTES: usize = 255;
@@ -104,12 +104,7 @@ impl JobRequest {
         if let Some(name) = &self.policy {
             check_name("policy", name, bounds::POLICY_NAME_BYTES)?;
         }
-        at_most(
-            "stdin",
-            "bytes",
-            self.stdin.as_ref().map_or(0, |stdin| stdin.0.len()),
-            bounds::STDIN_BYTES,
-        )?;
+        self.check_size()?;
         if self.grace_ms.is_some_and(|grace| grace > bounds::GRACE_MS) {
             return Err(InvalidField::new(
                 "grace_ms",
@@ -159,12 +154,6 @@ impl JobRequest {
             .map(|word| word.len() + 1)
             .sum();
         at_most("argv", "bytes in all", total, bounds::ARGUMENTS_TOTAL_BYTES)?;
-        at_most(
-            "script",
-            "bytes",
-            self.script.as_ref().map_or(0, |script| script.0.len()),
-            bounds::SCRIPT_BYTES,
-        )?;
         if let Some(path) = &self.path {
             check_relative_path("path", path)?;
         }
@@ -213,8 +202,31 @@ impl JobRequest {
                 return Err(InvalidField::new(format!("files[{index}].path"), "given twice"));
             }
         }
-        let total = self.files.iter().map(|file| file.content.0.len()).sum();
-        at_most("files", "bytes in all", total, bounds::FILES_TOTAL_BYTES)
+        Ok(())
+    }
+
+    /// What may be large, together. The field that is named is the largest.
+    fn check_size(&self) -> Result<(), InvalidField> {
+        let words = |words: &[String]| words.iter().map(String::len).sum::<usize>();
+        let pairs =
+            |pairs: &BTreeMap<String, String>| pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let files = self
+            .files
+            .iter()
+            .map(|file| file.path.len() + file.content.0.len())
+            .sum();
+        let parts = [
+            ("script", self.script.as_ref().map_or(0, |script| script.0.len())),
+            ("stdin", self.stdin.as_ref().map_or(0, |stdin| stdin.0.len())),
+            ("files", files),
+            ("argv", words(&self.argv) + words(&self.args)),
+            ("env", pairs(&self.env)),
+            ("labels", pairs(&self.labels)),
+        ];
+        let total = parts.iter().map(|(_, bytes)| bytes).sum();
+        let largest = parts.iter().max_by_key(|(_, bytes)| bytes);
+        let field = largest.map_or("script", |(field, _)| field);
+        at_most(field, "bytes in the whole request", total, bounds::REQUEST_BYTES)
     }
 
     fn check_labels(&self) -> Result<(), InvalidField> {

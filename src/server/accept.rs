@@ -41,19 +41,26 @@ pub struct Connection {
 
 /// TLS settings for connections to come; they can be exchanged while others are open.
 #[derive(Debug, Default)]
-pub(super) struct TlsSettings(RwLock<Option<ServerTls>>);
+pub(super) struct TlsSettings {
+    server: RwLock<Option<ServerTls>>,
+    /// Certificates name tenants.
+    names_tenants: bool,
+}
 
 impl TlsSettings {
-    pub(super) fn new(tls: Option<ServerTls>) -> Self {
-        Self(RwLock::new(tls))
+    pub(super) fn new(tls: Option<ServerTls>, names_tenants: bool) -> Self {
+        Self {
+            server: RwLock::new(tls),
+            names_tenants,
+        }
     }
 
     pub(super) fn replace(&self, tls: ServerTls) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
+        *self.server.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
 
     fn acceptor(&self) -> Option<TlsAcceptor> {
-        let settings = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let settings = self.server.read().unwrap_or_else(PoisonError::into_inner);
         settings
             .as_ref()
             .map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)))
@@ -94,7 +101,7 @@ async fn accept_all(
         };
         match accepted {
             Ok(transport) => {
-                tokio::spawn(shake_hands(transport, tls.acceptor(), place, ready.clone()));
+                tokio::spawn(shake_hands(transport, Arc::clone(&tls), place, ready.clone()));
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "accepting a connection");
@@ -107,11 +114,11 @@ async fn accept_all(
 /// Hands the connection on once it speaks HTTP/2; any other is closed without a word.
 async fn shake_hands(
     transport: Box<dyn Transport>,
-    tls: Option<TlsAcceptor>,
+    tls: Arc<TlsSettings>,
     place: OwnedSemaphorePermit,
     ready: mpsc::Sender<io::Result<Connection>>,
 ) {
-    match tokio::time::timeout(HANDSHAKE, secured(transport, tls)).await {
+    match tokio::time::timeout(HANDSHAKE, secured(transport, &tls)).await {
         Ok(Ok((transport, peer))) => {
             let connection = Connection {
                 transport,
@@ -129,24 +136,22 @@ async fn shake_hands(
     }
 }
 
-async fn secured(
-    transport: Box<dyn Transport>,
-    tls: Option<TlsAcceptor>,
-) -> io::Result<(Box<dyn Transport>, Peer)> {
-    let Some(acceptor) = tls else {
+async fn secured(transport: Box<dyn Transport>, tls: &TlsSettings) -> io::Result<(Box<dyn Transport>, Peer)> {
+    let Some(acceptor) = tls.acceptor() else {
         let mut transport = transport;
         read_preface(&mut transport).await?;
         return Ok((transport, Peer::default()));
     };
     let mut stream = acceptor.accept(transport).await?;
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .map(|certificate| certificate.clone().into_owned());
+    let chain = stream.get_ref().1.peer_certificates();
+    let peer = match chain.and_then(<[_]>::first) {
+        Some(certificate) if tls.names_tenants => {
+            Peer::of_certificate(certificate).map_err(io::Error::other)?
+        }
+        _ => Peer::default(),
+    };
     read_preface(&mut stream).await?;
-    Ok((Box::new(stream), Peer { certificate }))
+    Ok((Box::new(stream), peer))
 }
 
 async fn read_preface(transport: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {

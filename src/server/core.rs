@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -6,8 +5,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::config::Config;
-use crate::isolation::ipc::{Channel, Event, HostAbility, KnownJob, Order, TransportError};
-use crate::job::JobId;
+use crate::isolation::ipc::{Channel, Event, HostAbility, Order, TransportError};
 use crate::policy::{PolicySet, Site};
 
 use super::ServerError;
@@ -15,10 +13,12 @@ use super::jobs::Jobs;
 use super::launcher::Launcher;
 use super::memory;
 use super::output::Outputs;
-use super::store::{Store, StoreError};
+use super::removal::{FolderRemoval, OutputRemoval, Removals};
+use super::store::{Change, Store};
+use super::take_up::TakeUp;
 
 /// The launcher is local and answers at once; one that does not is broken.
-const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// The server without its network side: what the RPCs delegate to.
 ///
@@ -34,17 +34,11 @@ pub struct Server {
     pub(super) max_running: u32,
     policies: RwLock<Arc<PolicySet>>,
     closing: watch::Sender<bool>,
+    pub(super) drained: watch::Sender<bool>,
     host: Mutex<Vec<HostAbility>>,
-    /// Those who wait for the launcher to have removed a job.
-    deletions: Mutex<HashMap<JobId, Vec<oneshot::Sender<()>>>>,
-    list: Mutex<Option<List>>,
-}
-
-/// The answer to [`Order::List`], as far as it has come.
-#[derive(Debug)]
-struct List {
-    jobs: Vec<KnownJob>,
-    taken_up: oneshot::Sender<Result<(), StoreError>>,
+    pub(super) removals: Removals,
+    /// Until it is done.
+    pub(super) taking_up: Mutex<Option<TakeUp>>,
 }
 
 impl Server {
@@ -55,12 +49,15 @@ impl Server {
         config: &Config,
         channel: Channel,
     ) -> Result<(Arc<Self>, oneshot::Receiver<TransportError>), ServerError> {
+        let config = &Config {
+            worker: memory::fitting(&config.worker),
+            ..config.clone()
+        };
         let state_dir = &config.worker.state_dir;
         let store = Arc::new(Store::open(&state_dir.join("server"), config.worker.durability)?);
         let launcher = Launcher::new(channel)?;
-        let worker = memory::fitting(&config.worker);
         let server = Arc::new(Self {
-            jobs: Arc::new(Jobs::new(&worker, Arc::clone(&store), launcher.clone())),
+            jobs: Arc::new(Jobs::new(config, Arc::clone(&store), launcher.clone())),
             store,
             launcher,
             outputs: Outputs::new(&state_dir.join("jobs"))?,
@@ -69,18 +66,22 @@ impl Server {
                 default_policy: config.worker.default_policy.clone(),
                 scripts_dir: config.worker.scripts_dir.clone(),
             },
-            max_running: worker.max_running,
+            max_running: config.worker.max_running,
             policies: RwLock::new(Arc::new(load_policies(config)?)),
             closing: watch::Sender::new(false),
+            drained: watch::Sender::new(false),
             host: Mutex::default(),
-            deletions: Mutex::default(),
-            list: Mutex::default(),
+            removals: Removals::default(),
+            taking_up: Mutex::default(),
         });
         let mut lost = server.connect();
         tokio::select! {
-            taken_up = server.take_up_known() => taken_up?,
+            taken_up = server.take_up() => taken_up?,
             // Not waited out: the next server needs this one's socket.
             reason = &mut lost => return Err(reason.unwrap_or(TransportError::Closed).into()),
+        }
+        for id in server.store.buried()? {
+            server.launcher.send(&Order::Delete { id });
         }
         server.launcher.send(&Order::Probe);
         Ok((server, lost))
@@ -101,21 +102,6 @@ impl Server {
         lost
     }
 
-    async fn take_up_known(&self) -> Result<(), ServerError> {
-        let (taken_up, done) = oneshot::channel();
-        *lock(&self.list) = Some(List {
-            jobs: Vec::new(),
-            taken_up,
-        });
-        self.launcher.send(&Order::List);
-        let taken_up = tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, done)
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(ServerError::LauncherSilent)?;
-        Ok(taken_up?)
-    }
-
     fn handle(&self, event: Event) {
         match event {
             Event::Started {
@@ -126,41 +112,26 @@ impl Server {
             Event::Finished { id, record } => self.jobs.finished(id, *record),
             Event::Unknown { id } => {
                 self.jobs.unknown(id);
-                self.deleted(id);
+                self.removals.folder(id, FolderRemoval::Done);
             }
-            Event::Deleted { id } => self.deleted(id),
+            Event::Deleted { id } => {
+                self.removals.folder(id, FolderRemoval::Done);
+                self.store.write_lazily(Change::Unbury(id));
+            }
+            Event::DeletedLater { id } => self.removals.folder(id, FolderRemoval::Later),
+            Event::OutputDropped { id } => self.removals.output(id, OutputRemoval::Done),
+            Event::OutputStays { id, why } => {
+                tracing::warn!(job = %id, why, "its output cannot be removed");
+                self.removals.output(id, OutputRemoval::Stays);
+            }
+            Event::Listed(piece) => self.listed(&piece),
             Event::Known(piece) => self.known(piece),
+            Event::CleanUp(leftovers) => self.removals.set_leftovers(leftovers),
             Event::Reloaded { policies, error } => match error {
                 None => tracing::info!(?policies, "the launcher has read the policies"),
                 Some(error) => tracing::error!(error, "the launcher keeps its old policies"),
             },
             Event::Host { abilities } => *lock(&self.host) = abilities,
-        }
-    }
-
-    /// A piece of what the launcher has on disk; only what is news to the store is kept.
-    fn known(&self, piece: Vec<KnownJob>) {
-        let mut list = lock(&self.list);
-        if !piece.is_empty() {
-            if let Some(list) = &mut *list {
-                list.jobs
-                    .extend(piece.into_iter().filter(|job| self.jobs.is_news(job)));
-            }
-        } else if let Some(list) = list.take() {
-            // Before the next event: that one of these jobs has ended may be it.
-            let _ = list.taken_up.send(self.jobs.take_up(list.jobs));
-        }
-    }
-
-    pub(super) fn await_deletion(&self, id: JobId) -> oneshot::Receiver<()> {
-        let (done, deleted) = oneshot::channel();
-        lock(&self.deletions).entry(id).or_default().push(done);
-        deleted
-    }
-
-    fn deleted(&self, id: JobId) {
-        for waiting in lock(&self.deletions).remove(&id).unwrap_or_default() {
-            let _ = waiting.send(());
         }
     }
 
@@ -200,6 +171,11 @@ impl Server {
         self.closing.send_replace(true);
     }
 
+    /// Resolves when no more jobs are admitted, at a client's word.
+    pub(super) async fn draining(&self) {
+        let _ = self.drained.subscribe().wait_for(|drained| *drained).await;
+    }
+
     /// Resolves when the server closes.
     pub async fn closing(&self) {
         // An error would mean that the server is gone.
@@ -214,7 +190,7 @@ fn load_policies(config: &Config) -> Result<PolicySet, ServerError> {
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Held for single assignments only.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No panic under any of these locks leaves a value half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,16 +1,15 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::isolation::ipc::{HostAbility, Order};
+use crate::isolation::ipc::HostAbility;
 use crate::job::{JobId, Signal, State, StopOrder};
 use crate::policy::Tenant;
 
-use super::jobs::Found;
-use super::store::{Change, PageQuery};
+use super::jobs::{Found, Live};
+use super::store::PageQuery;
 use super::view::JobView;
 use super::{Refusal, Server};
 
-/// How long a deletion waits for the launcher.
-const DELETION: Duration = Duration::from_secs(10);
 const LARGEST_PAGE: usize = 1000;
 const USUAL_PAGE: usize = 100;
 
@@ -44,6 +43,18 @@ pub struct WorkerStatus {
     pub policies: Vec<String>,
     pub draining: bool,
     pub host: Vec<HostAbility>,
+    pub output_bytes_kept: u64,
+    /// What could not be removed yet.
+    pub clean_up: Vec<String>,
+    /// Of these, the asking tenant's part.
+    pub tenant: TenantStatus,
+}
+
+#[derive(Debug)]
+pub struct TenantStatus {
+    pub name: String,
+    pub running: usize,
+    pub pending: usize,
     pub output_bytes_kept: u64,
 }
 
@@ -124,37 +135,42 @@ impl Server {
         }
     }
 
-    /// Removes a job that is known to be over.
-    pub(super) async fn remove(&self, id: JobId) -> Result<(), Refusal> {
-        let deleted = self.await_deletion(id);
-        self.launcher.send(&Order::Delete { id });
-        match tokio::time::timeout(DELETION, deleted).await {
-            Ok(Ok(())) => {}
-            _ => return Err(Refusal::Unavailable("the job's files could not be removed yet")),
-        }
-        self.store
-            .write_and_wait(Change::Delete(id))
-            .await
-            .map_err(|error| Refusal::unavailable("the job's record could not be removed", &error))
-    }
-
-    pub async fn status(&self) -> Result<WorkerStatus, Refusal> {
-        let (running, pending) = self.jobs.counts();
-        let unfinished = self.jobs.launched().iter().map(|live| live.view().id()).collect();
-        let running_output = self.outputs.kept_bytes(unfinished).await;
+    /// The worker as `tenant` may see it.
+    pub async fn status(&self, tenant: &Tenant) -> Result<WorkerStatus, Refusal> {
+        let counts = self.jobs.counts(tenant);
+        let (own, others): (Vec<_>, Vec<_>) = self
+            .jobs
+            .launched()
+            .into_iter()
+            .partition(|live| live.belongs_to(tenant));
+        let output = |jobs: Vec<Arc<Live>>| {
+            let ids = jobs.iter().map(|live| live.view().id()).collect();
+            self.outputs.kept_bytes(ids)
+        };
+        let own = output(own).await;
+        let running_output = output(others).await.saturating_add(own);
+        let kept_for = Some(tenant.name.clone());
         Ok(WorkerStatus {
-            running,
-            pending,
+            running: counts.running,
+            pending: counts.pending,
             max_running: self.max_running,
             policies: self.policies().names(),
             draining: self.jobs.is_draining(),
             host: self.host_abilities(),
-            output_bytes_kept: self.store.kept_bytes().await?.saturating_add(running_output),
+            output_bytes_kept: self.store.kept_bytes(None).await?.saturating_add(running_output),
+            clean_up: self.removals.leftovers(tenant),
+            tenant: TenantStatus {
+                name: tenant.name.clone(),
+                running: counts.tenant_running,
+                pending: counts.tenant_pending,
+                output_bytes_kept: self.store.kept_bytes(kept_for).await?.saturating_add(own),
+            },
         })
     }
 
-    /// Admits no more jobs; those that run and wait go on.
+    /// Admits no more jobs and leaves the scheduler; jobs that run and wait go on.
     pub fn drain(&self) {
         self.jobs.drain();
+        self.drained.send_replace(true);
     }
 }

@@ -56,7 +56,7 @@ impl Running {
         S: FnOnce(&Arc<Server>) -> Routes,
     {
         let (server, lost) = Server::start_up(&config, channel).await?;
-        let tls = Arc::new(TlsSettings::new(prepared.tls));
+        let tls = Arc::new(TlsSettings::new(prepared.tls, config.tells_tenants_apart()));
         let address = prepared.listener.describe();
         let connections = ReceiverStream::new(accept(prepared.listener, Arc::clone(&tls))?);
         let closing = Arc::clone(&server);
@@ -67,7 +67,7 @@ impl Running {
         tokio::spawn(retention::keep_within(Arc::clone(&server), config.retention));
         tracing::info!(address, "serving");
         Ok(Self {
-            registration: Registration::start(&config, &address, prepared.scheduler_tls),
+            registration: Registration::start(&server, &config, &address, prepared.scheduler_tls),
             config,
             server,
             tls,

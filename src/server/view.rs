@@ -17,6 +17,14 @@ pub struct JobFacts {
     pub created_at: Timestamp,
 }
 
+impl JobFacts {
+    /// Its memory limit, as far as it is known.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.limits.map_or(0, |limits| limits.memory_bytes)
+    }
+}
+
 /// A job as it is at one moment. Cheap to clone: what is large is shared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobView {

@@ -71,6 +71,15 @@ pub fn enter_namespace(namespace: BorrowedFd<'_>, kind: i32) -> Result<(), Errno
     check(i64::from(unsafe { libc::setns(namespace.as_raw_fd(), kind) })).map(drop)
 }
 
+/// Gives this process a mount namespace of its own: a copy of `of`, or of the one that it is in.
+pub fn copy_mount_namespace(of: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    if let Some(namespace) = of {
+        enter_namespace(namespace, libc::CLONE_NEWNS)?;
+    }
+    // SAFETY: plain numbers.
+    check(i64::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
+}
+
 /// setresgid(2) and setresuid(2), by the raw calls: glibc's wrappers signal threads that do not exist here.
 pub fn set_user(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: plain numbers.

@@ -63,7 +63,7 @@ impl Drop for Switch {
 }
 
 /// Place, and the step that a job's start failure names.
-const STEPS: [(&str, &str); 33] = [
+const STEPS: [(&str, &str); 35] = [
     ("launcher.job-folder", "state-dir"),
     ("launcher.outputs", "state-dir"),
     ("launcher.job-file", "state-dir"),
@@ -76,7 +76,9 @@ const STEPS: [(&str, &str); 33] = [
     ("launcher.hand-over", "supervisor"),
     ("supervisor.process", "supervisor"),
     ("supervisor.hostname", "namespaces"),
-    ("supervisor.loopback", "network"),
+    ("launcher.network", "network"),
+    ("launcher.room", "rootfs"),
+    ("supervisor.namespaces", "namespaces"),
     ("supervisor.root", "rootfs"),
     ("supervisor.landlock", "landlock"),
     ("supervisor.plan", "supervisor"),

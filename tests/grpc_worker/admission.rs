@@ -51,7 +51,7 @@ async fn jobs_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let retry = refused.get_details_retry_info().expect("retry info");
     assert!(retry.retry_delay.expect("delay") > Duration::ZERO);
-    assert_eq!(worker.launcher.launches(), 2);
+    eventually("launches", || worker.launcher.launches() == 2).await;
     assert_eq!(job(&mut client, ids[2]).await.state(), v1::State::Pending);
     // In the order of their arrival.
     for done in 0..3 {

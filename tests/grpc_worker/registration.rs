@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stockade::config::Scheduler;
+use stockade::config::{OnLoss, Scheduler};
 use stockade::proto::jobscheduler::scheduler_server::{Scheduler as SchedulerService, SchedulerServer};
 use stockade::proto::jobscheduler::{DeregisterReq, DeregisterRes, RegisterReq, RegisterRes};
 use tokio::runtime::Runtime;
@@ -103,6 +103,8 @@ fn scheduler_at(addr: SocketAddr) -> Scheduler {
         crt_file: None,
         key_file: None,
         server_name: None,
+        on_loss: OnLoss::Keep,
+        loss_timeout_s: 300,
     }
 }
 

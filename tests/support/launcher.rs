@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use stockade::isolation::ipc::{Channel, Event, KnownJob, Launch, Order, TransportError, pair};
+use stockade::isolation::ipc::{
+    Channel, Event, KnownJob, Launch, Leftover, Order, Origin, TransportError, pair,
+};
 use stockade::job::{
     Cause, ExitRecord, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals, Timestamp,
 };
@@ -30,6 +32,10 @@ struct State {
     known: HashMap<JobId, KnownJob>,
     stops: Vec<(JobId, StopOrder)>,
     signals: Vec<(JobId, i32)>,
+    /// Jobs that a server has asked for at its start.
+    described: Vec<JobId>,
+    /// Folders and outputs that the host does not let go.
+    stuck: Vec<JobId>,
     /// These end right after the next answer to a list.
     end_with_list: Vec<JobId>,
     /// Orders are left unanswered.
@@ -80,6 +86,22 @@ impl FakeLauncher {
 
     pub fn knows(&self, id: JobId) -> bool {
         self.lock().known.contains_key(&id)
+    }
+
+    pub fn described(&self) -> Vec<JobId> {
+        self.lock().described.clone()
+    }
+
+    /// From now on nothing of this job can be removed.
+    pub fn hold_fast(&self, id: JobId) {
+        self.lock().stuck.push(id);
+    }
+
+    /// What was held fast is let go; a folder that was to be removed goes.
+    pub fn let_go(&self, id: JobId) {
+        self.lock().stuck.retain(|other| *other != id);
+        self.delete(id);
+        self.send(&Event::CleanUp(Vec::new()));
     }
 
     pub fn set_deaf(&self, deaf: bool) {
@@ -158,9 +180,19 @@ impl FakeLauncher {
             Order::Signal { id, signal } => self.lock().signals.push((id, signal.number())),
             Order::Delete { id } => self.delete(id),
             Order::List => {
-                let known: Vec<KnownJob> = self.lock().known.values().cloned().collect();
+                let known: Vec<JobId> = self.lock().known.keys().copied().collect();
                 for piece in known.chunks(2) {
-                    self.send(&Event::Known(piece.to_vec()));
+                    self.send(&Event::Listed(piece.to_vec()));
+                }
+                self.send(&Event::Listed(Vec::new()));
+            }
+            Order::Describe { ids } => {
+                self.lock().described.extend(&ids);
+                for id in ids {
+                    let known = self.lock().known.get(&id).cloned();
+                    if let Some(known) = known {
+                        self.send(&Event::Known(vec![known]));
+                    }
                 }
                 self.send(&Event::Known(Vec::new()));
                 let ending = std::mem::take(&mut self.lock().end_with_list);
@@ -168,6 +200,7 @@ impl FakeLauncher {
                     self.finish(id, Cause::Exited { code: 9 });
                 }
             }
+            Order::DropOutput { id } => self.drop_output(id),
             Order::Reload => self.send(&Event::Reloaded {
                 policies: Vec::new(),
                 error: None,
@@ -189,8 +222,10 @@ impl FakeLauncher {
                 policy: "default".to_owned(),
                 created_at: launch.created_at,
                 started_at: None,
+                receipt: None,
                 idempotency_key: launch.idempotency_key.clone(),
                 record: None,
+                origin: Origin::Launched,
             },
         );
         let folder = self.folder(id);
@@ -233,16 +268,18 @@ impl FakeLauncher {
 
     fn started(&self, id: JobId) {
         let started_at = Timestamp::now();
+        let receipt = Box::new(Receipt {
+            host_uid: 4711,
+            ..Receipt::default()
+        });
         if let Some(known) = self.lock().known.get_mut(&id) {
             known.started_at = Some(started_at);
+            known.receipt = Some(receipt.clone());
         }
         self.send(&Event::Started {
             id,
             started_at,
-            receipt: Box::new(Receipt {
-                host_uid: 4711,
-                ..Receipt::default()
-            }),
+            receipt,
         });
     }
 
@@ -277,6 +314,13 @@ impl FakeLauncher {
     }
 
     fn delete(&self, id: JobId) {
+        if self.lock().stuck.contains(&id) {
+            self.send(&Event::CleanUp(vec![Leftover {
+                what: format!("folder of job {id}: held fast"),
+                tenant: Some("default".to_owned()),
+            }]));
+            return self.send(&Event::DeletedLater { id });
+        }
         let known = self.lock().known.remove(&id).is_some();
         let _ = fs::remove_dir_all(self.folder(id));
         self.send(&if known {
@@ -284,6 +328,17 @@ impl FakeLauncher {
         } else {
             Event::Unknown { id }
         });
+    }
+
+    fn drop_output(&self, id: JobId) {
+        if self.lock().stuck.contains(&id) {
+            let why = "held fast".to_owned();
+            return self.send(&Event::OutputStays { id, why });
+        }
+        for stream in ["stdout", "stderr"] {
+            let _ = fs::remove_file(self.folder(id).join(stream));
+        }
+        self.send(&Event::OutputDropped { id });
     }
 
     fn totals(&self, id: JobId, stream: &str, dropped: u64) -> StreamTotals {

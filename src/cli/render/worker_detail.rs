@@ -17,6 +17,10 @@ pub(in crate::cli) struct WorkerView<'a> {
     host: Vec<HostView<'a>>,
     output_bytes_kept: u64,
     clean_up: &'a [String],
+    tenant: &'a str,
+    tenant_jobs_running: u32,
+    tenant_jobs_pending: u32,
+    tenant_output_bytes_kept: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +50,10 @@ impl<'a> From<&'a v1::GetWorkerResponse> for WorkerView<'a> {
                 .collect(),
             output_bytes_kept: worker.output_bytes_kept,
             clean_up: &worker.clean_up,
+            tenant: &worker.tenant,
+            tenant_jobs_running: worker.tenant_jobs_running,
+            tenant_jobs_pending: worker.tenant_jobs_pending,
+            tenant_output_bytes_kept: worker.tenant_output_bytes_kept,
         }
     }
 }
@@ -64,6 +72,18 @@ pub(in crate::cli) fn worker_detail(worker: &v1::GetWorkerResponse, style: Style
     lines.text("admission", if worker.draining { "draining" } else { "open" });
     lines.text("policies", &worker.policies.join(", "));
     lines.text("output kept", &format_bytes(worker.output_bytes_kept));
+    if !worker.tenant.is_empty() {
+        lines.text(
+            "of which",
+            &format!(
+                "{} running, {} pending, {} of output of tenant {}",
+                worker.tenant_jobs_running,
+                worker.tenant_jobs_pending,
+                format_bytes(worker.tenant_output_bytes_kept),
+                worker.tenant
+            ),
+        );
+    }
     for ability in &worker.host {
         let text = format!("{} ({})", ability.status, ability.detail);
         lines.text(&ability.name, text.trim_end_matches(" ()"));
@@ -90,7 +110,11 @@ mod tests {
                 detail: "ABI 7".into(),
             }],
             output_bytes_kept: 3 << 20,
-            clean_up: Vec::new(),
+            clean_up: vec!["folder of job 1: stdout: busy".into()],
+            tenant: "a".into(),
+            tenant_jobs_running: 1,
+            tenant_jobs_pending: 0,
+            tenant_output_bytes_kept: 1 << 20,
         }
     }
 
@@ -106,7 +130,9 @@ jobs         2 running of at most 8, 1 pending
 admission    draining
 policies     ci, default
 output kept  3M
+of which     1 running, 0 pending, 1M of output of tenant a
 landlock     ok (ABI 7)
+to clean up  folder of job 1: stdout: busy
 ";
         assert_eq!(worker_detail(&worker(), style), expected);
     }
@@ -117,6 +143,7 @@ landlock     ok (ABI 7)
         let json = serde_json::to_value(WorkerView::from(&worker)).expect("json");
         assert_eq!(json["jobs_max"], 8);
         assert_eq!(json["host"][0]["status"], "ok");
-        assert_eq!(json["clean_up"], serde_json::json!([]));
+        assert_eq!(json["clean_up"][0], "folder of job 1: stdout: busy");
+        assert_eq!(json["tenant_output_bytes_kept"], 1 << 20);
     }
 }

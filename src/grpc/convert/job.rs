@@ -116,7 +116,11 @@ pub(in crate::grpc) fn status_to_wire(status: WorkerStatus) -> v1::GetWorkerResp
         draining: status.draining,
         host: status.host.into_iter().map(ability).collect(),
         output_bytes_kept: status.output_bytes_kept,
-        clean_up: Vec::new(),
+        clean_up: status.clean_up,
+        tenant: status.tenant.name,
+        tenant_jobs_running: count(status.tenant.running),
+        tenant_jobs_pending: count(status.tenant.pending),
+        tenant_output_bytes_kept: status.tenant.output_bytes_kept,
     }
 }
 

@@ -112,6 +112,15 @@ pub(super) fn apply_legacy(
     Ok(read_back)
 }
 
+/// The pids controller alone, in a directory that is new.
+pub(super) fn apply_legacy_pids(
+    pids: &Path,
+    limits: &Limits,
+    read_back: &mut ReadBack,
+) -> Result<(), LimitError> {
+    set_pids(pids, false, limits, read_back)
+}
+
 fn set_legacy_memory(dir: &Path, limits: &Limits, read_back: &mut ReadBack) -> Result<(), LimitError> {
     let memory = MemController::new(dir.to_owned(), dir.to_owned(), false);
     let bytes = signed(page_rounded(limits.memory_bytes));

@@ -14,93 +14,149 @@ use super::tree::{CgroupError, CgroupTree, Version, make_dir};
 use crate::job::Limits;
 use crate::sys::fault_point;
 
+/// What an earlier job may have left charged, for the cgroup to be given to another: what the kernel keeps in stock for
+/// each CPU alone comes to half a MiB.
+const LEFT_OVER: u64 = 2 << 20;
+
 #[derive(Debug)]
 pub struct JobCgroup {
     version: Version,
-    unified: Option<Directory>,
+    /// In the unified hierarchy.
+    unified: Option<PathBuf>,
     /// memory, pids, cpu.
-    legacy: Option<[Directory; 3]>,
+    legacy: Option<[PathBuf; 3]>,
+    /// The limits that the kernel has now, and how it names them.
+    applied: Option<(Limits, BTreeMap<String, String>)>,
+    /// The directory of the pids controller is another than the limits were applied to.
+    pids_new: bool,
+    /// `None` while nobody needs them: a launcher of thousands of jobs would have tens of thousands.
+    open: Option<Open>,
+}
+
+/// The descriptors by which a supervisor and its stub use the cgroup without any path.
+#[derive(Debug)]
+struct Open {
+    unified: Option<OwnedFd>,
     /// `tasks` of the v1 directories: written "0" by the one thread that moves itself in. A thread that moves itself
     /// cannot change meanwhile, so the kernel takes no lock of all forks for it; the same by `cgroup.procs` waits for
     /// a grace period of RCU, 7 to 20 ms on a quiet machine.
     attach: Vec<OwnedFd>,
-    /// The limits that the kernel has now, and how it names them.
-    applied: Option<(Limits, BTreeMap<String, String>)>,
-}
-
-#[derive(Debug)]
-struct Directory {
-    path: PathBuf,
-    fd: OwnedFd,
-}
-
-impl Directory {
-    fn make(parent: &Path, name: &str) -> Result<Self, CgroupError> {
-        let path = parent.join(name);
-        make_dir(&path)?;
-        let fd = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
-            CgroupError::System {
-                operation: "open",
-                path: path.clone(),
-                source: error.into(),
-            }
-        })?;
-        Ok(Self { path, fd })
-    }
+    meter: MeterFiles,
 }
 
 impl JobCgroup {
     pub(super) fn make(tree: &CgroupTree, name: &str) -> Result<Self, CgroupError> {
-        let unified = tree
-            .unified()
-            .map(|parent| Directory::make(parent, name))
-            .transpose()?;
-        let legacy = match tree.legacy() {
+        let unified = tree.unified().map(|parent| parent.join(name));
+        let legacy = tree
+            .legacy()
+            .map(|parents| parents.each_ref().map(|parent| parent.join(name)));
+        let mut made = Self {
+            version: tree.version(),
+            unified,
+            legacy,
+            applied: None,
+            pids_new: false,
+            open: None,
+        };
+        let directories = made.directories().try_for_each(|path| make_dir(path));
+        let result = directories.and_then(|()| made.open());
+        if let Err(error) = result {
+            // One that is half made is of no use, and nobody else would know of it.
+            let _ = made.remove();
+            return Err(error);
+        }
+        Ok(made)
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+        self.unified.iter().chain(self.legacy.iter().flatten())
+    }
+
+    fn open(&mut self) -> Result<(), CgroupError> {
+        let unified = self.unified.as_deref().map(open_directory).transpose()?;
+        let legacy = match &self.legacy {
             Some([memory, pids, cpu]) => Some([
-                Directory::make(memory, name)?,
-                Directory::make(pids, name)?,
-                Directory::make(cpu, name)?,
+                open_directory(memory)?,
+                open_directory(pids)?,
+                open_directory(cpu)?,
             ]),
             None => None,
         };
         let mut attach = Vec::new();
-        for directory in legacy.iter().flatten() {
-            let file = openat(
-                &directory.fd,
-                "tasks",
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            );
-            attach.push(file.map_err(|error| CgroupError::System {
-                operation: "open",
-                path: directory.path.join("tasks"),
-                source: error.into(),
-            })?);
+        for (directory, path) in legacy.iter().flatten().zip(self.legacy.iter().flatten()) {
+            attach.push(open_file(directory, path, "tasks", OFlags::WRONLY)?);
         }
-        Ok(Self {
-            version: tree.version(),
+        let in_legacy = legacy.as_ref().zip(self.legacy.as_ref()).map(
+            |([memory, pids, cpu], [memory_path, pids_path, cpu_path])| {
+                [
+                    (memory.as_fd(), memory_path.as_path()),
+                    (pids.as_fd(), pids_path.as_path()),
+                    (cpu.as_fd(), cpu_path.as_path()),
+                ]
+            },
+        );
+        let in_unified = unified
+            .as_ref()
+            .zip(self.unified.as_ref())
+            .map(|(directory, path)| (directory.as_fd(), path.as_path()));
+        let meter = MeterFiles::open(in_unified, in_legacy)?;
+        self.open = Some(Open {
             unified,
-            legacy,
             attach,
-            applied: None,
-        })
+            meter,
+        });
+        Ok(())
+    }
+
+    /// Keeps no descriptor, for as long as a job runs: its supervisor has its own.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Makes it ready for another job, once nothing of the last one is left; false where it would not be as new.
+    ///
+    /// The counters that cannot be set back are those of the pids controller, so its directory is made anew. All others
+    /// are counted from a baseline by [`super::Meter`]. In the unified hierarchy alone there is one directory for all
+    /// controllers: it serves one job.
+    pub fn renew(&mut self) -> Result<bool, CgroupError> {
+        let (Some([memory, pids, _]), Some(open)) = (&self.legacy, &mut self.open) else {
+            return Ok(false);
+        };
+        if !open.meter.is_empty() || left_over(memory).is_none_or(|bytes| bytes > LEFT_OVER) {
+            return Ok(false);
+        }
+        if !remove_dir(pids)? {
+            return Ok(false);
+        }
+        make_dir(pids)?;
+        self.pids_new = true;
+        let directory = open_directory(pids)?;
+        open.attach[PIDS] = open_file(&directory, pids, "tasks", OFlags::WRONLY)?;
+        open.meter
+            .renew_pids((directory.as_fd(), pids), self.unified.is_some())?;
+        Ok(true)
     }
 
     /// Sets the limits and reads each back. What the kernel has not taken exactly is an error.
     ///
     /// A cgroup whose limits are already these is not written again.
     pub fn apply(&mut self, limits: &Limits) -> Result<&BTreeMap<String, String>, LimitError> {
-        if self.applied.as_ref().is_none_or(|(now, _)| now != limits) {
-            self.applied = None;
-            let read_back = match (&self.unified, &self.legacy) {
-                (_, Some([memory, pids, cpu])) => {
-                    controllers::apply_legacy(&memory.path, &pids.path, &cpu.path, limits)?
-                }
-                (Some(unified), None) => controllers::apply_unified(&unified.path, limits)?,
-                (None, None) => BTreeMap::new(),
-            };
-            self.applied = Some((*limits, read_back));
+        match (&mut self.applied, &self.legacy) {
+            (Some((now, read_back)), Some([_, pids, _])) if now == limits && self.pids_new => {
+                controllers::apply_legacy_pids(pids, limits, read_back)?;
+            }
+            (Some((now, _)), _) if now == limits => {}
+            _ => {
+                self.applied = None;
+                let read_back = match (&self.unified, &self.legacy) {
+                    (_, Some([memory, pids, cpu])) => controllers::apply_legacy(memory, pids, cpu, limits)?,
+                    (Some(unified), None) => controllers::apply_unified(unified, limits)?,
+                    (None, None) => BTreeMap::new(),
+                };
+                self.applied = Some((*limits, read_back));
+            }
         }
+        self.pids_new = false;
         Ok(self
             .applied
             .as_ref()
@@ -116,48 +172,70 @@ impl JobCgroup {
     /// The directory to clone into.
     #[must_use]
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().map(|directory| directory.fd.as_fd())
+        self.open.as_ref()?.unified.as_ref().map(AsFd::as_fd)
     }
 
     /// The `tasks` files that a process of one thread writes "0" to after the clone.
     #[must_use]
     pub fn attach(&self) -> &[OwnedFd] {
-        &self.attach
+        self.open.as_ref().map_or(&[], |open| &open.attach)
     }
 
-    /// The files by which a supervisor measures and kills, without any path.
-    pub fn meter_files(&self) -> Result<MeterFiles, CgroupError> {
-        let in_unified = self
-            .unified
-            .as_ref()
-            .map(|directory| (directory.fd.as_fd(), directory.path.as_path()));
-        let in_legacy = self.legacy.as_ref().map(|directories| {
-            directories
-                .each_ref()
-                .map(|directory| (directory.fd.as_fd(), directory.path.as_path()))
-        });
-        MeterFiles::open(in_unified, in_legacy)
+    /// The files by which a supervisor measures and kills.
+    #[must_use]
+    pub fn meter_files(&self) -> Option<&MeterFiles> {
+        self.open.as_ref().map(|open| &open.meter)
     }
 
     /// Removes the cgroup; `Ok(false)` while something is still in it.
     pub fn remove(&self) -> Result<bool, CgroupError> {
-        if fault_point!("cgroup.rmdir").is_err() {
-            return Ok(false);
-        }
-        for directory in self.unified.iter().chain(self.legacy.iter().flatten()) {
-            match fs::remove_dir(&directory.path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => return Ok(false),
-                Err(source) => {
-                    return Err(CgroupError::System {
-                        operation: "rmdir",
-                        path: directory.path.clone(),
-                        source,
-                    });
-                }
+        for directory in self.directories() {
+            if !remove_dir(directory)? {
+                return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+/// In the order of the v1 directories.
+const PIDS: usize = 1;
+
+fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {
+    open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| CgroupError::System {
+        operation: "open",
+        path: path.to_owned(),
+        source: error.into(),
+    })
+}
+
+fn open_file(directory: impl AsFd, path: &Path, name: &str, flags: OFlags) -> Result<OwnedFd, CgroupError> {
+    openat(directory, name, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|error| CgroupError::System {
+        operation: "open",
+        path: path.join(name),
+        source: error.into(),
+    })
+}
+
+/// False while something is in it. One that is not there is as good as removed.
+fn remove_dir(path: &Path) -> Result<bool, CgroupError> {
+    if fault_point!("cgroup.rmdir").is_err() {
+        return Ok(false);
+    }
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(false),
+        Err(source) => Err(CgroupError::System {
+            operation: "rmdir",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Bytes that are charged to a v1 memory cgroup.
+fn left_over(memory: &Path) -> Option<u64> {
+    let text = fs::read_to_string(memory.join("memory.usage_in_bytes")).ok()?;
+    text.trim().parse().ok()
 }

@@ -71,6 +71,22 @@ impl MeterFiles {
         Ok(files)
     }
 
+    /// Opens the files of the v1 pids controller again, whose directory is another now.
+    pub(super) fn renew_pids(&mut self, pids: Located<'_>, in_unified: bool) -> Result<(), CgroupError> {
+        self.pids_peak = optional(pids, "pids.peak", OFlags::RDONLY)?;
+        if !in_unified {
+            self.processes = optional(pids, "cgroup.procs", OFlags::RDONLY)?;
+        }
+        Ok(())
+    }
+
+    /// Whether no process is in the cgroup.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let first = |file: &OwnedFd| pread(file, &mut [0_u8; 1], 0);
+        self.processes.as_ref().is_some_and(|file| first(file) == Ok(0))
+    }
+
     /// All of them, for a fork that closes everything else.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let files = [
@@ -121,8 +137,8 @@ fn register_oom_event((dir, path): Located<'_>, oom_control: BorrowedFd<'_>) -> 
 
 /// The counters of one job, from a baseline on: a cgroup may have served an earlier job.
 #[derive(Debug)]
-pub struct Meter {
-    files: MeterFiles,
+pub struct Meter<'a> {
+    files: &'a MeterFiles,
     baseline: Counters,
 }
 
@@ -133,10 +149,10 @@ struct Counters {
     oom_kills: u64,
 }
 
-impl Meter {
+impl<'a> Meter<'a> {
     /// Starts counting now.
     #[must_use]
-    pub fn start(files: MeterFiles) -> Self {
+    pub fn start(files: &'a MeterFiles) -> Self {
         let mut meter = Self {
             files,
             baseline: Counters::default(),
@@ -145,6 +161,8 @@ impl Meter {
         if let Some(peak) = &meter.files.memory_peak {
             let _ = pwrite(peak, b"0", 0);
         }
+        // What an earlier job was told of.
+        let _ = meter.oom_told();
         meter.baseline = meter.counters();
         meter
     }

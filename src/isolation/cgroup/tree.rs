@@ -133,10 +133,7 @@ impl CgroupTree {
 
     /// Makes a job's cgroup, still without limits.
     pub fn make_job(&self, name: &str) -> Result<JobCgroup, CgroupError> {
-        // One that is half made is of no use, and nobody else would know of it.
-        JobCgroup::make(self, name).inspect_err(|_| {
-            let _ = self.sweep(name);
-        })
+        JobCgroup::make(self, name)
     }
 
     /// Names of the cgroups directly beneath this branch.
@@ -174,13 +171,29 @@ impl CgroupTree {
             == 0
     }
 
-    /// Removes this branch itself and its `leaf`, where they are empty.
-    pub fn remove(&self, leaf: &str) {
-        if let Some(branch) = &self.unified {
-            let _ = fs::remove_dir(branch.join(leaf));
+    /// Removes this branch itself, where it is empty, and then the one that it is a child of.
+    pub fn remove_with_parent(&self) {
+        for branch in self.branches() {
+            if fs::remove_dir(branch).is_ok()
+                && let Some(parent) = branch.parent()
+            {
+                let _ = fs::remove_dir(parent);
+            }
         }
+    }
+
+    /// Removes this branch itself, where it is empty.
+    pub fn remove(&self) {
         for branch in self.branches() {
             let _ = fs::remove_dir(branch);
+        }
+    }
+
+    /// Removes a cgroup of [`CgroupTree::make_leaf`], where it is empty.
+    pub fn remove_leaf(&self, name: &str) {
+        let leaf = self.unified.as_ref().map(|branch| branch.join(name));
+        if let Some(leaf) = leaf {
+            let _ = fs::remove_dir(leaf);
         }
     }
 

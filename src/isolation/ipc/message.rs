@@ -18,12 +18,20 @@ pub enum Order {
         id: JobId,
         signal: Signal,
     },
-    /// Remove what is kept of a finished job.
+    /// Remove what is kept of a finished job: answered by `Deleted` or `DeletedLater`.
     Delete {
         id: JobId,
     },
-    /// Tell all jobs that have something on disk: answered by `Known`.
+    /// Remove a finished job's output and keep the rest: answered by `OutputDropped` or `OutputStays`.
+    DropOutput {
+        id: JobId,
+    },
+    /// Name all jobs that have something on disk: answered by `Listed`.
     List,
+    /// Tell what is on disk of these jobs: answered by `Known`.
+    Describe {
+        ids: Vec<JobId>,
+    },
     /// Read the policy files again: answered by `Reloaded`.
     Reload,
     /// The host's abilities: answered by `Host`.
@@ -61,8 +69,23 @@ pub enum Event {
     Deleted {
         id: JobId,
     },
+    /// The host does not let it go now; it is on the clean-up list, and `Deleted` follows when it is gone.
+    DeletedLater {
+        id: JobId,
+    },
+    OutputDropped {
+        id: JobId,
+    },
+    OutputStays {
+        id: JobId,
+        why: String,
+    },
     /// In pieces, since a worker may keep more jobs than fit one message; an empty piece is the last.
+    Listed(Vec<JobId>),
+    /// What is known of the jobs asked for, in pieces; an empty piece is the last.
     Known(Vec<KnownJob>),
+    /// All that could not be removed yet, whenever that changes.
+    CleanUp(Vec<Leftover>),
     Reloaded {
         policies: Vec<String>,
         error: Option<String>,
@@ -80,9 +103,32 @@ pub struct KnownJob {
     pub policy: String,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
+    /// Of a job that runs.
+    pub receipt: Option<Box<Receipt>>,
     pub idempotency_key: Option<String>,
     /// `None` while it runs.
     pub record: Option<ExitRecord>,
+    pub origin: Origin,
+}
+
+/// Whose job it is that is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// A job that was let go.
+    Launched,
+    /// Its launch failed before anything was written of it but how: tenant, policy and times are empty.
+    NeverLaunched,
+    /// A newer worker's, whose format this one does not know. It is left alone.
+    Newer,
+}
+
+/// What could not be removed yet and is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftover {
+    /// In words, without any host path.
+    pub what: String,
+    /// Whose it is, where that is known.
+    pub tenant: Option<String>,
 }
 
 /// One line of what the host can isolate.

@@ -3,5 +3,5 @@
 mod message;
 mod transport;
 
-pub use message::{AbilityStatus, Event, HostAbility, KnownJob, Launch, Order};
+pub use message::{AbilityStatus, Event, HostAbility, KnownJob, Launch, Leftover, Order, Origin};
 pub use transport::{Channel, MAX_MESSAGE_BYTES, TransportError, pair};

@@ -1,17 +1,17 @@
 //! Takes over what an earlier launcher has left: jobs that run, outcomes that nobody has taken.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, statat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::daemon::{Job, Keeper};
-use super::job_dir::{JobDirs, kept_output, read_job_file};
+use super::job_dir::{JOB_FILE, JobDirs, JobFileError, kept_output, read_job_file};
 use super::unwritten::Unwritten;
-use crate::isolation::ipc::KnownJob;
-use crate::isolation::supervisor::{read_exit_record, write_exit_record};
-use crate::job::{Cause, ExitRecord, JobId};
+use crate::isolation::ipc::{KnownJob, Origin};
+use crate::isolation::supervisor::{read_exit_record, read_start_record, write_exit_record};
+use crate::job::{Cause, ExitRecord, JobId, Timestamp};
 
 const LOCK_LOOK: Duration = Duration::from_millis(5);
 const LOCK_LOOKS: u32 = 200;
@@ -20,55 +20,59 @@ const LOCK_LOOKS: u32 = 200;
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) running: Vec<(JobId, Keeper)>,
+    /// Cgroups of jobs that a newer worker has left running. `None`: of one whose cgroup cannot be told.
+    pub(super) newer: Vec<Option<String>>,
+    /// Folders of launches that never happened.
+    pub(super) unused: Vec<JobId>,
 }
 
-/// Looks at every job's folder. A job without record and supervisor gets one: LOST.
+/// Looks at the folder of every job that is not over. One without record and supervisor gets a record: LOST.
 pub(super) fn scan(dirs: &JobDirs) -> Found {
     let mut found = Found::default();
     for id in dirs.all().unwrap_or_default() {
-        match look_at(dirs, id) {
-            Ok(Some(keeper)) => found.running.push((id, keeper)),
-            Ok(None) => {}
-            Err(error) => eprintln!("stockade: launcher: job {id}: {error}"),
+        // Thousands may be kept: what has an outcome costs one look.
+        if dirs.is_over(id) {
+            continue;
+        }
+        if let Err(error) = found.look_at(dirs, id) {
+            eprintln!("stockade: launcher: job {id}: {error}");
         }
     }
     found
 }
 
-fn look_at(dirs: &JobDirs, id: JobId) -> std::io::Result<Option<Keeper>> {
-    let (dir, alive) = dirs.existing(id)?;
-    if read_exit_record(&dir)?.is_some() {
-        return Ok(None);
-    }
-    let job = match read_job_file(&dir) {
-        Ok(job) => job,
-        // Its launcher died before it let the job go: nothing of it has run.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && (!alive || is_let_loose(dirs, id)?) => {
-            dirs.remove(id)?;
-            return Ok(None);
+impl Found {
+    fn look_at(&mut self, dirs: &JobDirs, id: JobId) -> Result<(), JobFileError> {
+        let (dir, alive) = dirs.existing(id)?;
+        let job = match read_job_file(&dir) {
+            Ok(job) => job,
+            // Its launcher died before it let the job go: nothing of it has run.
+            Err(error) if error.is_missing() && (!alive || is_let_loose(dirs, id)?) => {
+                self.unused.push(id);
+                return Ok(());
+            }
+            Err(JobFileError::Newer(any)) => {
+                self.newer.push(any.cgroup.clone());
+                return Err(JobFileError::Newer(any));
+            }
+            Err(error) => return Err(error),
+        };
+        if alive && let Some(pidfd) = open_supervisor(job.supervisor_pid) {
+            let cgroup = job.cgroup;
+            self.running.push((id, Keeper::Adopted { pidfd, dir, cgroup }));
+            return Ok(());
         }
-        Err(error) => return Err(error),
-    };
-    if alive && let Some(pidfd) = open_supervisor(job.supervisor_pid) {
-        return Ok(Some(Keeper::Adopted {
-            pidfd,
-            dir,
-            cgroup: job.cgroup,
-        }));
-    }
-    // The exit file may have come between the two looks.
-    if read_exit_record(&dir)?.is_none() {
-        let why = "its supervisor was gone at the start of the worker".to_owned();
-        let record = ExitRecord::without_run(Cause::Lost { why });
-        write_exit_record(
-            &dir,
-            &ExitRecord {
+        // The exit file may have come between the two looks.
+        if read_exit_record(&dir)?.is_none() {
+            let why = "its supervisor was gone at the start of the worker".to_owned();
+            let record = ExitRecord {
                 output: kept_output(&dir),
-                ..record
-            },
-        )?;
+                ..ExitRecord::without_run(Cause::Lost { why })
+            };
+            write_exit_record(&dir, &record)?;
+        }
+        Ok(())
     }
-    Ok(None)
 }
 
 /// A fork of the dead launcher holds the lock until it has closed what it inherited: a moment.
@@ -87,44 +91,75 @@ fn open_supervisor(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
-/// Records that go into one message: some hundred KiB.
-const PIECE: usize = 256;
-
-/// All jobs that have something on disk, for a server that has just started. No piece is empty.
-pub(super) fn list(
+/// What is known of a job that has something on disk; `running` is it where it runs.
+pub(super) fn describe(
     dirs: &JobDirs,
-    running: &HashMap<JobId, Job>,
+    id: JobId,
+    running: Option<&Job>,
     unwritten: &Unwritten,
-) -> impl Iterator<Item = Vec<KnownJob>> {
-    let mut jobs = dirs
-        .all()
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|id| known(dirs, id, running.contains_key(&id), unwritten.get(id)));
-    std::iter::from_fn(move || {
-        let piece: Vec<KnownJob> = jobs.by_ref().take(PIECE).collect();
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
-fn known(dirs: &JobDirs, id: JobId, running: bool, unwritten: Option<&ExitRecord>) -> Option<KnownJob> {
+) -> Option<KnownJob> {
     let dir = dirs.existing_unlocked(id).ok()?;
-    let job = read_job_file(&dir).ok()?;
     let record = read_exit_record(&dir)
         .ok()
         .flatten()
-        .or_else(|| unwritten.cloned());
-    // Between the end of a supervisor and the launcher's notice of it: told by an event soon.
-    if record.is_none() && !running {
-        return None;
-    }
-    Some(KnownJob {
+        .or_else(|| unwritten.get(id).cloned());
+    let known = KnownJob {
         id,
+        tenant: String::new(),
+        policy: String::new(),
+        created_at: Timestamp::from_micros(0),
+        started_at: record.as_ref().and_then(|record| record.started_at),
+        receipt: None,
+        idempotency_key: None,
+        origin: Origin::NeverLaunched,
+        record,
+    };
+    let job = match read_job_file(&dir) {
+        Ok(job) => job,
+        Err(JobFileError::Newer(_)) => {
+            return Some(KnownJob {
+                origin: Origin::Newer,
+                record: None,
+                ..known
+            });
+        }
+        Err(error) if error.is_missing() && known.record.is_some() => return Some(known),
+        Err(_) => return None,
+    };
+    let mut known = KnownJob {
         tenant: job.tenant,
         policy: job.policy,
         created_at: job.created_at,
-        started_at: record.as_ref().and_then(|record| record.started_at),
         idempotency_key: job.idempotency_key,
-        record,
-    })
+        origin: Origin::Launched,
+        ..known
+    };
+    if known.record.is_none() {
+        // Between the end of a supervisor and the launcher's notice of it: told by an event soon.
+        let running = running?;
+        match (&running.started, read_start_record(&dir)) {
+            (Some((started_at, receipt)), _) => {
+                known.started_at = Some(*started_at);
+                known.receipt = Some(receipt.clone());
+            }
+            (None, Some(start)) => {
+                known.started_at = Some(start.started_at);
+                known.receipt = Some(Box::new(start.receipt));
+            }
+            // Of a format that leaves none, or not there yet: the job file was written just before the start.
+            (None, None) if matches!(running.keeper, Keeper::Adopted { .. }) => {
+                known.started_at = written_at(&dir);
+            }
+            (None, None) => {}
+        }
+    }
+    Some(known)
+}
+
+fn written_at(dir: &OwnedFd) -> Option<Timestamp> {
+    let stat = statat(dir, JOB_FILE, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let micros = i64::try_from(stat.st_mtime_nsec).ok()? / 1000;
+    Some(Timestamp::from_micros(
+        stat.st_mtime.checked_mul(1_000_000)?.checked_add(micros)?,
+    ))
 }

@@ -1,43 +1,129 @@
-//! What could not be removed at once: tried again until it is gone.
+//! What could not be removed at once: tried again until it is gone, and told while that lasts.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::job_dir::{JobDirs, read_job_file};
+use super::slot::Slot;
 use super::spawn::Sandboxes;
-use crate::isolation::cgroup::JobCgroup;
+use crate::isolation::ipc::Leftover;
 use crate::job::{ExitRecord, JobId};
 
 const FIRST_TRY_AGAIN: Duration = Duration::from_millis(2);
 const LAST_TRY_AGAIN: Duration = Duration::from_secs(1);
+/// What stays this long is not just on its way out.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// Folders stay for reasons that somebody has to remove.
+const FIRST_TRY_OF_FOLDER: Duration = Duration::from_millis(250);
+const LAST_TRY_OF_FOLDER: Duration = Duration::from_secs(30);
+/// Of what is told at one time.
+const MOST_TOLD: usize = 100;
+
+#[derive(Debug)]
+enum What {
+    Cgroup {
+        name: String,
+        /// What is left of a sandbox of this launcher's own.
+        slot: Option<Box<Slot>>,
+        /// Told only once nothing of the job is left.
+        outcome: Option<Box<(JobId, ExitRecord)>>,
+    },
+    Folder {
+        id: JobId,
+        tenant: Option<String>,
+    },
+}
 
 #[derive(Debug)]
 struct Item {
-    cgroup: String,
-    open: Option<JobCgroup>,
-    /// Told only once nothing of the job is left.
-    outcome: Option<(JobId, ExitRecord)>,
+    what: What,
+    since: Instant,
     again: Instant,
     wait: Duration,
+    /// Why it stays, as far as that is told.
+    told: Option<String>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct CleanUp {
     items: Vec<Item>,
+    folders: HashSet<JobId>,
+    /// Something else is to be told than last time.
+    changed: bool,
+}
+
+/// What has gone in one turn.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    /// Can be told now.
+    pub(super) outcomes: Vec<(JobId, ExitRecord)>,
+    pub(super) folders: Vec<JobId>,
 }
 
 impl CleanUp {
     /// A cgroup to kill and remove, and the outcome to tell after that.
-    pub(super) fn add(
-        &mut self,
-        cgroup: String,
-        open: Option<JobCgroup>,
-        outcome: Option<(JobId, ExitRecord)>,
-    ) {
+    pub(super) fn add(&mut self, cgroup: String, outcome: Option<(JobId, ExitRecord)>) {
+        let what = What::Cgroup {
+            name: cgroup,
+            slot: None,
+            outcome: outcome.map(Box::new),
+        };
+        self.push(what, FIRST_TRY_AGAIN, None);
+    }
+
+    /// A sandbox whose job is over, or that never had one. What can be used again is taken back once its supervisor has
+    /// ended; with an outcome to tell, all of it is removed.
+    pub(super) fn add_slot(&mut self, slot: Slot, outcome: Option<(JobId, ExitRecord)>) {
+        // A supervisor whose launcher hangs up before it has a job ends.
+        let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
+        let what = What::Cgroup {
+            name: slot.berth.cgroup_name.clone(),
+            slot: Some(Box::new(slot)),
+            outcome: outcome.map(Box::new),
+        };
+        self.push(what, FIRST_TRY_AGAIN, None);
+    }
+
+    /// A child has ended; false if it was the supervisor of none of these.
+    pub(super) fn reaped(&mut self, pid: i32) -> bool {
+        for item in &mut self.items {
+            if let What::Cgroup { slot: Some(slot), .. } = &mut item.what
+                && slot.supervisor.as_raw_nonzero().get() == pid
+            {
+                slot.reaped = true;
+                item.again = Instant::now();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A job's folder that stays for the reason `why`.
+    pub(super) fn add_folder(&mut self, dirs: &JobDirs, id: JobId, why: String) {
+        if !self.folders.insert(id) {
+            return;
+        }
+        let job = dirs
+            .existing_unlocked(id)
+            .ok()
+            .and_then(|dir| read_job_file(dir).ok());
+        let tenant = job.map(|job| job.tenant);
+        self.changed = true;
+        self.push(What::Folder { id, tenant }, FIRST_TRY_OF_FOLDER, Some(why));
+    }
+
+    fn push(&mut self, what: What, wait: Duration, told: Option<String>) {
+        let since = Instant::now();
+        let again = match what {
+            What::Cgroup { .. } => since,
+            What::Folder { .. } => since + wait,
+        };
         self.items.push(Item {
-            cgroup,
-            open,
-            outcome,
-            again: Instant::now(),
-            wait: FIRST_TRY_AGAIN,
+            what,
+            since,
+            again,
+            wait,
+            told,
         });
     }
 
@@ -47,38 +133,89 @@ impl CleanUp {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Tries everything once more, due or not. What then stays is for the next start.
-    pub(super) fn last_turn(&mut self, sandboxes: &Sandboxes) {
-        for item in &mut self.items {
-            item.again = Instant::now();
-        }
-        let _ = self.turn(sandboxes);
-    }
-
-    /// Tries what is due; gives the outcomes that can be told now.
-    pub(super) fn turn(&mut self, sandboxes: &Sandboxes) -> Vec<(JobId, ExitRecord)> {
-        let mut outcomes = Vec::new();
+    /// Tries what is due. A folder of which `runs` is true is let be.
+    pub(super) fn turn(
+        &mut self,
+        sandboxes: &mut Sandboxes,
+        dirs: &JobDirs,
+        runs: impl Fn(JobId) -> bool,
+    ) -> Gone {
+        let mut gone = Gone::default();
         if self.items.is_empty() {
-            return outcomes;
+            return gone;
         }
         let now = Instant::now();
         self.items.retain_mut(|item| {
             if item.again > now {
                 return true;
             }
-            let gone = match &item.open {
-                Some(cgroup) if item.outcome.is_none() => matches!(cgroup.remove(), Ok(true)),
-                _ => sandboxes.cgroups().sweep(&item.cgroup),
+            let (stays, longest) = match &mut item.what {
+                What::Cgroup { name, slot, outcome } => {
+                    let empty = match slot.take_if(|slot| outcome.is_none() && slot.reaped) {
+                        Some(slot) => {
+                            sandboxes.take_back(*slot);
+                            true
+                        }
+                        None if slot.is_some() && outcome.is_none() => false,
+                        None => sandboxes.cgroups().sweep(name),
+                    };
+                    if empty {
+                        gone.outcomes.extend(outcome.take().map(|outcome| *outcome));
+                    }
+                    let stays = (!empty).then(|| "its processes do not end".to_owned());
+                    (stays, LAST_TRY_AGAIN)
+                }
+                What::Folder { id, .. } => {
+                    let stays = match runs(*id) {
+                        true => Some("its job runs".to_owned()),
+                        false => dirs.remove(*id).err().map(|stuck| stuck.to_string()),
+                    };
+                    if stays.is_none() {
+                        gone.folders.push(*id);
+                        self.folders.remove(id);
+                    }
+                    (stays, LAST_TRY_OF_FOLDER)
+                }
             };
-            if gone {
-                outcomes.extend(item.outcome.take());
+            let Some(why) = stays else {
+                self.changed |= item.told.is_some();
                 return false;
+            };
+            let due = item.told.is_some() || now.duration_since(item.since) >= TOLD_AFTER;
+            if due && item.told.as_ref() != Some(&why) {
+                item.told = Some(why);
+                self.changed = true;
             }
-            item.open = None;
             item.again = now + item.wait;
-            item.wait = (item.wait * 2).min(LAST_TRY_AGAIN);
+            item.wait = (item.wait * 2).min(longest);
             true
         });
-        outcomes
+        gone
+    }
+
+    /// All that stays, if that is something else than last time.
+    pub(super) fn news(&mut self) -> Option<Vec<Leftover>> {
+        std::mem::take(&mut self.changed).then(|| self.leftovers())
+    }
+
+    pub(super) fn leftovers(&self) -> Vec<Leftover> {
+        let told = self.items.iter().filter_map(Item::leftover);
+        told.take(MOST_TOLD).collect()
+    }
+}
+
+impl Item {
+    fn leftover(&self) -> Option<Leftover> {
+        let why = self.told.as_ref()?;
+        Some(match &self.what {
+            What::Cgroup { name, .. } => Leftover {
+                what: format!("cgroup {name}: {why}"),
+                tenant: None,
+            },
+            What::Folder { id, tenant } => Leftover {
+                what: format!("folder of job {id}: {why}"),
+                tenant: tenant.clone(),
+            },
+        })
     }
 }

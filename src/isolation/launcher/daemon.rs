@@ -3,30 +3,35 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::adopt;
+use super::berth::Berths;
 use super::clean_up::CleanUp;
 use super::ids::IdPool;
+use super::in_use::InUse;
 use super::job_dir::{JobDirs, JobFile, kept_output};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
-use super::spawn::{Sandboxes, Slot, run_dir};
+use super::slot::Slot;
+use super::spawn::{Sandboxes, run_dir};
 use super::unwritten::Unwritten;
 use crate::config::Config;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
-use crate::job::{Cause, ExitRecord, JobId, StartStep};
+use crate::job::{Cause, ExitRecord, JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
 const REST: Duration = Duration::from_millis(10);
+/// How long the end waits for what is being cleaned up.
+const FAREWELL: Duration = Duration::from_millis(500);
 const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_JOB: u64 = 2;
@@ -50,6 +55,8 @@ pub(super) enum Keeper {
 pub(super) struct Job {
     pub(super) keeper: Keeper,
     pub(super) token: u64,
+    /// What its supervisor has said of its start: a server that is started anew asks for it.
+    pub(super) started: Option<(Timestamp, Box<Receipt>)>,
     /// The server has been told how it ended; what is left is clean-up.
     pub(super) told: bool,
 }
@@ -71,9 +78,11 @@ pub(super) struct Daemon {
     next_token: u64,
     epoll: OwnedFd,
     signals: SignalFd,
+    in_use: InUse,
     ending: Option<ExitCode>,
-    /// In this turn.
-    job_ended: bool,
+    /// Jobs that this turn has taken sandboxes for.
+    pub(super) launched: u32,
+    supervisors: HashMap<i32, JobId>,
 }
 
 /// Runs the launcher until the server has ended in order.
@@ -91,10 +100,7 @@ pub fn run(
     while daemon.ending.is_none() {
         daemon.turn()?;
     }
-    daemon.parked.release(&daemon.sandboxes);
-    daemon.clean_up.last_turn(&daemon.sandboxes);
-    // Jobs that run on keep it; the next start takes it over with them.
-    daemon.sandboxes.cgroups().remove(SUPERVISORS);
+    daemon.leave();
     Ok(daemon.ending.unwrap_or(ExitCode::SUCCESS))
 }
 
@@ -113,6 +119,9 @@ impl Daemon {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
         let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
             .at(StartStep::StateDir, "jobs")?;
+        let in_use = run_dir()
+            .and_then(InUse::announce)
+            .at(StartStep::Supervisor, "/run/stockade")?;
         let sandboxes = open_sandboxes(&config)?;
         let site = Site {
             default_policy: config.worker.default_policy.clone(),
@@ -132,8 +141,10 @@ impl Daemon {
             next_token: FIRST_JOB,
             epoll,
             signals,
+            in_use,
             ending: None,
-            job_ended: false,
+            launched: 0,
+            supervisors: HashMap::new(),
             config,
         };
         daemon.watch_fd(&daemon.signals, SIGNALS)?;
@@ -164,16 +175,14 @@ impl Daemon {
                 token => self.handle_job(token),
             }
         }
-        for (id, record) in self.clean_up.turn(&self.sandboxes) {
-            self.finish(id, record, true);
-        }
+        self.clean_up();
         self.unwritten.turn(&self.dirs);
         self.server.flush();
         self.rearm_server();
         self.server.kill_if_due();
         self.restart_server_if_due();
-        // While nobody waits: after a rest, or when a job has just ended and its client is being told.
-        if quiet || std::mem::take(&mut self.job_ended) {
+        // While nobody waits: after a rest, or while the jobs run that have just been launched.
+        for _ in 0..u32::from(quiet).max(std::mem::take(&mut self.launched)) {
             self.prepare_ahead();
         }
         Ok(())
@@ -251,30 +260,14 @@ impl Daemon {
             Order::Stop { id, order } => self.stop(id, &order),
             Order::Signal { id, signal } => self.signal(id, signal),
             Order::Delete { id } => self.delete(id),
-            Order::List => {
-                for piece in adopt::list(&self.dirs, &self.jobs, &self.unwritten) {
-                    self.server.send(&Event::Known(piece));
-                }
-                self.server.send(&Event::Known(Vec::new()));
-            }
+            Order::DropOutput { id } => self.drop_output(id),
+            Order::List => self.list(),
+            Order::Describe { ids } => self.describe(&ids),
             Order::Reload => self.reload(),
             Order::Probe => {
                 let abilities = crate::isolation::doctor::quick();
                 self.server.send(&Event::Host { abilities });
             }
-        }
-    }
-
-    fn delete(&mut self, id: JobId) {
-        if self.jobs.get(&id).is_some_and(|job| !job.told) {
-            return;
-        }
-        match self.dirs.remove(id) {
-            Ok(()) => {
-                self.unwritten.forget(id);
-                self.server.send(&Event::Deleted { id });
-            }
-            Err(error) => eprintln!("stockade: launcher: job {id}: remove its folder: {error}"),
         }
     }
 
@@ -286,7 +279,7 @@ impl Daemon {
         let error = match loaded {
             Ok(policies) => {
                 self.policies = policies;
-                self.parked.release(&self.sandboxes);
+                self.parked.release(&mut self.sandboxes);
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -302,14 +295,26 @@ impl Daemon {
     fn handle_signals(&mut self) {
         while let Ok(Some(Delivered { signal, .. })) = self.signals.next() {
             match signal {
-                libc::SIGTERM | libc::SIGINT | libc::SIGHUP => self.server.forward_signal(signal),
+                libc::SIGHUP => self.server.forward_signal(signal),
+                libc::SIGTERM | libc::SIGINT => self.ending = self.server.end(signal),
                 _ => {}
             }
         }
         while let Ok(Reaped::Child { pid, status }) = sys::reap(false) {
             if self.server.is_process(pid) {
                 self.ending = self.server.ended(status);
+            } else {
+                self.supervisor_reaped(pid);
             }
+        }
+    }
+
+    fn supervisor_reaped(&mut self, pid: i32) {
+        let job = self.supervisors.get(&pid).and_then(|id| self.jobs.get_mut(id));
+        if let Some(Keeper::Own(slot)) = job.map(|job| &mut job.keeper) {
+            slot.reaped = true;
+        } else if !self.clean_up.reaped(pid) {
+            self.parked.reaped(pid);
         }
     }
 
@@ -323,12 +328,17 @@ impl Daemon {
     }
 
     pub(super) fn keep(&mut self, id: JobId, token: u64, keeper: Keeper) {
+        if let Keeper::Own(slot) = &keeper {
+            self.supervisors
+                .insert(slot.supervisor.as_raw_nonzero().get(), id);
+        }
         self.tokens.insert(token, id);
         self.jobs.insert(
             id,
             Job {
                 keeper,
                 token,
+                started: None,
                 told: false,
             },
         );
@@ -338,6 +348,21 @@ impl Daemon {
         fault_point!("launcher.watch").at(StartStep::Supervisor, "epoll_ctl")?;
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
             .at(StartStep::Supervisor, "epoll_ctl")
+    }
+
+    /// Leaves nothing behind but jobs that run on.
+    fn leave(&mut self) {
+        self.parked.release(&mut self.sandboxes);
+        let until = Instant::now() + FAREWELL;
+        while let Some(wait) = self.clean_up.next_try()
+            && Instant::now() < until
+        {
+            std::thread::sleep(wait.min(FAREWELL));
+            self.handle_signals();
+            self.clean_up();
+        }
+        self.sandboxes.close();
+        self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
     }
 
     fn handle_job(&mut self, token: u64) {
@@ -354,6 +379,9 @@ impl Daemon {
                 Ok(Some(Report::Started {
                     started_at, receipt, ..
                 })) => {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.started = Some((started_at, receipt.clone()));
+                    }
                     self.server.send(&Event::Started {
                         id,
                         started_at,
@@ -386,7 +414,6 @@ impl Daemon {
             }
         }
         let _ = fault_point!("launcher.finished");
-        self.job_ended = true;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.told = true;
         }
@@ -411,11 +438,7 @@ impl Daemon {
             told = true;
         }
         let record = (!told).then(|| ExitRecord::without_run(lost()));
-        self.clean_up.add(
-            slot.cgroup_name.clone(),
-            Some(slot.cgroup),
-            record.map(|record| (id, record)),
-        );
+        self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
     }
 
     fn adopted_ended(&mut self, id: JobId) {
@@ -427,17 +450,20 @@ impl Daemon {
         match crate::isolation::supervisor::read_exit_record(&dir) {
             Ok(Some(record)) => {
                 self.finish(id, record, false);
-                self.clean_up.add(cgroup, None, None);
+                self.clean_up.add(cgroup, None);
             }
             _ => self
                 .clean_up
-                .add(cgroup, None, Some((id, ExitRecord::without_run(lost())))),
+                .add(cgroup, Some((id, ExitRecord::without_run(lost())))),
         }
     }
 
     fn forget(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.tokens.remove(&job.token);
+        if let Keeper::Own(slot) = &job.keeper {
+            self.supervisors.remove(&slot.supervisor.as_raw_nonzero().get());
+        }
         Some(job)
     }
 
@@ -449,6 +475,16 @@ impl Daemon {
                 self.keep(id, token, keeper);
             }
         }
+        for id in found.unused {
+            if let Err(stuck) = self.dirs.remove(id) {
+                self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
+            }
+        }
+        if found.newer.contains(&None) {
+            // Which of the cgroups are theirs cannot be told: none is touched.
+            eprintln!("stockade: launcher: cgroups are left as they are, for the jobs of a newer worker");
+            return Ok(());
+        }
         let living: Vec<&str> = self
             .jobs
             .values()
@@ -457,9 +493,11 @@ impl Daemon {
                 Keeper::Own(_) => None,
             })
             .collect();
+        let newer: Vec<&str> = found.newer.iter().flatten().map(String::as_str).collect();
         for name in self.sandboxes.cgroups().children() {
-            if name != SUPERVISORS && !living.contains(&name.as_str()) {
-                self.clean_up.add(name, None, None);
+            let spared = |names: &[&str]| names.contains(&name.as_str());
+            if name != SUPERVISORS && !spared(&living) && !spared(&newer) {
+                self.clean_up.add(name, None);
             }
         }
         Ok(())
@@ -493,8 +531,8 @@ fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
     )
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
-    let prefix = format!("{:x}-", crate::job::Timestamp::now().as_micros());
-    Sandboxes::new(branch, supervisors, ids, &prefix)
+    let prefix = format!("{:x}-", Timestamp::now().as_micros());
+    Sandboxes::new(Berths::new(branch, &prefix, true), supervisors, ids)
 }
 
 /// What is written beside a job before it is let go.
@@ -506,6 +544,6 @@ pub(super) fn job_file(launch: &crate::isolation::ipc::Launch, policy: &str, slo
         created_at: launch.created_at,
         idempotency_key: launch.idempotency_key.clone(),
         supervisor_pid: slot.supervisor.as_raw_nonzero().get(),
-        cgroup: slot.cgroup_name.clone(),
+        cgroup: slot.berth.cgroup_name.clone(),
     }
 }

@@ -11,8 +11,11 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::pread;
 use rustix::process::{WaitOptions, waitpid};
 
+use super::berth::Berths;
 use super::ids::IdPool;
-use super::spawn::{Sandboxes, Slot, run_dir};
+use super::in_use::InUse;
+use super::slot::Slot;
+use super::spawn::{Sandboxes, run_dir};
 use crate::config::Isolation;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
@@ -30,6 +33,9 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
+    let _in_use = run_dir()
+        .and_then(InUse::announce)
+        .at(StartStep::Supervisor, "/run/stockade")?;
     let mut sandboxes = open_sandboxes(isolation)?;
     timings.mark("cgroup branch");
     sandboxes.prepare(&resolved.sandbox)?;
@@ -62,7 +68,8 @@ fn open_sandboxes(isolation: &Isolation) -> Result<Sandboxes, Failure> {
         .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
     sweep_abandoned(&cgroups);
     let ids = IdPool::open(isolation.first_host_id, run_dir).at(StartStep::Identity, "host ids")?;
-    Sandboxes::new(cgroups, None, ids, &format!("{PREFIX}{}-", std::process::id()))
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    Sandboxes::new(Berths::new(cgroups, &prefix, false), None, ids)
 }
 
 const PREFIX: &str = "run-";
@@ -129,7 +136,7 @@ fn run_in(
         match slot.control.try_receive() {
             Ok(Some(Report::Finished(record) | Report::Unwritten(record))) => break *record,
             Ok(Some(Report::Failed(failure))) => return Err(failure),
-            Ok(Some(Report::Started { timings, .. })) => launch = Some(timings),
+            Ok(Some(Report::Started { timings, .. })) => launch = timings,
             Ok(None) => {}
             Err(_) => {
                 let why = "its supervisor was killed".to_owned();
@@ -201,9 +208,9 @@ fn clean_up(slot: &Slot, sandboxes: &Sandboxes) {
     // Closes the connection for a supervisor that never got its job.
     let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
     let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
-    if !matches!(slot.cgroup.remove(), Ok(true)) {
+    if !matches!(slot.berth.cgroup.remove(), Ok(true)) {
         let deadline = Instant::now() + Duration::from_secs(1);
-        while !sandboxes.cgroups().sweep(&slot.cgroup_name) && Instant::now() < deadline {
+        while !sandboxes.cgroups().sweep(&slot.berth.cgroup_name) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -7,22 +7,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchmod, fchown, flock, mkdirat, open, openat, statat,
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, mkdirat, open, openat, statat,
     unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::isolation::supervisor::{EXIT_FILE, STOP_FILE};
+use super::removal::{Stuck, remove_file, remove_folder};
+use crate::isolation::supervisor::{EXIT_FILE, FILES, STOP_FILE};
 use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
 use crate::sys::fault_point;
 
 pub const STDOUT_FILE: &str = "stdout";
 pub const STDERR_FILE: &str = "stderr";
-const JOB_FILE: &str = "job";
+pub const JOB_FILE: &str = "job";
 const LARGEST: u64 = 1 << 20;
 /// The format of the files in a state folder. A worker takes over jobs of its own and earlier formats.
-pub const FORMAT: u32 = 1;
+///
+/// 1: the beginning. 2: a supervisor whose launcher has gone leaves a start record.
+pub const FORMAT: u32 = 2;
 
 /// What is written before a job is let go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,11 +41,41 @@ pub struct JobFile {
     pub cgroup: String,
 }
 
+/// What all formats have in common, as far as can be told now.
+#[derive(Debug, Deserialize)]
+pub struct AnyFormat {
+    pub format: u32,
+    pub cgroup: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JobFileError {
+    #[error("its files are of format {}, which a newer worker wrote; this one knows {FORMAT} and leaves it alone", .0.format)]
+    Newer(AnyFormat),
+    #[error("job file: {0}")]
+    Io(#[from] io::Error),
+    #[error("job file: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl JobFileError {
+    /// One that ends too early is as good as none: its launcher died, or the disk was full, before the job was let go.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
+            Self::Malformed(error) => error.is_eof(),
+            Self::Newer(_) => false,
+        }
+    }
+}
+
 /// The folder of all jobs.
 #[derive(Debug)]
 pub struct JobDirs {
     path: PathBuf,
     dir: OwnedFd,
+    /// The group that may read output, the server's, where files do not get it by themselves.
+    give_to: Option<u32>,
 }
 
 /// One job's folder, locked by its supervisor as long as that lives.
@@ -54,15 +87,20 @@ pub struct JobDir {
 }
 
 impl JobDirs {
-    /// `reader_gid` is the group that may read output: the server's.
     pub fn open(state_dir: &Path, reader_gid: u32) -> io::Result<Self> {
         let path = state_dir.join("jobs");
         fs::create_dir_all(&path)?;
         let dir = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         give_to_reader(&dir, reader_gid)?;
-        // Set-group-ID: what is made in here is the reader's from its first moment.
+        // What is made in it gets its group, with no call for each.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o2750))?;
-        Ok(Self { path, dir })
+        let made = fstat(&dir)?;
+        let inherited = made.st_gid == reader_gid && made.st_mode & 0o2000 != 0;
+        Ok(Self {
+            path,
+            dir,
+            give_to: (!inherited).then_some(reader_gid),
+        })
     }
 
     /// Makes the folder of a new job with its empty output files, and locks it.
@@ -73,25 +111,24 @@ impl JobDirs {
         fault_point!("launcher.job-folder")?;
         let mode = Mode::from_raw_mode(0o750);
         match mkdirat(&self.dir, name.as_str(), mode) {
-            Err(Errno::EXIST) if self.was_never_let_go(id) => {
-                self.remove(id)?;
+            Err(Errno::EXIST) if self.was_never_let_go(id) && self.remove(id).is_ok() => {
                 mkdirat(&self.dir, name.as_str(), mode)?;
             }
             made => made?,
         }
         let dir = self.open_dir(&name)?;
+        self.give(&dir)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
         fault_point!("launcher.outputs")?;
         Ok(JobDir {
-            stdout: make_file(&dir, STDOUT_FILE)?,
-            stderr: make_file(&dir, STDERR_FILE)?,
+            stdout: self.make_file(&dir, STDOUT_FILE)?,
+            stderr: self.make_file(&dir, STDERR_FILE)?,
             dir,
         })
     }
 
     fn was_never_let_go(&self, id: JobId) -> bool {
-        let no_job_file =
-            |dir: &OwnedFd| read_job_file(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let no_job_file = |dir: &OwnedFd| read_job_file(dir).is_err_and(|error| error.is_missing());
         self.existing(id)
             .is_ok_and(|(dir, alive)| !alive && no_job_file(&dir))
     }
@@ -103,6 +140,17 @@ impl JobDirs {
             OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
             Mode::empty(),
         )
+    }
+
+    fn make_file(&self, dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
+        self.give(&file)?;
+        Ok(file)
+    }
+
+    fn give(&self, file: &OwnedFd) -> io::Result<()> {
+        self.give_to.map_or(Ok(()), |gid| give_to_reader(file, gid))
     }
 
     /// The folder of a job that exists, and whether its supervisor lives.
@@ -132,34 +180,30 @@ impl JobDirs {
             .collect())
     }
 
-    /// Removes a job's folder. One that is not there is no error.
-    pub fn remove(&self, id: JobId) -> io::Result<()> {
-        let name = id.to_string();
-        let dir = match self.open_dir(&name) {
-            Err(Errno::NOENT) => return Ok(()),
-            other => other?,
-        };
-        for file in [
-            STDOUT_FILE,
-            STDERR_FILE,
-            STOP_FILE,
-            "exit.tmp",
-            EXIT_FILE,
-            JOB_FILE,
-        ] {
-            match unlinkat(&dir, file, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        unlinkat(&self.dir, name.as_str(), AtFlags::REMOVEDIR)?;
-        Ok(())
+    /// Whether a job's outcome is on disk.
+    #[must_use]
+    pub fn is_over(&self, id: JobId) -> bool {
+        statat(&self.dir, format!("{id}/{EXIT_FILE}"), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
-}
 
-fn make_file(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    Ok(openat(dir, name, flags, Mode::from_raw_mode(0o640))?)
+    /// Removes a job's folder with all that is in it. One that is not there is no error.
+    pub fn remove(&self, id: JobId) -> Result<(), Stuck> {
+        // The job file last: a folder without one is no job's any more.
+        let mut expected = vec![STDOUT_FILE, STDERR_FILE];
+        expected.extend(FILES);
+        expected.push(JOB_FILE);
+        remove_folder(&self.dir, &id.to_string(), &expected)
+    }
+
+    /// Removes a job's output and keeps the rest. What is not there is no error.
+    pub fn drop_output(&self, id: JobId) -> Result<(), Stuck> {
+        let dir = match self.open_dir(&id.to_string()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(|errno| Stuck::new(c"", errno))?,
+        };
+        let removed = [STDOUT_FILE, STDERR_FILE].map(|file| remove_file(&dir, file));
+        removed.into_iter().collect()
+    }
 }
 
 fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
@@ -192,27 +236,22 @@ pub fn write_job_file(dir: impl AsFd, job: &JobFile) -> io::Result<()> {
     write_new(dir, JOB_FILE, &serde_json::to_vec(job)?)
 }
 
-/// Reads it. One that ends too early is as good as none: its launcher died, or the disk was full, before the job was let go.
-pub fn read_job_file(dir: impl AsFd) -> io::Result<JobFile> {
+pub fn read_job_file(dir: impl AsFd) -> Result<JobFile, JobFileError> {
     let file = openat(
         dir,
         JOB_FILE,
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
-    )?;
+    )
+    .map_err(io::Error::from)?;
     let mut bytes = Vec::new();
     File::from(file).take(LARGEST).read_to_end(&mut bytes)?;
-    let job: JobFile = match serde_json::from_slice(&bytes) {
-        Err(error) if error.is_eof() => return Err(io::ErrorKind::NotFound.into()),
-        job => job?,
-    };
-    if job.format > FORMAT {
-        return Err(io::Error::other(format!(
-            "format {} is of a newer worker",
-            job.format
-        )));
+    // A newer format may lack what this one has: how new it is comes first.
+    let any: AnyFormat = serde_json::from_slice(&bytes)?;
+    if any.format > FORMAT {
+        return Err(JobFileError::Newer(any));
     }
-    Ok(job)
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 /// Leaves a stop order for a supervisor that this launcher has no socket to.
@@ -226,8 +265,7 @@ pub fn write_stop_order(dir: impl AsFd, order: &StopOrder) -> io::Result<()> {
 
 fn write_new(dir: impl AsFd, name: &str, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
-    fchmod(&file, Mode::from_raw_mode(0o640))?;
+    let file = openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
     File::from(file).write_all(bytes)
 }
 
@@ -251,23 +289,6 @@ mod tests {
             idempotency_key: None,
             supervisor_pid: 1,
             cgroup: "1".into(),
-        }
-    }
-
-    /// Needs root, as only root can give files to a group that it is not in.
-    #[test]
-    fn what_is_made_is_the_readers_at_once() {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: needs root");
-            return;
-        }
-        let state = tempfile::tempdir().expect("tempdir");
-        let dirs = JobDirs::open(state.path(), 4711).expect("jobs");
-        let made = dirs.make(JobId::random()).expect("make");
-        for file in [&made.dir, &made.stdout, &made.stderr] {
-            let stat = rustix::fs::fstat(file).expect("fstat");
-            assert_eq!((stat.st_gid, stat.st_mode & 0o7), (4711, 0));
-            assert_eq!(stat.st_mode & 0o040, 0o040);
         }
     }
 

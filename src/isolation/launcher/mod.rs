@@ -4,14 +4,19 @@
 //! and nothing else; what a job may have it decides itself, from its own policy files.
 
 mod adopt;
+mod berth;
 mod clean_up;
 mod daemon;
 pub mod foreground;
 mod ids;
+mod in_use;
 pub mod job_dir;
+mod kept;
 mod orders;
 mod parked;
+mod removal;
 mod server_link;
+mod slot;
 pub mod spawn;
 mod unwritten;
 

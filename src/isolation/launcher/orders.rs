@@ -4,13 +4,16 @@ use rustix::process::{Signal as ProcessSignal, pidfd_send_signal};
 
 use super::daemon::{Daemon, Keeper, job_file};
 use super::job_dir::{JobDir, write_job_file, write_stop_order};
-use super::spawn::Slot;
+use super::slot::Slot;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Launch};
 use crate::isolation::supervisor::{FORWARD_SIGNAL, Go, ToSupervisor};
 use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StartStep, StopOrder};
 use crate::policy::{Resolved, Tenant};
 use crate::sys::{self, fault_point};
+
+/// With so many jobs, those that come are kept with as few descriptors as can be: each fork copies all of them.
+const LIGHT_FROM: usize = 64;
 
 impl Daemon {
     /// Starts a job. Whatever goes wrong is the job's outcome, told like any other.
@@ -45,13 +48,19 @@ impl Daemon {
         let watched = self.watch(&slot.control);
         match watched.and_then(|token| hand_over(&mut slot, launch, resolved, &dir).map(|()| token)) {
             Ok(token) => {
+                self.launched += 1;
+                // Its supervisor has the lock that holds its ids.
+                slot.ids = None;
+                if self.jobs.len() >= LIGHT_FROM {
+                    slot.berth.shed();
+                }
                 self.keep(id, token, Keeper::Own(Box::new(slot)));
                 Ok(())
             }
             Err(failure) => {
                 let failure = slot.last_words().unwrap_or(failure);
                 // Its supervisor, hung up on before it has a job, ends; then its cgroup can go.
-                self.clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
+                self.clean_up.add_slot(slot, None);
                 Err(failure)
             }
         }

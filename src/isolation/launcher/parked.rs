@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustix::process::{WaitOptions, waitpid};
 
 use super::clean_up::CleanUp;
-use super::spawn::{Sandboxes, Slot};
+use super::slot::Slot;
+use super::spawn::Sandboxes;
 use crate::isolation::failure::Failure;
 use crate::job::{Limits, SandboxSpec};
 
@@ -28,7 +29,7 @@ impl Parked {
     pub(super) fn take(&mut self, kind: &Arc<SandboxSpec>, clean_up: &mut CleanUp) -> Option<Slot> {
         // One that has failed meanwhile says so, and is of no use.
         for slot in self.slots.extract_if(.., |slot| !slot.is_waiting()) {
-            clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
+            clean_up.add_slot(slot, None);
         }
         // The oldest first: the most likely to be finished.
         let index = self
@@ -80,7 +81,7 @@ impl Parked {
                 .position(|slot| !Arc::ptr_eq(&slot.sandbox, &kind))
         {
             let slot = self.slots.remove(oldest);
-            clean_up.add(slot.cgroup_name, Some(slot.cgroup), None);
+            clean_up.add_slot(slot, None);
         }
         match sandboxes.spawn(&kind, &limits) {
             Ok(slot) => self.slots.push(slot),
@@ -92,16 +93,23 @@ impl Parked {
         Ok(())
     }
 
+    /// A child has ended. If it was one of these, its sandbox is found useless when it is looked at.
+    pub(super) fn reaped(&mut self, pid: i32) {
+        for slot in &mut self.slots {
+            slot.reaped |= slot.supervisor.as_raw_nonzero().get() == pid;
+        }
+    }
+
     /// Ends those that wait, and forgets the kind.
-    pub(super) fn release(&mut self, sandboxes: &Sandboxes) {
+    pub(super) fn release(&mut self, sandboxes: &mut Sandboxes) {
         self.kind = None;
         for slot in self.slots.drain(..) {
             // A supervisor whose launcher hangs up before it has a job ends.
             let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
-            let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
-            if !matches!(slot.cgroup.remove(), Ok(true)) {
-                let _ = sandboxes.cgroups().sweep(&slot.cgroup_name);
+            if !slot.reaped {
+                let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
             }
+            sandboxes.take_back(slot);
         }
     }
 }

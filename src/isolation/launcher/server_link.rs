@@ -47,6 +47,8 @@ pub(super) struct ServerLink {
     kill_at: Option<Instant>,
     /// A server of this launcher has lived.
     restarted: bool,
+    /// It was told to end: no other follows.
+    ending: bool,
 }
 
 impl ServerLink {
@@ -62,6 +64,7 @@ impl ServerLink {
             restart_at: None,
             kill_at: None,
             restarted: false,
+            ending: false,
         }
     }
 
@@ -119,6 +122,13 @@ impl ServerLink {
         if let (Some(process), Some(signal)) = (self.process, Signal::from_named_raw(signal)) {
             let _ = kill_process(process, signal);
         }
+    }
+
+    /// Tells the server to end, and with it the launcher: at once where there is none.
+    pub(super) fn end(&mut self, signal: i32) -> Option<ExitCode> {
+        self.ending = true;
+        self.forward_signal(signal);
+        self.process.is_none().then_some(ExitCode::SUCCESS)
     }
 
     /// The next order; an error means that the server has hung up, or speaks nonsense.
@@ -182,7 +192,7 @@ impl ServerLink {
         }
     }
 
-    /// The server's process has ended. An exit in order is the launcher's own end.
+    /// The server's process has ended. An exit in order, or one that was asked for, is the launcher's own end.
     pub(super) fn ended(&mut self, status: i32) -> Option<ExitCode> {
         self.process = None;
         self.channel = None;
@@ -190,6 +200,16 @@ impl ServerLink {
         self.outbox.clear();
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
             return Some(ExitCode::SUCCESS);
+        }
+        if self.ending {
+            // It may have been told before it could hear.
+            let obeyed =
+                libc::WIFSIGNALED(status) && matches!(libc::WTERMSIG(status), libc::SIGTERM | libc::SIGINT);
+            return Some(if obeyed {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
         }
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == i32::from(CANNOT_START) && !self.restarted
         {

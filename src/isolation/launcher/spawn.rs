@@ -5,118 +5,57 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, chroot, fchdir};
+use rustix::process::Pid;
 
+use super::berth::{Berth, Berths};
 use super::ids::{IdLease, IdPool};
-use crate::isolation::cgroup::{CgroupTree, JobCgroup, LimitError};
+use super::slot::{Slot, limit_failure};
+use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Assembly, Go, Report, ToSupervisor};
-use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
+use crate::isolation::supervisor::{self, Assembly};
+use crate::job::{Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
 pub(super) struct Sandboxes {
-    cgroups: CgroupTree,
+    berths: Berths,
     /// Where supervisors are, apart from the jobs.
     supervisors: Option<OwnedFd>,
     ids: IdPool,
-    home: Home,
     own_namespaces: NamespaceIds,
     own_start: StartMemory,
+    cpus: u64,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
-    next_name: u64,
-    /// Begins the names of the cgroups.
-    prefix: String,
 }
 
 /// Kinds of sandbox whose template is kept.
 const TEMPLATES: usize = 16;
 
-/// A sandbox that waits for its job, or has it.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub supervisor: Pid,
-    pub control: Channel,
-    pub cgroup: JobCgroup,
-    pub cgroup_name: String,
-    pub sandbox: Arc<SandboxSpec>,
-    /// Holds the job's host ids for as long as this or the supervisor's copy is open.
-    _ids: IdLease,
-}
-
-/// The launcher's own place, to come back to from a template's mount namespace.
-#[derive(Debug)]
-struct Home {
-    mount_namespace: OwnedFd,
-    root: OwnedFd,
-    working_dir: OwnedFd,
-}
-
-impl Home {
-    fn remember() -> Result<Self, Failure> {
-        let folder = |path: &str| {
-            open(
-                path,
-                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .at(StartStep::Supervisor, "open the launcher's own folders")
-        };
-        let namespace = open(
-            "/proc/self/ns/mnt",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        );
-        Ok(Self {
-            mount_namespace: namespace.at(StartStep::Supervisor, "/proc/self/ns/mnt")?,
-            root: folder("/")?,
-            working_dir: folder(".")?,
-        })
-    }
-
-    /// setns(2) leaves root and working directory at the namespace's own root, which is not ours after a chroot.
-    fn come_back(&self) -> Result<(), rustix::io::Errno> {
-        sys::enter_namespace(self.mount_namespace.as_fd(), libc::CLONE_NEWNS)?;
-        fchdir(&self.root)?;
-        chroot(".")?;
-        fchdir(&self.working_dir)
-    }
-}
-
 impl Sandboxes {
-    /// `prefix` begins the names of the cgroups made in `cgroups`.
-    pub(super) fn new(
-        cgroups: CgroupTree,
-        supervisors: Option<OwnedFd>,
-        ids: IdPool,
-        prefix: &str,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(berths: Berths, supervisors: Option<OwnedFd>, ids: IdPool) -> Result<Self, Failure> {
         // Most hosts give it enough already, or do not let it have more.
         let _ = sys::raise_open_files();
         Ok(Self {
-            cgroups,
+            berths,
             supervisors,
             ids,
-            home: Home::remember()?,
             own_namespaces: receipt::namespace_ids("self"),
             own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
+            // Not asked for in each supervisor: the answer takes as long as half of a launch.
+            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64,
             templates: VecDeque::new(),
-            next_name: 0,
-            prefix: prefix.to_owned(),
         })
     }
 
     #[must_use]
     pub(super) const fn cgroups(&self) -> &CgroupTree {
-        &self.cgroups
+        self.berths.cgroups()
     }
 
     /// Builds what sandboxes of this kind have in common, if it is not there yet.
@@ -127,27 +66,31 @@ impl Sandboxes {
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
         let template = self.template(sandbox)?;
-        let cgroup_name = format!("{}{}", self.prefix, self.next_name);
-        self.next_name += 1;
-        let mut cgroup = self
-            .cgroups
-            .make_job(&cgroup_name)
-            .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
-        let result = self.fork_supervisor(sandbox, limits, &template, &mut cgroup);
-        match result {
+        let mut berth = self.berths.take(sandbox, &template)?;
+        match self.fork_supervisor(sandbox, limits, &template, &mut berth) {
             Ok((supervisor, control, ids)) => Ok(Slot {
                 supervisor,
+                reaped: false,
                 control,
-                cgroup,
-                cgroup_name,
+                berth,
                 sandbox: Arc::clone(sandbox),
-                _ids: ids,
+                ids: Some(ids),
             }),
             Err(failure) => {
-                let _ = cgroup.remove();
+                self.berths.give_back(berth);
                 Err(failure)
             }
         }
+    }
+
+    /// Takes back what a sandbox has left, once its supervisor has been reaped.
+    pub(super) fn take_back(&mut self, slot: Slot) {
+        self.berths.give_back(slot.berth);
+    }
+
+    /// Takes down what was kept for later.
+    pub(super) fn close(&mut self) {
+        self.berths.close();
     }
 
     fn fork_supervisor(
@@ -155,12 +98,12 @@ impl Sandboxes {
         sandbox: &Arc<SandboxSpec>,
         limits: &Limits,
         template: &Template,
-        cgroup: &mut JobCgroup,
+        berth: &mut Berth,
     ) -> Result<(Pid, Channel, IdLease), Failure> {
-        cgroup.apply(limits).map_err(|error| limit_failure(&error))?;
-        let meter = cgroup
-            .meter_files()
-            .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
+        berth
+            .cgroup
+            .apply(limits)
+            .map_err(|error| limit_failure(&error))?;
         let ids = self
             .ids
             .lease(ids_needed(sandbox.identity))
@@ -170,37 +113,37 @@ impl Sandboxes {
             Root::Writable => Some(identity::make_user_namespace(sandbox.identity, ids.ids)?),
             Root::ReadOnly => None,
         };
+        fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
-        sys::enter_namespace(template.mount_namespace.as_fd(), libc::CLONE_NEWNS)
-            .at(StartStep::Rootfs, "template")?;
+        let meter = berth
+            .cgroup
+            .meter_files()
+            .ok_or_else(|| Failure::new(StartStep::Cgroup, 0, "its files are closed"))?;
         // SAFETY: the launcher has one thread.
-        let forked =
-            unsafe { sys::clone_into(namespaces(sandbox), self.supervisors.as_ref().map(AsFd::as_fd)) };
-        if let Ok(Forked::Child) = forked {
-            supervisor::supervise(Assembly {
+        let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
+        match forked.at(StartStep::Namespaces, "clone3")? {
+            Forked::Child => supervisor::supervise(Assembly {
                 control: &supervisors_end,
                 sandbox,
                 template,
+                room: berth.room.as_ref(),
+                network: berth.network.as_ref(),
                 limits,
-                attach: cgroup.attach(),
-                clone_into: cgroup.clone_into(),
+                attach: berth.cgroup.attach(),
+                clone_into: berth.cgroup.clone_into(),
                 meter,
                 ids: ids.ids,
                 ids_lock: ids.lock.as_fd(),
                 user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
                 launcher_namespaces: &self.own_namespaces,
+                cpus: self.cpus,
                 launcher_start: self.own_start,
-            })
-        }
-        self.home
-            .come_back()
-            .at(StartStep::Supervisor, "leave the template")?;
-        fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
-        match forked.at(StartStep::Namespaces, "clone3")? {
-            Forked::Parent(pid) => Ok((pid, control, ids)),
-            Forked::Child => sys::exit_now(125),
+            }),
+            Forked::Parent(pid) => {
+                fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
+                Ok((pid, control, ids))
+            }
         }
     }
 
@@ -220,88 +163,10 @@ impl Sandboxes {
     }
 }
 
-impl Slot {
-    /// Its supervisor lives and has said nothing, so it is at work or waits.
-    #[must_use]
-    pub(super) fn is_waiting(&self) -> bool {
-        let mut look = [PollFd::new(&self.control, PollFlags::IN)];
-        matches!(
-            poll(
-                &mut look,
-                Some(&Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0
-                })
-            ),
-            Ok(0)
-        )
-    }
-
-    /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
-    pub(super) fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
-        fault_point!("launcher.hand-over").at(StartStep::Supervisor, "send")?;
-        let mut receipt = self.known_receipt();
-        receipt.limits = self
-            .cgroup
-            .apply(limits)
-            .map_err(|error| limit_failure(&error))?
-            .clone();
-        let message = ToSupervisor::Go(Box::new(Go { receipt, ..go }));
-        let bytes = postcard::to_stdvec(&message)
-            .map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        let outlets: Vec<_> = outlets.iter().map(AsFd::as_fd).collect();
-        match self.control.try_send_with(&bytes, &outlets) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Failure::new(
-                StartStep::Supervisor,
-                libc::EAGAIN,
-                "the supervisor takes no message",
-            )),
-            Err(error) => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
-        }
-    }
-
-    /// What a supervisor said before it ended. It tells more than that nobody takes the job.
-    pub(super) fn last_words(&self) -> Option<Failure> {
-        match self.control.try_receive() {
-            Ok(Some(Report::Failed(failure))) => Some(failure),
-            _ => None,
-        }
-    }
-
-    fn known_receipt(&self) -> Receipt {
-        let seccomp = self.sandbox.seccomp.as_ref();
-        Receipt {
-            cgroup_version: self.cgroup.version().as_str().to_owned(),
-            seccomp_profile: seccomp.map_or_else(String::new, |profile| profile.name.clone()),
-            seccomp_hash: seccomp.map_or_else(String::new, |profile| profile.hash.clone()),
-            seccomp_default_action: seccomp
-                .map_or_else(String::new, |profile| profile.default_action.clone()),
-            rootfs: match self.sandbox.root {
-                Root::ReadOnly => "read-only overlay".to_owned(),
-                Root::Writable => "writable overlay".to_owned(),
-            },
-            network: match self.sandbox.network {
-                Network::None => "none".to_owned(),
-                Network::Host => "host".to_owned(),
-            },
-            ..Receipt::default()
-        }
-    }
-}
-
-fn limit_failure(error: &LimitError) -> Failure {
-    Failure::new(StartStep::CgroupLimit, error.errno(), error.to_string())
-}
-
-fn namespaces(sandbox: &SandboxSpec) -> sys::CloneFlags {
-    let always = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    let network = match sandbox.network {
-        Network::None => libc::CLONE_NEWNET,
-        Network::Host => 0,
-    };
-    u64::try_from(always | network).unwrap_or(0)
-}
+/// Those that a supervisor is cloned into. It makes its mount namespace itself, from a room or a template, and enters
+/// a network namespace that was made ahead of time.
+const NAMESPACES: sys::CloneFlags =
+    (libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC) as sys::CloneFlags;
 
 /// The folder for what is shared by all workers of this machine while it is up.
 pub fn run_dir() -> std::io::Result<&'static Path> {

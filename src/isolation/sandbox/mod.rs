@@ -1,13 +1,17 @@
 //! The sandbox itself, one file per kernel feature. Runs in the supervisor, but for [`stub`], which becomes
 //! the payload.
 
+mod builder;
 mod etc;
 pub mod files;
 pub mod identity;
 pub mod landlock;
+pub mod network;
 pub mod plan;
+pub mod proc;
 pub mod receipt;
 pub mod rlimits;
+pub mod room;
 pub mod rootfs;
 pub mod seccomp;
 pub mod stub;

@@ -1,6 +1,7 @@
 //! Reads back what was applied, from the kernel and about the payload itself.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 
 use crate::job::Receipt;
 
@@ -33,8 +34,12 @@ pub fn read_back(pid: i32, launcher: &NamespaceIds) -> Receipt {
         .filter(|(_, (own, outer))| own.is_some() && own != outer)
         .map(|(name, _)| (*name).to_owned())
         .collect();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    read_status(&mut receipt, &status);
+    let mut buffer = [0; 4096];
+    let status = File::open(format!("/proc/{pid}/status")).and_then(|mut file| file.read(&mut buffer));
+    read_status(
+        &mut receipt,
+        &String::from_utf8_lossy(&buffer[..status.unwrap_or(0)]),
+    );
     receipt
 }
 

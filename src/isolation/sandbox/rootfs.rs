@@ -19,69 +19,10 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
+use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::template::{self, Template};
 use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
 use crate::sys;
-
-/// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
-/// What programs read to fit themselves to the machine (cpuinfo, meminfo, version, filesystems) stays.
-const MASKED: [&str; 39] = [
-    "acpi",
-    "asound",
-    "buddyinfo",
-    "bus",
-    "cgroups",
-    "cmdline",
-    "config.gz",
-    "consoles",
-    "crypto",
-    "diskstats",
-    "dma",
-    "driver",
-    "execdomains",
-    "fb",
-    "fs",
-    "interrupts",
-    "iomem",
-    "ioports",
-    "irq",
-    "kallsyms",
-    "kcore",
-    "key-users",
-    "keys",
-    "kmsg",
-    "kpagecgroup",
-    "kpagecount",
-    "kpageflags",
-    "locks",
-    "modules",
-    "pagetypeinfo",
-    "partitions",
-    "sched_debug",
-    "schedstat",
-    "scsi",
-    "slabinfo",
-    "softirqs",
-    "swaps",
-    "timer_list",
-    "zoneinfo",
-];
-const MASKED_MORE: [&str; 13] = [
-    "mtrr",
-    "pressure",
-    "sysrq-trigger",
-    "sysvipc",
-    "vmallocinfo",
-    "vmstat",
-    // Counters of the whole machine, which one job can move and another read.
-    "sys/fs/aio-nr",
-    "sys/fs/dentry-state",
-    "sys/fs/file-nr",
-    "sys/fs/inode-nr",
-    "sys/fs/inode-state",
-    "sys/kernel/pty/nr",
-    "sys/kernel/random/boot_id",
-];
 
 /// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
 ///
@@ -97,7 +38,7 @@ pub fn assemble(
     // The template's mounts never hear of what is mounted here.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at(StartStep::Rootfs, "private")?;
-    mount_scratch(spec, limits, owner)?;
+    mount_scratch(template::SCRATCH, spec, limits, owner)?;
     let writable = user_namespace.map(|user_namespace| Upper {
         owner,
         user_namespace,
@@ -114,28 +55,57 @@ pub fn assemble(
             MountFlags::NOSUID | MountFlags::NODEV,
         )?;
     }
-    bind_scratch()?;
+    bind_scratch(template::SCRATCH, template::NEW_ROOT)?;
     bind_devices(template)?;
     if spec.identity == Identity::Root {
         mount_terminals(owner)?;
     }
-    mount_proc(spec.proc)?;
+    let new_proc = format!("{}/proc", template::NEW_ROOT);
+    proc::mount_proc(spec.proc, &new_proc)?;
+    if spec.proc == Proc::Masked {
+        mount_covers()?;
+        let folder = format!("{}/proc/", template::COVERS);
+        proc::mask(&template.proc_covers, &folder, &new_proc)?;
+    }
     enter()
 }
 
-fn mount_scratch(spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
+/// Lays the part of a read-only root that jobs leave as it was; see [`super::room`].
+pub fn lay_room(template: &Template) -> Result<(), Failure> {
+    chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at(StartStep::Rootfs, "private")?;
+    mount_overlay(None, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)?;
+    for (index, layer) in template.layers.iter().enumerate() {
+        let target = format!("{}{}", template::NEW_ROOT, layer.target);
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        mount_overlay(None, &template::layer_name(index), &target, flags)?;
+    }
+    bind_devices(template)?;
+    enter()
+}
+
+/// Adds to a copy of a room what is one job's alone: its scratch space and its /proc.
+pub fn furnish(spec: &SandboxSpec, template: &Template, limits: &Limits, owner: u32) -> Result<(), Failure> {
+    // Its folders are bound from there, and the last of them lies over it.
+    const SCRATCH: &str = "/run";
+    mount_scratch(SCRATCH, spec, limits, owner)?;
+    bind_scratch(SCRATCH, "")?;
+    // The covers are in the folder that /proc is mounted over: from inside they can still be named.
+    chdir("/proc").at(StartStep::Proc, "chdir")?;
+    proc::mount_proc(spec.proc, "/proc")?;
+    if spec.proc == Proc::Masked {
+        proc::mask(&template.proc_covers, "", "/proc")?;
+    }
+    chdir("/").at(StartStep::Rootfs, "chdir")
+}
+
+fn mount_scratch(scratch: &str, spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let options = format!("mode=0755,{}", scratch_options(limits));
     let options = CString::new(options).unwrap_or_default();
-    mount(
-        "tmpfs",
-        template::SCRATCH,
-        "tmpfs",
-        flags,
-        Some(options.as_c_str()),
-    )
-    .at(StartStep::Scratch, "tmpfs")?;
-    let scratch = Path::new(template::SCRATCH);
+    mount("tmpfs", scratch, "tmpfs", flags, Some(options.as_c_str())).at(StartStep::Scratch, "tmpfs")?;
+    let scratch = Path::new(scratch);
     for (name, mode) in [
         ("workspace", 0o700),
         ("tmp", 0o1777),
@@ -242,15 +212,21 @@ fn map_lower(upper: Upper<'_>, lower: &str) -> Result<String, Failure> {
     Ok(target)
 }
 
-fn bind_scratch() -> Result<(), Failure> {
+/// An overlay too, for its inodes (a lock on a cover would be seen by other jobs), and read-only with all that is
+/// bound from it: a device node as a cover would open for writing.
+fn mount_covers() -> Result<(), Failure> {
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_overlay(None, template::COVERS, template::COVERS, flags)
+}
+
+fn bind_scratch(scratch: &str, root: &str) -> Result<(), Failure> {
     for (name, target) in [
         ("workspace", layout::WORKSPACE),
         ("tmp", "/tmp"),
         ("shm", "/dev/shm"),
         ("run", "/run"),
     ] {
-        let source = format!("{}/{name}", template::SCRATCH);
-        mount_bind(&source, format!("{}{target}", template::NEW_ROOT)).at(StartStep::Scratch, target)?;
+        mount_bind(format!("{scratch}/{name}"), format!("{root}{target}")).at(StartStep::Scratch, target)?;
     }
     Ok(())
 }
@@ -278,56 +254,6 @@ fn mount_terminals(owner: u32) -> Result<(), Failure> {
     let target = format!("{}/dev/pts", template::NEW_ROOT);
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", target, "devpts", flags, Some(options.as_c_str())).at(StartStep::Rootfs, "devpts")
-}
-
-fn mount_proc(kind: Proc) -> Result<(), Failure> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let target = format!("{}/proc", template::NEW_ROOT);
-    let options = match kind {
-        Proc::PidOnly => c"hidepid=2,subset=pid",
-        Proc::Masked => c"hidepid=2",
-    };
-    mount("proc", &target, "proc", flags, Some(options)).at(StartStep::Proc, "mount")?;
-    if kind == Proc::Masked {
-        mount_covers()?;
-        mask_proc(&target)
-    } else {
-        Ok(())
-    }
-}
-
-/// An overlay too, for its inodes (a lock on a cover would be seen by other jobs), and read-only with all that is
-/// bound from it: a device node as a cover would open for writing.
-fn mount_covers() -> Result<(), Failure> {
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_overlay(None, template::COVERS, template::COVERS, flags)
-}
-
-fn mask_proc(proc: &str) -> Result<(), Failure> {
-    let covers = template::COVERS;
-    for name in template::SHOWN_INSTEAD {
-        mount_bind(format!("{covers}/proc/{name}"), format!("{proc}/{name}")).at(StartStep::Proc, name)?;
-    }
-    for name in MASKED.iter().chain(&MASKED_MORE) {
-        let path = format!("{proc}/{name}");
-        let Ok(kind) = fs::symlink_metadata(&path) else {
-            continue;
-        };
-        let cover = if kind.is_dir() {
-            template::COVER_FOLDER
-        } else {
-            template::COVER_FILE
-        };
-        mount_bind(format!("{covers}/{cover}"), &path).at(StartStep::Proc, name)?;
-    }
-    Ok(())
-}
-
-/// Makes all of /proc read-only, once its supervisor has written what it has to write there about the payload.
-pub fn seal_proc() -> Result<(), Failure> {
-    let flags =
-        MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_remount("/proc", flags, "").at(StartStep::Proc, "read-only")
 }
 
 /// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.

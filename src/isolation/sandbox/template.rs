@@ -10,19 +10,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_remount, move_mount, open_tree,
     unmount,
 };
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitOptions, chdir, pivot_root, waitpid};
+use rustix::process::{chdir, pivot_root};
+use serde::{Deserialize, Serialize};
 
-use super::etc;
+use super::proc::{self, Cover};
+use super::{builder, etc};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::seccomp;
 use crate::job::{SandboxSpec, StartStep};
-use crate::sys::{self, Forked, fault_point};
+use crate::sys::{self, fault_point};
 
 /// Names inside the template, relative to its root.
 pub const ROOT: &str = "root";
@@ -30,14 +31,8 @@ pub const EMPTY: &str = "empty";
 pub const SCRATCH: &str = "scratch";
 pub const NEW_ROOT: &str = "newroot";
 pub const BOUND_DEVICES: &str = "devices";
-/// What lies over parts of /proc: an empty file, an empty folder, and [`SHOWN_INSTEAD`]. Named as if it were a /proc,
-/// since the job's mount table shows the names.
+/// What lies over parts of /proc, in a folder that is named as if it were a /proc: the job's mount table shows the names.
 pub const COVERS: &str = "covers";
-pub const COVER_FILE: &str = "proc/null";
-pub const COVER_FOLDER: &str = "proc/empty";
-
-/// Files of /proc that programs need in this form, while their figures are the whole machine's: jobs see these instead.
-pub const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
 
 /// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
 const SYSTEM_FOLDERS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -130,6 +125,8 @@ pub struct Template {
     pub filter_ahead: bool,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
+    /// What lies over parts of /proc.
+    pub proc_covers: Vec<Cover>,
 }
 
 /// A folder of the host that jobs see, each through an overlay of its own.
@@ -149,64 +146,32 @@ pub fn layer_name(index: usize) -> String {
 }
 
 impl Template {
-    /// Builds the template for `spec` in a child that has a mount namespace of its own.
+    /// Builds the template for `spec`.
     pub fn build(spec: &SandboxSpec) -> Result<Self, Failure> {
         let layers = layers(spec);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let (result, result_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
-        let (hold, hold_writer) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Rootfs, "pipe")?;
-        let namespaces = u64::try_from(libc::CLONE_NEWNS).unwrap_or(0);
-        // SAFETY: the launcher has one thread.
-        let child = match unsafe { sys::clone_into(namespaces, None) }.at(StartStep::Rootfs, "clone3")? {
-            Forked::Child => {
-                drop(hold_writer);
-                build_here(spec, &layers, &result_writer);
-                // Until the parent has opened the namespace.
-                let _ = rustix::io::read(&hold, &mut [0_u8; 1]);
-                sys::exit_now(0)
-            }
-            Forked::Parent(pid) => pid,
-        };
-        drop(result_writer);
-        let built = read_result(&result);
-        let namespace = open_namespace(child);
-        drop(hold_writer);
-        let _ = waitpid(Some(child), WaitOptions::empty());
+        let (built, mount_namespace) = builder::in_copy(None, || construct(spec, &layers))?;
         let filter = spec
             .seccomp
             .as_ref()
             .map(|profile| seccomp::reporting(&profile.program));
         let filter_ahead = filter.as_deref().is_none_or(seccomp::lets_stub_go_on);
         Ok(Self {
-            devices_bound: built?,
-            mount_namespace: namespace?,
+            mount_namespace,
             layers,
             filter,
             filter_ahead,
+            devices_bound: built.devices_bound,
+            proc_covers: built.proc_covers,
         })
     }
 }
 
-/// What the child sends: whether devices are bound, or the failure.
-type Built = Result<bool, Failure>;
-
-fn build_here(spec: &SandboxSpec, layers: &[Layer], result: &OwnedFd) {
-    let built: Built = construct(spec, layers);
-    let bytes = postcard::to_stdvec(&built).unwrap_or_default();
-    let _ = rustix::io::write(result, &bytes);
-}
-
-fn read_result(pipe: &OwnedFd) -> Built {
-    let mut buffer = [0; 4096];
-    let count = rustix::io::read(pipe, &mut buffer).unwrap_or(0);
-    postcard::from_bytes(&buffer[..count])
-        .unwrap_or_else(|_| Err(Failure::new(StartStep::Rootfs, 0, "the template's builder died")))
-}
-
-fn open_namespace(pid: Pid) -> Result<OwnedFd, Failure> {
-    let path = format!("/proc/{}/ns/mnt", pid.as_raw_nonzero());
-    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .at(StartStep::Rootfs, "open the mount namespace")
+/// What is known once the template is built.
+#[derive(Debug, Serialize, Deserialize)]
+struct Built {
+    devices_bound: bool,
+    proc_covers: Vec<Cover>,
 }
 
 fn layers(spec: &SandboxSpec) -> Vec<Layer> {
@@ -230,7 +195,7 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
     system.chain(further).collect()
 }
 
-fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
+fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
     let trees = layers
@@ -261,7 +226,10 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
     etc.write(&Path::new(ROOT).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
     let devices_bound = make_devices(&devices)?;
-    make_covers(&stat)?;
+    for base in [COVERS, ROOT] {
+        make_covers(Path::new(base), &stat)?;
+    }
+    let proc_covers = proc::find_covers(Path::new(SCRATCH))?;
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
@@ -271,7 +239,10 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Built {
         "",
     )
     .at(StartStep::Rootfs, "read-only")?;
-    Ok(devices_bound)
+    Ok(Built {
+        devices_bound,
+        proc_covers,
+    })
 }
 
 fn detach(source: &Path) -> Result<OwnedFd, Failure> {
@@ -322,13 +293,14 @@ fn make_root(layers: &[Layer]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn make_covers(stat: &str) -> Result<(), Failure> {
-    let covers = Path::new(COVERS);
-    fs::create_dir_all(covers.join(COVER_FOLDER)).at(StartStep::Rootfs, COVER_FOLDER)?;
-    fs::write(covers.join(COVER_FILE), "").at(StartStep::Rootfs, COVER_FILE)?;
+/// In the root itself, /proc of a job lies over them.
+fn make_covers(base: &Path, stat: &str) -> Result<(), Failure> {
+    let proc = base.join("proc");
+    fs::create_dir_all(proc.join(proc::COVER_FOLDER)).at(StartStep::Rootfs, proc::COVER_FOLDER)?;
+    fs::write(proc.join(proc::COVER_FILE), "").at(StartStep::Rootfs, proc::COVER_FILE)?;
     let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(stat)];
-    for (name, content) in SHOWN_INSTEAD.iter().zip(shown) {
-        fs::write(covers.join("proc").join(name), content).at(StartStep::Rootfs, name)?;
+    for (name, content) in proc::SHOWN_INSTEAD.iter().zip(shown) {
+        fs::write(proc.join(name), content).at(StartStep::Rootfs, name)?;
     }
     Ok(())
 }

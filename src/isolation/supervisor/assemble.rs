@@ -17,11 +17,13 @@ use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::plan::PlanMemory;
+use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt;
+use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
-use crate::job::{Limits, Network, Receipt, StartStep};
+use crate::job::{Limits, Receipt, StartStep};
 use crate::sys::{self, Forked, SignalFd, fault_point};
 
 /// Jobs are killed before anything else when the machine is out of memory.
@@ -29,7 +31,7 @@ const OOM_SCORE_ADJ: &str = "800";
 
 /// A sandbox in which nothing of a job runs yet.
 #[derive(Debug)]
-pub(super) struct Assembled {
+pub(super) struct Assembled<'a> {
     pub timings: Timings,
     /// In this pid namespace.
     pub stub: i32,
@@ -39,8 +41,9 @@ pub(super) struct Assembled {
     pub read_back: Option<Receipt>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
-    pub meter: MeterFiles,
+    pub meter: &'a MeterFiles,
     pub ids: HostIds,
+    pub cpus: u64,
     pub limits: Limits,
     pub landlock_abi: u32,
     /// What was asked for at best effort and is missing.
@@ -48,28 +51,16 @@ pub(super) struct Assembled {
     pub signals: SignalFd,
 }
 
-pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
+pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure> {
     let sandbox = assembly.sandbox;
     let mut timings = Timings::start();
     let signals = prepare_process(&assembly)?;
     timings.mark("process");
     fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
-    if sandbox.network == Network::None {
-        fault_point!("supervisor.loopback").at(StartStep::Network, "loopback")?;
-        sys::bring_loopback_up().at(StartStep::Network, "loopback")?;
-    }
-    timings.mark("hostname, loopback");
+    timings.mark("hostname");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
-    // Files of a writable root belong to the first id of the job's range, which is its root.
-    let owner = assembly.ids.first;
-    rootfs::assemble(
-        sandbox,
-        assembly.template,
-        assembly.limits,
-        owner,
-        assembly.user_namespace,
-    )?;
+    build_root(&assembly)?;
     timings.mark("root");
     fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
@@ -92,7 +83,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
     fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
     fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
-    rootfs::seal_proc()?;
+    proc::seal()?;
     timings.mark("id maps");
     let mut link = StubLink::new(pipes.go.1, pipes.failure.0);
     // Its own end of the packets must be the only one, or no end would be seen.
@@ -114,6 +105,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled, Failure> {
         stderr: pipes.stderr.0,
         meter: assembly.meter,
         ids: assembly.ids,
+        cpus: assembly.cpus,
         limits: *assembly.limits,
         landlock_abi,
         weaker: landlock::weaker(sandbox.landlock, landlock_abi)
@@ -128,12 +120,40 @@ fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { assembly.launcher_start.erase() };
     fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
+    enter_namespaces(assembly)?;
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
     Ok(signals)
+}
+
+/// Those that were not made by the clone.
+fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
+    if let Some(network) = assembly.network {
+        sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
+    }
+    let template = &assembly.template.mount_namespace;
+    let mounts = assembly.room.map_or_else(|| template.as_fd(), Room::as_fd);
+    sys::copy_mount_namespace(Some(mounts)).at(StartStep::Namespaces, "mount namespace")
+}
+
+fn build_root(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    let Assembly {
+        sandbox,
+        template,
+        limits,
+        ..
+    } = *assembly;
+    // Files of a writable root belong to the first id of the job's range, which is its root.
+    let owner = assembly.ids.first;
+    if assembly.room.is_some() {
+        rootfs::furnish(sandbox, template, limits, owner)
+    } else {
+        rootfs::assemble(sandbox, template, limits, owner, assembly.user_namespace)
+    }
 }
 
 /// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.

@@ -6,7 +6,9 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{Mode, OFlags, openat, renameat};
 
-use crate::job::{ExitRecord, StopOrder};
+use serde::{Deserialize, Serialize};
+
+use crate::job::{ExitRecord, Receipt, StopOrder, Timestamp};
 use crate::sys::fault_point;
 
 /// The exit record, as JSON. It is there as a whole or not at all.
@@ -14,17 +16,48 @@ pub const EXIT_FILE: &str = "exit";
 /// A [`StopOrder`] as JSON, for a supervisor whose launcher has changed; SIGTERM tells it to look.
 pub const STOP_FILE: &str = "stop";
 const UNFINISHED: &str = "exit.tmp";
+/// A [`StartRecord`] as JSON.
+const START_FILE: &str = "started";
+const UNFINISHED_START: &str = "started.tmp";
+/// All files that may be there.
+pub const FILES: [&str; 5] = [STOP_FILE, START_FILE, UNFINISHED_START, UNFINISHED, EXIT_FILE];
 /// A larger file is none of ours.
 const LARGEST: u64 = 1 << 20;
 
+/// What a launcher knows of a job that runs, left for the next one by a supervisor whose launcher has gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRecord {
+    pub started_at: Timestamp,
+    pub receipt: Receipt,
+}
+
 /// Writes the record of a job that is over.
 pub fn write_exit_record(job_dir: impl AsFd, record: &ExitRecord) -> io::Result<()> {
+    write(job_dir, UNFINISHED, EXIT_FILE, &serde_json::to_vec(record)?)
+}
+
+pub(super) fn write_start_record(job_dir: impl AsFd, record: &StartRecord) -> io::Result<()> {
+    write(
+        job_dir,
+        UNFINISHED_START,
+        START_FILE,
+        &serde_json::to_vec(record)?,
+    )
+}
+
+/// The start record, where its supervisor had to leave one.
+pub fn read_start_record(job_dir: impl AsFd) -> Option<StartRecord> {
+    serde_json::from_slice(&read(job_dir, START_FILE).ok()?).ok()
+}
+
+/// A file that is there as a whole or not at all.
+fn write(job_dir: impl AsFd, unfinished: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     fault_point!("record.write")?;
-    let file = openat(&job_dir, UNFINISHED, flags, Mode::from_raw_mode(0o640))?;
-    File::from(file).write_all(&serde_json::to_vec(record)?)?;
+    let file = openat(&job_dir, unfinished, flags, Mode::from_raw_mode(0o640))?;
+    File::from(file).write_all(bytes)?;
     fault_point!("record.rename")?;
-    renameat(&job_dir, UNFINISHED, &job_dir, EXIT_FILE)?;
+    renameat(&job_dir, unfinished, &job_dir, name)?;
     Ok(())
 }
 

@@ -23,12 +23,16 @@ use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
+use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::{self, StartMemory, fault_point};
 
-pub use exit_file::{EXIT_FILE, STOP_FILE, read_exit_record, write_exit_record};
+pub use exit_file::{
+    EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
+};
 pub use protocol::{Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
 
@@ -42,17 +46,23 @@ pub struct Assembly<'a> {
     pub control: &'a Channel,
     pub sandbox: &'a SandboxSpec,
     pub template: &'a Template,
+    /// A root that is laid already.
+    pub room: Option<&'a Room>,
+    /// `None`: the host's.
+    pub network: Option<&'a NetworkNamespace>,
     /// The limits that the scratch space is made with.
     pub limits: &'a Limits,
     pub attach: &'a [OwnedFd],
     pub clone_into: Option<BorrowedFd<'a>>,
-    pub meter: MeterFiles,
+    pub meter: &'a MeterFiles,
     pub ids: HostIds,
     /// Kept open for as long as the ids are in use.
     pub ids_lock: BorrowedFd<'a>,
     /// A user namespace made ahead of time, where the root needs its id mapping.
     pub user_namespace: Option<BorrowedFd<'a>>,
     pub launcher_namespaces: &'a NamespaceIds,
+    /// How many CPUs can be at work for a job at one time.
+    pub cpus: u64,
     /// The launcher's command line and environment, of which a fork has a copy.
     pub launcher_start: StartMemory,
 }
@@ -86,7 +96,8 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
     let record = match start::start(assembled, &go, outlets, launcher) {
         Ok(running) => {
             let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
-            let timings = running.timings.clone();
+            // Only a person looks at them.
+            let timings = go.ends_with_launcher.then(|| running.timings.clone());
             protocol::report(
                 control,
                 &Report::Started {

@@ -38,7 +38,7 @@ pub enum Report {
     Started {
         started_at: Timestamp,
         receipt: Box<Receipt>,
-        timings: Timings,
+        timings: Option<Timings>,
     },
     Finished(Box<ExitRecord>),
     /// The same, where the disk did not take the record.

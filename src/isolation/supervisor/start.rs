@@ -16,10 +16,11 @@ use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd, fault_point};
 
 /// A job that runs.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct Running<'a> {
     /// The main process, in this pid namespace.
     pub main: i32,
-    pub meter: Meter,
+    pub meter: Meter<'a>,
+    pub cpus: u64,
     pub stdout: Pump,
     pub stderr: Pump,
     pub signals: SignalFd,
@@ -32,12 +33,12 @@ pub(super) struct Running {
     pub job_dir: Option<OwnedFd>,
 }
 
-pub(super) fn start(
-    mut assembled: Assembled,
+pub(super) fn start<'a>(
+    mut assembled: Assembled<'a>,
     go: &Go,
     outlets: Outlets,
     launcher: &NamespaceIds,
-) -> Result<Running, Failure> {
+) -> Result<Running<'a>, Failure> {
     let mut timings = assembled.timings;
     timings.skip();
     let meter = Meter::start(assembled.meter);
@@ -81,6 +82,7 @@ pub(super) fn start(
     Ok(Running {
         main: assembled.stub,
         meter,
+        cpus: assembled.cpus,
         stdout: Pump::new(assembled.stdout, outlets.stdout, limits.output_bytes),
         stderr: Pump::new(assembled.stderr, outlets.stderr, limits.output_bytes),
         signals: assembled.signals,

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::evidence::{Evidence, Trigger};
-use super::exit_file::read_stop_order;
+use super::exit_file::{StartRecord, read_stop_order, write_start_record};
 use super::pump::{self, Pump, Turn};
 use super::start::Running;
 use super::{Go, ToSupervisor};
@@ -35,13 +35,15 @@ pub(crate) const FORWARD_SIGNAL: i32 = 35;
 struct Watch<'a> {
     go: &'a Go,
     main: i32,
-    meter: Meter,
+    meter: Meter<'a>,
+    cpus: u64,
     signals: SignalFd,
     listener: Option<SeccompListener>,
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
     job_dir: Option<OwnedFd>,
     pumps: [Pump; 2],
+    start: StartRecord,
     started: Instant,
     /// The main process's wait status, once it has ended.
     main_status: Option<i32>,
@@ -61,17 +63,22 @@ struct Watch<'a> {
 }
 
 /// Watches `running` to its end and says how it ended.
-pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord {
+pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRecord {
     let limits = &go.spec.limits;
     let mut watch = Watch {
         go,
         main: running.main,
         meter: running.meter,
+        cpus: running.cpus,
         signals: running.signals,
         listener: running.listener,
         control: Some(control),
         job_dir: running.job_dir,
         pumps: [running.stdout, running.stderr],
+        start: StartRecord {
+            started_at: running.started_at,
+            receipt: running.receipt,
+        },
         started: running.started,
         main_status: None,
         empty: false,
@@ -96,7 +103,7 @@ pub(super) fn watch(running: Running, go: &Go, control: &Channel) -> ExitRecord 
         watch.handle_deadlines();
     }
     watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
-    watch.into_record(running.started_at, running.receipt)
+    watch.into_record()
 }
 
 impl Watch<'_> {
@@ -216,13 +223,23 @@ impl Watch<'_> {
                 Ok(None) => break,
                 Err(_) => {
                     self.control = None;
-                    if self.go.ends_with_launcher && self.main_status.is_none() {
-                        // Whatever it was being ended for: nobody is left to wait for.
-                        self.trigger = Some(Trigger::Abandoned);
-                        self.kill_everything();
-                    }
+                    self.launcher_gone();
                 }
             }
+        }
+    }
+
+    fn launcher_gone(&mut self) {
+        if self.main_status.is_some() {
+            return;
+        }
+        if self.go.ends_with_launcher {
+            // Whatever it was being ended for: nobody is left to wait for.
+            self.trigger = Some(Trigger::Abandoned);
+            self.kill_everything();
+        } else if let Some(job_dir) = &self.job_dir {
+            // Only now, since it costs a job nothing whose launcher stays. Without it the next one knows less.
+            let _ = write_start_record(job_dir, &self.start);
         }
     }
 
@@ -304,8 +321,7 @@ impl Watch<'_> {
     /// The limit cannot be reached before all CPUs together could have used what is left of it.
     fn plan_cpu_look(&mut self, now: Instant) {
         let left = (self.go.spec.limits.cpu_time_ms * 1000).saturating_sub(self.meter.cpu_us());
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-        self.cpu_look = now + Duration::from_micros(left / cpus).max(CPU_LOOK);
+        self.cpu_look = now + Duration::from_micros(left / self.cpus).max(CPU_LOOK);
     }
 
     /// v1 kills one process for lack of memory; the job is to end as a whole.
@@ -371,7 +387,7 @@ impl Watch<'_> {
         self.kill_again = Some(Instant::now() + KILL_AGAIN);
     }
 
-    fn into_record(self, started_at: Timestamp, receipt: crate::job::Receipt) -> ExitRecord {
+    fn into_record(self) -> ExitRecord {
         let children = sys::children_usage();
         let mut usage = self.meter.usage();
         usage.wall_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -388,12 +404,12 @@ impl Watch<'_> {
         let [stdout, stderr] = self.pumps.map(Pump::totals);
         ExitRecord {
             cause,
-            started_at: Some(started_at),
+            started_at: Some(self.start.started_at),
             finished_at: Timestamp::now(),
             usage,
             output: Output { stdout, stderr },
             stop: self.stop,
-            receipt,
+            receipt: self.start.receipt,
         }
     }
 }

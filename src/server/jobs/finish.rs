@@ -59,7 +59,7 @@ impl Jobs {
         if was_queued {
             table.admission.withdraw(&over.facts.tenant, id);
         }
-        table.admission.release(place);
+        table.admission.release(&over.facts.tenant, place);
         let jobs = Arc::clone(self);
         let told = over.clone();
         let then = move |result: Result<(), _>| {

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use crate::isolation::ipc::{Launch, Order};
 use crate::job::{Cause, ExitRecord, JobId};
 use crate::server::Refusal;
-use crate::server::admission::Place;
+use crate::server::admission::{Demand, Place};
 use crate::server::launcher::Encoded;
 use crate::server::store::{Change, NewJob, WriteError};
 
@@ -36,11 +36,17 @@ impl Jobs {
         let congested = self.launcher.is_congested();
         let (place, live) = {
             let mut table = self.lock();
-            let place = table.admission.admit(bytes, congested)?;
+            let facts = &job.view.facts;
+            let demand = Demand {
+                bytes,
+                memory: facts.memory_bytes(),
+            };
+            let place = table.admission.admit(&facts.tenant, demand, congested)?;
             (place, table.insert(job.view.clone(), Phase::Preparing, place))
         };
         // A job that waits is read from the store when its time has come, so that the queue takes no memory.
-        let order = (place == Place::Run).then(|| Encoded::new(&Order::Launch(Box::new(launch))));
+        let order =
+            matches!(place, Place::Run { .. }).then(|| Encoded::new(&Order::Launch(Box::new(launch))));
         let waits = order.is_none();
         let (answer, durable) = oneshot::channel();
         let jobs = Arc::clone(self);
@@ -90,7 +96,8 @@ impl Jobs {
             None => {
                 entry.phase = Phase::Queued;
                 let live = Arc::clone(&entry.live);
-                table.admission.enqueue(&live.view().facts.tenant, id);
+                let facts = live.view().facts;
+                table.admission.enqueue(&facts.tenant, id, facts.memory_bytes());
             }
         }
         drop(table);
@@ -99,14 +106,13 @@ impl Jobs {
 
     fn take_next(&self, congested: bool) -> Option<JobId> {
         let mut table = self.lock();
-        let id = table.admission.next(congested)?;
-        let Some(entry) = table.get(id) else {
-            table.admission.release(Place::Run);
-            return None;
-        };
-        let waited = std::mem::replace(&mut entry.place, Place::Run);
+        let (id, place) = table.admission.next(congested)?;
+        // Whoever takes a job out of the table takes it out of its queue.
+        let entry = table.get(id)?;
+        let waited = std::mem::replace(&mut entry.place, place);
         entry.phase = Phase::Preparing;
-        table.admission.release(waited);
+        let tenant = entry.live.view().facts.tenant.clone();
+        table.admission.release(&tenant, waited);
         Some(id)
     }
 

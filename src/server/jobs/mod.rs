@@ -16,6 +16,7 @@ use crate::job::{JobId, Receipt, Signal, State, Stop, StopOrder, Timestamp};
 use crate::policy::Tenant;
 
 use super::Refusal;
+use super::admission::Counts;
 use super::launcher::{Encoded, Launcher};
 use super::store::{Change, Store};
 use super::view::JobView;
@@ -46,9 +47,9 @@ impl Found {
 }
 
 impl Jobs {
-    pub(super) fn new(worker: &crate::config::Worker, store: Arc<Store>, launcher: Launcher) -> Self {
+    pub(super) fn new(config: &crate::config::Config, store: Arc<Store>, launcher: Launcher) -> Self {
         Self {
-            table: Mutex::new(Table::new(worker)),
+            table: Mutex::new(Table::new(config)),
             store,
             launcher,
         }
@@ -110,6 +111,14 @@ impl Jobs {
         }
     }
 
+    /// Orders the end of everything that runs or waits.
+    pub(super) fn stop_unfinished(self: &Arc<Self>, order: &StopOrder) {
+        let ids = self.lock().ids();
+        for id in ids {
+            self.stop(id, order.clone());
+        }
+    }
+
     pub(super) fn signal(&self, id: JobId, signal: Signal) -> Result<(), Refusal> {
         let mut table = self.lock();
         let state = match table.get(id) {
@@ -126,10 +135,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// Jobs that run and jobs that wait.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        let table = self.lock();
-        (table.admission.running(), table.admission.pending())
+    pub(super) fn counts(&self, tenant: &Tenant) -> Counts {
+        self.lock().admission.counts(&tenant.name)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -138,6 +145,11 @@ impl Jobs {
 
     pub(super) fn drain(&self) {
         self.lock().admission.drain();
+    }
+
+    /// Admits nothing while the scheduler is lost.
+    pub(super) fn set_scheduler_lost(&self, lost: bool) {
+        self.lock().admission.set_scheduler_lost(lost);
     }
 
     /// Starts nothing any more: neither new jobs nor those that wait.

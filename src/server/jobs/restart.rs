@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::isolation::ipc::KnownJob;
+use crate::isolation::ipc::{KnownJob, Origin};
 use crate::job::{Cause, ExitRecord, JobId, State, StopOrder};
 use crate::server::store::{Change, IdempotencyKey, NewJob, StoreError, WriteError};
 use crate::server::view::{JobFacts, JobView};
@@ -11,24 +11,22 @@ use crate::server::view::{JobFacts, JobView};
 use super::{Jobs, Phase};
 
 impl Jobs {
-    /// Whether the store does not know already that this job is over.
-    pub(in crate::server) fn is_news(&self, job: &KnownJob) -> bool {
-        job.record.is_none()
-            || !matches!(self.store.find(job.id), Ok(Some(view)) if view.state == State::Finished)
-    }
-
     /// Takes up the jobs of an earlier run. Called once, before any request is served.
     pub(in crate::server) fn take_up(self: &Arc<Self>, known: Vec<KnownJob>) -> Result<(), StoreError> {
         let mut known: HashMap<JobId, KnownJob> = known.into_iter().map(|job| (job.id, job)).collect();
         for (view, request_bytes) in self.store.unfinished()? {
             match known.remove(&view.id()) {
+                Some(job) if job.origin == Origin::Newer => {
+                    tracing::warn!(job = %job.id, "left alone: it belongs to a newer version of this worker");
+                }
                 Some(job) => self.adopt(view, job),
                 None if view.state == State::Pending => self.requeue(view, request_bytes),
                 None => self.lose(view),
             }
         }
         for job in known.into_values() {
-            if self.store.find(job.id)?.is_none() {
+            // Of a launch that failed there is nothing to make a record of.
+            if job.origin == Origin::Launched && self.store.find(job.id)?.is_none() {
                 self.restore(job);
             }
         }
@@ -41,17 +39,23 @@ impl Jobs {
         let id = job.id;
         let was_stopping = view.state == State::Stopping;
         let mut table = self.lock();
-        let place = table.admission.adopt();
+        let place = table
+            .admission
+            .adopt(&view.facts.tenant, view.facts.memory_bytes());
         let live = table.insert(view, Phase::Launched, place);
         drop(table);
         if let Some(record) = job.record {
             return self.finish(id, record);
         }
         // That it started may have been told while nobody listened.
-        if live.state() == State::Pending {
+        if live.view().started_at.is_none()
+            && let Some(started_at) = job.started_at
+        {
             let view = live.update(|view| {
-                view.state = State::Running;
-                view.started_at = job.started_at;
+                // A stop may have come first.
+                let _ = view.state.advance(State::Running);
+                view.started_at = Some(started_at);
+                view.receipt = job.receipt.map(Arc::from).or_else(|| view.receipt.take());
             });
             self.store.write_lazily(Change::Update(view));
         }
@@ -74,7 +78,7 @@ impl Jobs {
     fn requeue(self: &Arc<Self>, view: JobView, request_bytes: usize) {
         let id = view.id();
         let mut table = self.lock();
-        let place = table.admission.readmit(request_bytes);
+        let place = table.admission.readmit(&view.facts.tenant, request_bytes);
         table.insert(view, Phase::Preparing, place);
         drop(table);
         self.proceed(id, None);
@@ -83,7 +87,9 @@ impl Jobs {
     fn lose(self: &Arc<Self>, view: JobView) {
         let id = view.id();
         let mut table = self.lock();
-        let place = table.admission.adopt();
+        let place = table
+            .admission
+            .adopt(&view.facts.tenant, view.facts.memory_bytes());
         table.insert(view, Phase::Launched, place);
         drop(table);
         let why = "nothing is left of it after a restart".to_owned();
@@ -104,13 +110,16 @@ impl Jobs {
         });
         view.state = State::Running;
         view.started_at = job.started_at;
+        view.receipt = job.receipt.map(Arc::from);
         if let Some(record) = &job.record {
             view = view.finished(record.clone());
         }
         let (id, runs) = (job.id, job.record.is_none());
         if runs {
             let mut table = self.lock();
-            let place = table.admission.adopt();
+            let place = table
+                .admission
+                .adopt(&view.facts.tenant, view.facts.memory_bytes());
             table.insert(view.clone(), Phase::Launched, place);
         }
         let row = NewJob {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::Worker;
+use crate::config::Config;
 use crate::job::{JobId, State, StopOrder};
 use crate::policy::Tenant;
 use crate::server::admission::{Admission, Place};
@@ -92,10 +92,10 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(worker: &Worker) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             jobs: HashMap::new(),
-            admission: Admission::new(worker),
+            admission: Admission::new(config),
         }
     }
 
@@ -125,6 +125,10 @@ impl Table {
         self.jobs.get(&id).map(|entry| Arc::clone(&entry.live))
     }
 
+    pub(super) fn ids(&self) -> Vec<JobId> {
+        self.jobs.keys().copied().collect()
+    }
+
     pub(super) fn launched_ids(&self) -> Vec<JobId> {
         let launched = |(id, entry): (&JobId, &Entry)| (entry.phase == Phase::Launched).then_some(*id);
         self.jobs.iter().filter_map(launched).collect()
@@ -143,7 +147,8 @@ impl Table {
     pub(super) fn remove(&mut self, id: JobId) -> Option<Arc<Live>> {
         let entry = self.jobs.remove(&id)?;
         if entry.phase != Phase::Ending {
-            self.admission.release(entry.place);
+            self.admission
+                .release(&entry.live.view().facts.tenant, entry.place);
         }
         Some(entry.live)
     }

@@ -5,8 +5,10 @@
 //! gone, it registers again as soon as there is a new one.
 
 mod backoff;
+mod loss;
 mod session;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, Scheduler};
 
+use super::Server;
 use super::tls::ClientTls;
 use backoff::Backoff;
 use session::Session;
@@ -30,14 +33,33 @@ pub(super) struct Registration {
 
 impl Registration {
     /// Starts to register, and goes on trying; `None` where no scheduler is configured.
-    pub(super) fn start(config: &Config, listening: &str, tls: Option<ClientTls>) -> Option<Self> {
+    pub(super) fn start(
+        server: &Arc<Server>,
+        config: &Config,
+        listening: &str,
+        tls: Option<ClientTls>,
+    ) -> Option<Self> {
         let scheduler = config.scheduler.clone()?;
         let advertise = scheduler
             .advertise
             .clone()
             .unwrap_or_else(|| listening.to_owned());
         let (ending, told) = watch::channel(false);
-        let task = tokio::spawn(keep_registered(scheduler, advertise, tls, told));
+        let (registered, state) = watch::channel(false);
+        let timeout = Duration::from_secs(scheduler.loss_timeout_s);
+        tokio::spawn(loss::watch_over(
+            Arc::clone(server),
+            scheduler.on_loss,
+            timeout,
+            state,
+        ));
+        // A worker that takes no jobs has no place at a scheduler.
+        let (drained, leave) = (Arc::clone(server), ending.clone());
+        tokio::spawn(async move {
+            drained.draining().await;
+            leave.send_replace(true);
+        });
+        let task = tokio::spawn(keep_registered(scheduler, advertise, tls, told, registered));
         Some(Self { ending, task })
     }
 
@@ -55,6 +77,7 @@ async fn keep_registered(
     advertise: String,
     tls: Option<ClientTls>,
     mut ending: watch::Receiver<bool>,
+    is_registered: watch::Sender<bool>,
 ) {
     let mut backoff = Backoff::default();
     while !*ending.borrow() {
@@ -74,10 +97,12 @@ async fn keep_registered(
                     worker = session.worker_id(),
                     "registered"
                 );
+                is_registered.send_replace(true);
                 tokio::select! {
                     () = session.lost() => tracing::warn!("the connection to the scheduler is lost"),
                     _ = ending.changed() => return session.deregister().await,
                 }
+                is_registered.send_replace(false);
                 backoff.lasted(session.age());
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 //! callback and runs after the commit.
 
 mod error;
+mod keep;
 mod read;
 mod row;
 mod schema;
@@ -18,6 +19,7 @@ use rusqlite::Connection;
 use tokio::sync::broadcast;
 
 pub use error::StoreError;
+pub(super) use keep::{ByteBounds, JobBounds};
 pub(super) use read::{PageQuery, carries};
 pub(super) use row::{IdempotencyKey, NewJob};
 pub(super) use write::{Change, Then, WriteError};

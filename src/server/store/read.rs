@@ -88,6 +88,25 @@ impl Store {
         Ok(Some((request, key)))
     }
 
+    /// Whether nothing is to be learned of a job any more: it is over, or deleted.
+    pub(in crate::server) fn is_settled(&self, job: JobId) -> Result<bool, StoreError> {
+        lock(&self.points)
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND state = 3)
+                     OR EXISTS (SELECT 1 FROM buried WHERE id = ?1)",
+            )
+            .and_then(|mut query| query.query_row([job.to_string()], |row| row.get(0)))
+            .map_err(StoreError::query("looking for a job"))
+    }
+
+    /// Deleted jobs whose folder is still to be removed.
+    pub(in crate::server) fn buried(&self) -> Result<Vec<JobId>, StoreError> {
+        lock(&self.points)
+            .prepare("SELECT id FROM buried")
+            .and_then(|mut query| query.query_map([], |row| id(row, 0))?.collect())
+            .map_err(StoreError::query("listing deleted jobs"))
+    }
+
     /// All jobs that are not FINISHED, oldest first, and the size of their requests.
     pub(in crate::server) fn unfinished(&self) -> Result<Vec<(JobView, usize)>, StoreError> {
         let connection = lock(&self.scans);
@@ -139,51 +158,8 @@ impl Store {
         .await
     }
 
-    /// Bytes of output kept for finished jobs.
-    pub(in crate::server) async fn kept_bytes(self: &Arc<Self>) -> Result<u64, StoreError> {
-        self.scan(|connection| {
-            connection.query_row(
-                "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3",
-                [],
-                |row| row.get(0),
-            )
-        })
-        .await
-    }
-
-    /// Finished jobs to be removed: those that ended before `cutoff` (microseconds), and the oldest beyond `keep`.
-    pub(in crate::server) async fn expired(
-        self: &Arc<Self>,
-        cutoff: i64,
-        keep: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<JobId>, StoreError> {
-        let keep = keep.map_or(i64::MAX, |keep| i64::try_from(keep).unwrap_or(i64::MAX));
-        self.scan(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT id FROM jobs WHERE state = 3 AND (finished_at < ?1 OR finished_at <= ifnull((
-                         SELECT finished_at FROM jobs WHERE state = 3 ORDER BY finished_at DESC LIMIT 1 OFFSET ?2
-                     ), -1)) ORDER BY finished_at LIMIT ?3",
-                )?
-                .query_map(params![cutoff, keep, limit], |row| id(row, 0))?
-                .collect()
-        })
-        .await
-    }
-
-    /// When the oldest finished job ended, in microseconds.
-    pub(in crate::server) async fn oldest_finished(self: &Arc<Self>) -> Result<Option<i64>, StoreError> {
-        self.scan(|connection| {
-            connection.query_row("SELECT min(finished_at) FROM jobs WHERE state = 3", [], |row| {
-                row.get(0)
-            })
-        })
-        .await
-    }
-
     /// Runs a longer read where it holds up no other task.
-    async fn scan<T: Send + 'static>(
+    pub(super) async fn scan<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {

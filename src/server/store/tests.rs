@@ -19,7 +19,11 @@ fn fixture() -> Fixture {
 }
 
 fn view() -> JobView {
-    JobView::pending(JobFacts {
+    JobView::pending(facts())
+}
+
+fn facts() -> JobFacts {
+    JobFacts {
         id: JobId::random(),
         tenant: "default".to_owned(),
         policy: "strict".to_owned(),
@@ -37,7 +41,7 @@ fn view() -> JobView {
             open_files: 9,
         }),
         created_at: Timestamp::from_micros(1_700_000_000_000_000),
-    })
+    }
 }
 
 fn new_job(view: &JobView, key: Option<&str>) -> Change {
@@ -174,15 +178,102 @@ async fn the_expired_are_those_too_old_or_too_many() {
     }
     write(&store, new_job(&view(), None)).await;
     let ids = |range: std::ops::Range<usize>| jobs[range].iter().map(JobView::id).collect::<Vec<_>>();
-    let expired = |cutoff, keep| {
+    let expired = |ended_before, most| {
         let store = Arc::clone(&store);
-        async move { store.expired(cutoff, keep, 10).await.expect("expired") }
+        let bounds = JobBounds {
+            ended_before,
+            most,
+            most_per_tenant: None,
+        };
+        async move {
+            let found = store.jobs_beyond(bounds, 10).await.expect("expired");
+            jobs_in_order(&found)
+        }
     };
-    assert_eq!(expired(i64::MIN, None).await, []);
-    assert_eq!(expired(3, None).await, ids(0..2));
-    assert_eq!(expired(i64::MIN, Some(2)).await, ids(0..3));
-    assert_eq!(expired(i64::MIN, Some(5)).await, []);
+    assert_eq!(expired(None, None).await, jobs_in_order(&[]));
+    assert_eq!(expired(Some(3), None).await, jobs_in_order(&ids(0..2)));
+    assert_eq!(expired(None, Some(2)).await, jobs_in_order(&ids(0..3)));
+    assert_eq!(expired(None, Some(5)).await, jobs_in_order(&[]));
     assert_eq!(store.oldest_finished().await.expect("oldest"), Some(1));
+}
+
+fn jobs_in_order(ids: &[JobId]) -> Vec<JobId> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids
+}
+
+/// A finished job with this much output on disk.
+fn with_output(tenant: &str, finished_at: i64, bytes: u64) -> JobView {
+    let mut facts = JobFacts {
+        tenant: tenant.to_owned(),
+        ..facts()
+    };
+    facts.labels.clear();
+    let job = ended(&JobView::pending(facts), finished_at);
+    let mut exit = (*job.exit.clone().expect("ended")).clone();
+    exit.output.stdout.total_bytes = bytes + 7;
+    exit.output.stdout.dropped_bytes = 7;
+    JobView {
+        exit: Some(Arc::new(exit)),
+        ..job
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_output_goes_first_of_all_and_of_each_tenant() {
+    let Fixture { store, dir: _dir } = fixture();
+    let jobs: Vec<JobView> = [("a", 100), ("b", 10), ("a", 0), ("a", 100), ("b", 50)]
+        .into_iter()
+        .zip(1..)
+        .map(|((tenant, bytes), at)| with_output(tenant, at, bytes))
+        .collect();
+    for job in &jobs {
+        write(&store, new_job(job, None)).await;
+    }
+    let beyond = |most, most_per_tenant| {
+        let store = Arc::clone(&store);
+        let bounds = ByteBounds {
+            most,
+            most_per_tenant,
+        };
+        async move { store.output_beyond(bounds, 10).await.expect("output") }
+    };
+    let ids = |indices: &[usize]| {
+        let ids: Vec<JobId> = indices.iter().map(|index| jobs[*index].id()).collect();
+        jobs_in_order(&ids)
+    };
+    assert_eq!(beyond(None, None).await, ids(&[]));
+    assert_eq!(beyond(Some(260), None).await, ids(&[]));
+    assert_eq!(beyond(Some(259), None).await, ids(&[0]));
+    assert_eq!(beyond(Some(155), None).await, ids(&[0, 1]));
+    assert_eq!(beyond(None, Some(59)).await, ids(&[0, 1, 3]));
+    let kept = |tenant: &str| store.kept_bytes(Some(tenant.to_owned()));
+    assert_eq!(kept("b").await.expect("sum"), 60);
+    assert_eq!(store.kept_bytes(None).await.expect("sum"), 260);
+    let before = store.last_position().expect("position");
+    write(&store, Change::DropOutput(jobs[0].id())).await;
+    assert_eq!(store.kept_bytes(None).await.expect("sum"), 160);
+    assert_eq!(store.last_position().expect("position"), before, "no event");
+    let told = store.find(jobs[0].id()).expect("find").expect("kept").exit;
+    let totals = &told.expect("exit").output.stdout;
+    assert_eq!((totals.total_bytes, totals.kept_bytes()), (107, 0));
+}
+
+#[tokio::test]
+async fn a_buried_job_is_gone_and_remembered_until_its_folder_is() {
+    let Fixture { store, dir } = fixture();
+    let job = ended(&view(), 1);
+    write(&store, new_job(&job, None)).await;
+    write(&store, Change::Bury(job.id())).await;
+    assert_eq!(store.find(job.id()).expect("find"), None);
+    assert!(store.is_settled(job.id()).expect("look"));
+    drop(store);
+    let store = Arc::new(Store::open(dir.path(), Durability::Power).expect("open again"));
+    assert_eq!(store.buried().expect("list"), [job.id()]);
+    write(&store, Change::Unbury(job.id())).await;
+    assert_eq!(store.buried().expect("list"), []);
+    assert!(!store.is_settled(job.id()).expect("look"));
 }
 
 #[tokio::test]

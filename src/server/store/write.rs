@@ -1,10 +1,11 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::broadcast;
 
-use crate::job::{JobId, State};
+use crate::job::{ExitRecord, JobId, State};
 use crate::server::view::{JobEvent, JobView};
 use crate::sys::fault_point;
 
@@ -22,6 +23,12 @@ pub(in crate::server) enum Change {
     Insert(Box<NewJob>),
     Update(JobView),
     Delete(JobId),
+    /// As Delete, but the folder is still to be removed.
+    Bury(JobId),
+    /// The folder of a buried job is gone.
+    Unbury(JobId),
+    /// The output of a finished job is gone. No event: the job has not changed its state.
+    DropOutput(JobId),
     /// Only for its place in the queue.
     Nothing,
 }
@@ -258,6 +265,12 @@ fn apply(
             *position += 1;
         }
         Change::Delete(id) => delete(connection, *id)?,
+        Change::Bury(id) => {
+            delete(connection, *id)?;
+            buried(connection, "INSERT OR IGNORE INTO buried VALUES (?1)", *id)?;
+        }
+        Change::Unbury(id) => buried(connection, "DELETE FROM buried WHERE id = ?1", *id)?,
+        Change::DropOutput(id) => drop_output(connection, *id)?,
         Change::Nothing => {}
     }
     Ok(Ok(()))
@@ -269,8 +282,8 @@ fn insert(connection: &Connection, job: &NewJob, position: i64) -> rusqlite::Res
     connection
         .prepare_cached(
             "INSERT INTO jobs (id, tenant, idempotency_key, request_hash, request, policy, policy_hash, labels, \
-             limits, state, created_at, started_at, finished_at, exit, kept_bytes, position)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+             limits, state, created_at, started_at, finished_at, exit, kept_bytes, position, receipt)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             facts.id.to_string(),
@@ -289,6 +302,7 @@ fn insert(connection: &Connection, job: &NewJob, position: i64) -> rusqlite::Res
             view.exit.as_deref().map(json).transpose()?,
             kept_bytes(view),
             position,
+            view.receipt.as_deref().map(json).transpose()?,
         ])
         .map(drop)
 }
@@ -327,8 +341,33 @@ fn delete(connection: &Connection, id: JobId) -> rusqlite::Result<()> {
         .map(drop)
 }
 
+fn buried(connection: &Connection, statement: &str, id: JobId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(statement)?
+        .execute([id.to_string()])
+        .map(drop)
+}
+
+/// From then on the record says that none of the output is kept.
+fn drop_output(connection: &Connection, id: JobId) -> rusqlite::Result<()> {
+    let id = id.to_string();
+    let exit: Option<String> = connection
+        .prepare_cached("SELECT exit FROM jobs WHERE id = ?1 AND state = 3")?
+        .query_row([&id], |row| row.get(0))
+        .optional()?;
+    let Some(exit) = exit else { return Ok(()) };
+    let mut exit: ExitRecord = serde_json::from_str(&exit)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))?;
+    exit.output.stdout.drop_all();
+    exit.output.stderr.drop_all();
+    connection
+        .prepare_cached("UPDATE jobs SET exit = ?2, kept_bytes = 0 WHERE id = ?1")?
+        .execute(params![id, json(&exit)?])
+        .map(drop)
+}
+
 fn kept_bytes(view: &JobView) -> i64 {
-    let kept = |exit: &crate::job::ExitRecord| {
+    let kept = |exit: &ExitRecord| {
         exit.output
             .stdout
             .kept_bytes()

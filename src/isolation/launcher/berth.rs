@@ -1,0 +1,144 @@
+//! The parts of a sandbox that outlast its job, and serve another if they are as new.
+//!
+//! Making and taking down a network namespace, cgroups and overlays costs the kernel several times what a process costs.
+//! A berth is one job's at a time. It is given to another only after the kernel has taken down the pid namespace of the
+//! last, so that no process, no descriptor and no lock is left; and only if the cgroup and the network namespace show
+//! nothing of it. Everything that a job can write to is never part of a berth.
+
+use std::sync::Arc;
+
+use crate::isolation::cgroup::{CgroupTree, JobCgroup};
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::network::NetworkNamespace;
+use crate::isolation::sandbox::room::Room;
+use crate::isolation::sandbox::template::Template;
+use crate::job::{Network, SandboxSpec, StartStep};
+use crate::sys::fault_point;
+
+/// How many wait for their next job at most.
+const MOST_IDLE: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Berth {
+    pub cgroup: JobCgroup,
+    pub cgroup_name: String,
+    /// `None` where the job shares the host's network, or where it keeps its own for good.
+    pub network: Option<NetworkNamespace>,
+    /// `None` where jobs write to their root.
+    pub room: Option<Room>,
+    template: Arc<Template>,
+}
+
+impl Berth {
+    /// Lets go of descriptors that a running job does not need: it is not used again.
+    pub(super) fn shed(&mut self) {
+        self.cgroup.close();
+        self.network = None;
+        self.room = None;
+    }
+
+    fn renew(&mut self) -> bool {
+        let network = self.network.as_ref().is_none_or(NetworkNamespace::is_as_new);
+        network && matches!(self.cgroup.renew(), Ok(true))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Berths {
+    cgroups: CgroupTree,
+    /// Of jobs that are over, not looked at yet.
+    used: Vec<Berth>,
+    next_name: u64,
+    /// Begins the names of the cgroups.
+    prefix: String,
+    /// Whether more than one job comes.
+    reuse: bool,
+}
+
+impl Berths {
+    pub(super) fn new(cgroups: CgroupTree, prefix: &str, reuse: bool) -> Self {
+        Self {
+            cgroups,
+            used: Vec::new(),
+            next_name: 0,
+            prefix: prefix.to_owned(),
+            reuse,
+        }
+    }
+
+    #[must_use]
+    pub(super) const fn cgroups(&self) -> &CgroupTree {
+        &self.cgroups
+    }
+
+    /// One that no job has, for a sandbox of this kind.
+    pub(super) fn take(&mut self, sandbox: &SandboxSpec, template: &Arc<Template>) -> Result<Berth, Failure> {
+        while let Some(index) = self
+            .used
+            .iter()
+            .position(|berth| Arc::ptr_eq(&berth.template, template))
+        {
+            let mut berth = self.used.swap_remove(index);
+            if berth.renew() {
+                return Ok(berth);
+            }
+            self.discard(berth);
+        }
+        self.make(sandbox, template)
+    }
+
+    fn make(&mut self, sandbox: &SandboxSpec, template: &Arc<Template>) -> Result<Berth, Failure> {
+        let network = match sandbox.network {
+            Network::None => {
+                fault_point!("launcher.network").at(StartStep::Network, "unshare")?;
+                Some(NetworkNamespace::make()?)
+            }
+            Network::Host => None,
+        };
+        let room = if self.reuse && Room::fits(sandbox) {
+            fault_point!("launcher.room").at(StartStep::Rootfs, "room")?;
+            Some(Room::lay(template)?)
+        } else {
+            None
+        };
+        let cgroup_name = format!("{}{}", self.prefix, self.next_name);
+        self.next_name += 1;
+        let cgroup = self
+            .cgroups
+            .make_job(&cgroup_name)
+            .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
+        Ok(Berth {
+            cgroup,
+            cgroup_name,
+            network,
+            room,
+            template: Arc::clone(template),
+        })
+    }
+
+    /// Takes one back whose last process is gone.
+    pub(super) fn give_back(&mut self, berth: Berth) {
+        if !self.reuse {
+            self.discard(berth);
+            return;
+        }
+        if self.used.len() >= MOST_IDLE {
+            let oldest = self.used.remove(0);
+            self.discard(oldest);
+        }
+        self.used.push(berth);
+    }
+
+    /// Takes down all that no job has.
+    pub(super) fn close(&mut self) {
+        for berth in std::mem::take(&mut self.used) {
+            self.discard(berth);
+        }
+    }
+
+    fn discard(&self, berth: Berth) {
+        if !matches!(berth.cgroup.remove(), Ok(true)) {
+            let _ = self.cgroups.sweep(&berth.cgroup_name);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What is kept of jobs on disk: told to the server, and removed at its word.
+
+use super::adopt;
+use super::daemon::Daemon;
+use crate::isolation::ipc::Event;
+use crate::job::JobId;
+
+/// Names in one message, some 40 KiB.
+const NAMES: usize = 2048;
+/// Records in one message, some 100 KiB.
+const RECORDS: usize = 64;
+
+impl Daemon {
+    /// Names all jobs. A server that asks has just started, and knows nothing of what is being cleaned up either.
+    pub(super) fn list(&mut self) {
+        let ids = self.dirs.all().unwrap_or_default();
+        for piece in ids.chunks(NAMES) {
+            self.server.send(&Event::Listed(piece.to_vec()));
+        }
+        self.server.send(&Event::Listed(Vec::new()));
+        let leftovers = self.clean_up.leftovers();
+        if !leftovers.is_empty() {
+            self.server.send(&Event::CleanUp(leftovers));
+        }
+    }
+
+    pub(super) fn describe(&mut self, ids: &[JobId]) {
+        for piece in ids.chunks(RECORDS) {
+            let known = piece
+                .iter()
+                .filter_map(|id| adopt::describe(&self.dirs, *id, self.jobs.get(id), &self.unwritten))
+                .collect::<Vec<_>>();
+            if !known.is_empty() {
+                self.server.send(&Event::Known(known));
+            }
+        }
+        self.server.send(&Event::Known(Vec::new()));
+    }
+
+    pub(super) fn delete(&mut self, id: JobId) {
+        let removed = match self.runs(id) {
+            true => Err("its job runs".to_owned()),
+            false => self.dirs.remove(id).map_err(|stuck| stuck.to_string()),
+        };
+        self.server.send(&match removed {
+            Ok(()) => {
+                self.unwritten.forget(id);
+                Event::Deleted { id }
+            }
+            Err(why) => {
+                eprintln!("stockade: launcher: job {id}: its folder stays for now: {why}");
+                self.clean_up.add_folder(&self.dirs, id, why);
+                Event::DeletedLater { id }
+            }
+        });
+    }
+
+    pub(super) fn drop_output(&mut self, id: JobId) {
+        let removed = match self.runs(id) {
+            true => Err("its job runs".to_owned()),
+            false => self.dirs.drop_output(id).map_err(|stuck| stuck.to_string()),
+        };
+        self.server.send(&match removed {
+            Ok(()) => Event::OutputDropped { id },
+            Err(why) => Event::OutputStays { id, why },
+        });
+    }
+
+    fn runs(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| !job.told)
+    }
+
+    /// Tries again what could not be removed.
+    pub(super) fn clean_up(&mut self) {
+        let jobs = &self.jobs;
+        let runs = |id| jobs.get(&id).is_some_and(|job| !job.told);
+        let gone = self.clean_up.turn(&mut self.sandboxes, &self.dirs, runs);
+        for (id, record) in gone.outcomes {
+            self.finish(id, record, true);
+        }
+        for id in gone.folders {
+            self.server.send(&Event::Deleted { id });
+        }
+        if let Some(leftovers) = self.clean_up.news() {
+            self.server.send(&Event::CleanUp(leftovers));
+        }
+    }
+}

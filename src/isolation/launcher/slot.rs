@@ -1,0 +1,104 @@
+//! A sandbox: its supervisor, and what the launcher holds of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
+
+use super::berth::Berth;
+use super::ids::IdLease;
+use crate::isolation::cgroup::LimitError;
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::ipc::Channel;
+use crate::isolation::supervisor::{Go, Report, ToSupervisor};
+use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
+use crate::sys::fault_point;
+
+/// A sandbox that waits for its job, or has it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub supervisor: Pid,
+    /// The supervisor has ended, and with it everything in its pid namespace.
+    pub reaped: bool,
+    pub control: Channel,
+    pub berth: Berth,
+    pub sandbox: Arc<SandboxSpec>,
+    /// Holds the job's host ids for as long as this or the supervisor's copy is open.
+    pub ids: Option<IdLease>,
+}
+
+impl Slot {
+    /// Its supervisor lives and has said nothing, so it is at work or waits.
+    #[must_use]
+    pub(super) fn is_waiting(&self) -> bool {
+        let mut look = [PollFd::new(&self.control, PollFlags::IN)];
+        matches!(
+            poll(
+                &mut look,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0
+                })
+            ),
+            Ok(0)
+        )
+    }
+
+    /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
+    pub(super) fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
+        fault_point!("launcher.hand-over").at(StartStep::Supervisor, "send")?;
+        let mut receipt = self.known_receipt();
+        receipt.limits = self
+            .berth
+            .cgroup
+            .apply(limits)
+            .map_err(|error| limit_failure(&error))?
+            .clone();
+        let message = ToSupervisor::Go(Box::new(Go { receipt, ..go }));
+        let bytes = postcard::to_stdvec(&message)
+            .map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
+        let outlets: Vec<_> = outlets.iter().map(AsFd::as_fd).collect();
+        match self.control.try_send_with(&bytes, &outlets) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::new(
+                StartStep::Supervisor,
+                libc::EAGAIN,
+                "the supervisor takes no message",
+            )),
+            Err(error) => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
+        }
+    }
+
+    /// What a supervisor said before it ended. It tells more than that nobody takes the job.
+    pub(super) fn last_words(&self) -> Option<Failure> {
+        match self.control.try_receive() {
+            Ok(Some(Report::Failed(failure))) => Some(failure),
+            _ => None,
+        }
+    }
+
+    fn known_receipt(&self) -> Receipt {
+        let seccomp = self.sandbox.seccomp.as_ref();
+        Receipt {
+            cgroup_version: self.berth.cgroup.version().as_str().to_owned(),
+            seccomp_profile: seccomp.map_or_else(String::new, |profile| profile.name.clone()),
+            seccomp_hash: seccomp.map_or_else(String::new, |profile| profile.hash.clone()),
+            seccomp_default_action: seccomp
+                .map_or_else(String::new, |profile| profile.default_action.clone()),
+            rootfs: match self.sandbox.root {
+                Root::ReadOnly => "read-only overlay".to_owned(),
+                Root::Writable => "writable overlay".to_owned(),
+            },
+            network: match self.sandbox.network {
+                Network::None => "none".to_owned(),
+                Network::Host => "host".to_owned(),
+            },
+            ..Receipt::default()
+        }
+    }
+}
+
+pub(super) fn limit_failure(error: &LimitError) -> Failure {
+    Failure::new(StartStep::CgroupLimit, error.errno(), error.to_string())
+}

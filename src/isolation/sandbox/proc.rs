@@ -1,0 +1,137 @@
+//! The job's own /proc, with covers over what tells of the whole machine or of other jobs.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
+use serde::{Deserialize, Serialize};
+
+use crate::isolation::failure::{At, Failure};
+use crate::job::{Proc, StartStep};
+
+/// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
+/// What programs read to fit themselves to the machine (cpuinfo, meminfo, version, filesystems) stays.
+const MASKED: [&str; 52] = [
+    "acpi",
+    "asound",
+    "buddyinfo",
+    "bus",
+    "cgroups",
+    "cmdline",
+    "config.gz",
+    "consoles",
+    "crypto",
+    "diskstats",
+    "dma",
+    "driver",
+    "execdomains",
+    "fb",
+    "fs",
+    "interrupts",
+    "iomem",
+    "ioports",
+    "irq",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "locks",
+    "modules",
+    "pagetypeinfo",
+    "partitions",
+    "sched_debug",
+    "schedstat",
+    "scsi",
+    "slabinfo",
+    "softirqs",
+    "swaps",
+    "timer_list",
+    "zoneinfo",
+    "mtrr",
+    "pressure",
+    "sysrq-trigger",
+    "sysvipc",
+    "vmallocinfo",
+    "vmstat",
+    // Counters of the whole machine, which one job can move and another read.
+    "sys/fs/aio-nr",
+    "sys/fs/dentry-state",
+    "sys/fs/file-nr",
+    "sys/fs/inode-nr",
+    "sys/fs/inode-state",
+    "sys/kernel/pty/nr",
+    "sys/kernel/random/boot_id",
+];
+
+/// Files of /proc that programs need in this form, while their figures are the whole machine's: jobs see these instead.
+pub const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
+pub const COVER_FILE: &str = "null";
+pub const COVER_FOLDER: &str = "empty";
+
+/// What has to lie over one name of [`MASKED`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cover {
+    File,
+    Folder,
+    /// This kernel had no such name when the template was built; a module may bring it later.
+    NotYet,
+}
+
+/// The cover for each name of [`MASKED`], by what a new /proc at `scratch` has.
+pub fn find_covers(scratch: &Path) -> Result<Vec<Cover>, Failure> {
+    mount("proc", scratch, "proc", FLAGS, None).at(StartStep::Proc, "mount")?;
+    let covers = MASKED.iter().map(|name| cover_for(&scratch.join(name))).collect();
+    unmount(scratch, UnmountFlags::DETACH).at(StartStep::Proc, "unmount")?;
+    Ok(covers)
+}
+
+fn cover_for(path: &Path) -> Cover {
+    match fs::symlink_metadata(path) {
+        Ok(kind) if kind.is_dir() => Cover::Folder,
+        Ok(_) => Cover::File,
+        Err(_) => Cover::NotYet,
+    }
+}
+
+const FLAGS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+/// Mounts one of this pid namespace at `target`.
+pub fn mount_proc(kind: Proc, target: &str) -> Result<(), Failure> {
+    let options = match kind {
+        Proc::PidOnly => c"hidepid=2,subset=pid",
+        Proc::Masked => c"hidepid=2",
+    };
+    mount("proc", target, "proc", FLAGS, Some(options)).at(StartStep::Proc, "mount")
+}
+
+/// Lays the covers over the /proc at `proc`. `folder` begins the names of the files that lie over it.
+pub fn mask(covers: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
+    for name in SHOWN_INSTEAD {
+        mount_bind(format!("{folder}{name}"), format!("{proc}/{name}")).at(StartStep::Proc, name)?;
+    }
+    for (name, cover) in MASKED.iter().zip(covers) {
+        let target = format!("{proc}/{name}");
+        let cover = match cover {
+            Cover::NotYet => cover_for(Path::new(&target)),
+            known => *known,
+        };
+        let source = match cover {
+            Cover::File => COVER_FILE,
+            Cover::Folder => COVER_FOLDER,
+            Cover::NotYet => continue,
+        };
+        mount_bind(format!("{folder}{source}"), target).at(StartStep::Proc, name)?;
+    }
+    Ok(())
+}
+
+/// Makes all of /proc read-only, once its supervisor has written what it has to write there about the payload.
+pub fn seal() -> Result<(), Failure> {
+    mount_remount("/proc", FLAGS | MountFlags::BIND | MountFlags::RDONLY, "").at(StartStep::Proc, "read-only")
+}

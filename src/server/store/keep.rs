@@ -1,0 +1,158 @@
+//! What retention asks of the store.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use crate::job::JobId;
+
+use super::row::id;
+use super::{Store, StoreError};
+
+/// Which finished jobs are too many; `None` is no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::server) struct JobBounds {
+    /// Those that ended before, in microseconds.
+    pub(in crate::server) ended_before: Option<i64>,
+    /// The oldest beyond this number.
+    pub(in crate::server) most: Option<u64>,
+    /// The oldest of each tenant beyond this number.
+    pub(in crate::server) most_per_tenant: Option<u64>,
+}
+
+/// How much output of finished jobs may be kept; `None` is no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::server) struct ByteBounds {
+    pub(in crate::server) most: Option<u64>,
+    pub(in crate::server) most_per_tenant: Option<u64>,
+}
+
+/// The oldest rows of one tenant or of all, of which ?2 may stay.
+const BEYOND_NUMBER: &str = "SELECT id FROM jobs WHERE state = 3 AND (?1 IS NULL OR tenant = ?1)
+     ORDER BY finished_at DESC, seq DESC LIMIT ?3 OFFSET ?2";
+
+/// The oldest rows that have output.
+const OLDEST_WITH_OUTPUT: &str = "SELECT id, kept_bytes FROM jobs
+     WHERE state = 3 AND kept_bytes > 0 AND (?1 IS NULL OR tenant = ?1) ORDER BY finished_at, seq LIMIT ?2";
+
+impl Store {
+    /// Bytes of output kept for finished jobs, of one tenant or of all.
+    pub(in crate::server) async fn kept_bytes(
+        self: &Arc<Self>,
+        tenant: Option<String>,
+    ) -> Result<u64, StoreError> {
+        self.scan(move |connection| sum(connection, tenant.as_deref()))
+            .await
+    }
+
+    /// Finished jobs that are to be removed, at most `limit`.
+    pub(in crate::server) async fn jobs_beyond(
+        self: &Arc<Self>,
+        bounds: JobBounds,
+        limit: usize,
+    ) -> Result<Vec<JobId>, StoreError> {
+        self.scan(move |connection| {
+            let mut ids = Vec::new();
+            if let Some(before) = bounds.ended_before {
+                let mut query = connection.prepare_cached(
+                    "SELECT id FROM jobs WHERE state = 3 AND finished_at < ?1 ORDER BY finished_at LIMIT ?2",
+                )?;
+                let found = query.query_map(params![before, limit], |row| id(row, 0))?;
+                ids.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+            if let Some(most) = bounds.most {
+                ids.extend(beyond(connection, None, most, limit)?);
+            }
+            if let Some(most) = bounds.most_per_tenant {
+                for tenant in tenants(connection)? {
+                    ids.extend(beyond(connection, Some(&tenant), most, limit)?);
+                }
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            ids.truncate(limit);
+            Ok(ids)
+        })
+        .await
+    }
+
+    /// Finished jobs whose output is to be removed, the oldest first, at most `limit`.
+    pub(in crate::server) async fn output_beyond(
+        self: &Arc<Self>,
+        bounds: ByteBounds,
+        limit: usize,
+    ) -> Result<Vec<JobId>, StoreError> {
+        self.scan(move |connection| {
+            let mut ids = Vec::new();
+            if let Some(most) = bounds.most {
+                ids.extend(oldest_output(connection, None, most, limit)?);
+            }
+            if let Some(most) = bounds.most_per_tenant {
+                for tenant in tenants(connection)? {
+                    ids.extend(oldest_output(connection, Some(&tenant), most, limit)?);
+                }
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            Ok(ids)
+        })
+        .await
+    }
+
+    /// When the oldest finished job ended, in microseconds.
+    pub(in crate::server) async fn oldest_finished(self: &Arc<Self>) -> Result<Option<i64>, StoreError> {
+        self.scan(|connection| {
+            connection.query_row("SELECT min(finished_at) FROM jobs WHERE state = 3", [], |row| {
+                row.get(0)
+            })
+        })
+        .await
+    }
+}
+
+fn tenants(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached("SELECT DISTINCT tenant FROM jobs WHERE state = 3")?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+fn sum(connection: &Connection, tenant: Option<&str>) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(
+            "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3 AND (?1 IS NULL OR tenant = ?1)",
+        )?
+        .query_row([tenant], |row| row.get(0))
+}
+
+fn beyond(
+    connection: &Connection,
+    tenant: Option<&str>,
+    most: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<JobId>> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(BEYOND_NUMBER)?
+        .query_map(params![tenant, most, limit], |row| id(row, 0))?
+        .collect()
+}
+
+fn oldest_output(
+    connection: &Connection,
+    tenant: Option<&str>,
+    most: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<JobId>> {
+    let mut excess = sum(connection, tenant)?.saturating_sub(most);
+    let mut query = connection.prepare_cached(OLDEST_WITH_OUTPUT)?;
+    let mut rows = query.query(params![tenant, limit])?;
+    let mut ids = Vec::new();
+    while excess > 0
+        && let Some(row) = rows.next()?
+    {
+        ids.push(id(row, 0)?);
+        excess = excess.saturating_sub(row.get(1)?);
+    }
+    Ok(ids)
+}
