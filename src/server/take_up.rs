@@ -45,7 +45,7 @@ impl Server {
         let Some(take_up) = &mut *taking_up else { return };
         for id in piece {
             match self.store.is_settled(*id) {
-                Ok(true) => {}
+                Ok(true) => self.launcher.send(&Order::Recorded { id: *id }),
                 Ok(false) => take_up.unsettled.push(*id),
                 Err(error) => return finish(&mut taking_up, Err(error)),
             }
@@ -57,7 +57,7 @@ impl Server {
                 self.launcher.send(&Order::Describe { ids: piece.to_vec() });
             }
             if take_up.asked == 0 {
-                let taken_up = self.jobs.take_up(Vec::new());
+                let taken_up = self.jobs.take_up(Vec::new(), |id| self.outputs.kept(id));
                 finish(&mut taking_up, taken_up);
             }
         }
@@ -73,7 +73,7 @@ impl Server {
         take_up.asked = take_up.asked.saturating_sub(1);
         if take_up.asked == 0 {
             let known = std::mem::take(&mut take_up.known);
-            let taken_up = self.jobs.take_up(known);
+            let taken_up = self.jobs.take_up(known, |id| self.outputs.kept(id));
             finish(&mut taking_up, taken_up);
         }
     }

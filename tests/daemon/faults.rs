@@ -24,7 +24,7 @@ fn fill(folder: &Path, left: u64) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn a_job_whose_folder_cannot_be_made_fails_and_leaves_nothing() {
+fn output_that_has_no_place_is_told_as_lost_and_nothing_else_is() {
     if !able() {
         return;
     }
@@ -42,17 +42,16 @@ fn a_job_whose_folder_cannot_be_made_fails_and_leaves_nothing() {
         assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
         eventually("it is idle", || children(launcher).len() == IDLE_CHILDREN);
         let before = Holdings::at_rest(launcher);
-        // A job's folder takes four: itself, two outputs, and what says that it may run.
-        for left in [0, 1, 2, 3] {
+        // Output takes two: a folder and a file.
+        for left in [0, 1] {
             let fillers = fill(&state, left);
             let id = start(&mut client, shell("exit 3")).await;
+            assert_eq!(wait(&mut client, &id).await.exit_code, Some(3), "{left} left");
+            let id = start(&mut client, shell("echo lost; exit 3")).await;
             let job = wait(&mut client, &id).await;
-            assert_eq!(job.cause(), Cause::StartFailed, "{left} left: {job:?}");
-            let failure = job.start_failure.expect("the step");
-            assert_eq!(
-                (failure.step.as_str(), failure.errno.as_str()),
-                ("state-dir", "ENOSPC")
-            );
+            assert_eq!((job.cause(), job.exit_code), (Cause::Exited, Some(3)), "{job:?}");
+            let stdout = job.output.expect("output").stdout.expect("stdout");
+            assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (5, 5));
             fillers
                 .iter()
                 .for_each(|filler| fs::remove_file(filler).expect("remove"));
@@ -60,12 +59,11 @@ fn a_job_whose_folder_cannot_be_made_fails_and_leaves_nothing() {
                 children(launcher).len() == IDLE_CHILDREN && Holdings::of(launcher) == before
             });
         }
-        let id = start(&mut client, shell("exit 4")).await;
-        assert_eq!(
-            wait(&mut client, &id).await.exit_code,
-            Some(4),
-            "without a restart"
-        );
+        let id = start(&mut client, shell("echo kept; exit 4")).await;
+        let job = wait(&mut client, &id).await;
+        assert_eq!(job.exit_code, Some(4), "without a restart");
+        let stdout = job.output.expect("output").stdout.expect("stdout");
+        assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (5, 0));
     });
     worker.shut_down_and(|| unmount(&state, UnmountFlags::DETACH).expect("unmount"));
 }

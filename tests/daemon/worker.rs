@@ -123,6 +123,15 @@ impl Worker {
         OldWorkerClient::new(self.channel().await)
     }
 
+    /// Folders of jobs that the worker would take over after a restart.
+    pub(crate) fn control_folders(&self) -> usize {
+        use sha2::{Digest, Sha256};
+        let state = fs::canonicalize(self.dir.path().join("state")).expect("state");
+        let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
+        let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::read_dir(format!("/run/stockade/worker-{name}")).map_or(0, Iterator::count)
+    }
+
     /// Ends it in order.
     pub(crate) fn shut_down(self) {
         self.shut_down_and(|| {});

@@ -234,12 +234,12 @@ async fn one_final_state(worker: &Worker, progress: &Progress, count: usize) {
     let jobs = all_jobs(&mut worker.client().await).await;
     let causes: HashMap<&str, Cause> = jobs.iter().map(|job| (job.id.as_str(), job.cause())).collect();
     let seen = progress.seen.lock().expect("no panic under it");
-    assert_eq!((seen.len(), causes.len()), (count, count + 2));
+    assert_eq!((seen.len(), causes.len()), (count, count + 1));
     for (number, (id, cause)) in &*seen {
         assert_eq!(causes.get(id.as_str()), Some(cause), "{number}: {id}");
     }
     let kept = fs::read_dir(worker.dir.path().join("state/jobs"))
         .expect("jobs")
         .count();
-    assert!(kept <= count + 2, "{kept} folders");
+    assert!(kept <= count + 1, "{kept} folders");
 }

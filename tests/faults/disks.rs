@@ -228,36 +228,34 @@ fn output_that_fills_its_disk() {
     end(worker, &place);
 }
 
-/// The outcome of a job that ended on a full disk survives both server and launcher, once there is space.
+/// The outcome of a job whose record finds no space survives both server and launcher, once there is some.
 #[test]
 fn an_exit_record_that_finds_no_space_is_written_later() {
     if !able() {
         return;
     }
     let _alone = alone();
-    let (mut worker, place) = worker_on("state/jobs", c"size=8m,mode=755");
+    let (mut worker, switch) = worker_with("record.write=ENOSPC", Setup::default());
     in_runtime(async {
         let rest = Rest::of(&worker).await;
         for round in 0..rounds(2) {
             let mut client = worker.client().await;
             let id = start(&mut client, shell("sleep 0.3; exit 6")).await;
             let long = start(&mut client, shell("sleep 1.2; exit 7")).await;
-            eventually("they run", || {
-                ["exit.tmp", "job"]
-                    .iter()
-                    .any(|file| place.join(&long).join(file).exists())
-            });
-            let filler = fill_bytes(&place);
+            eventually("they run", || worker.control_folders() == 2);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            switch.arm(0);
             assert_eq!(wait(&mut client, &id).await.exit_code, Some(6));
             // Without server and launcher the second one ends, too.
             kill(worker.server().expect("a server"), libc::SIGKILL);
             kill(worker.launcher(), libc::SIGKILL);
             tokio::time::sleep(Duration::from_millis(1500)).await;
+            assert!(switch.passed(0) > 1);
             if round % 2 == 0 {
                 worker.start_again();
-                free(&filler);
+                switch.disarm();
             } else {
-                free(&filler);
+                switch.disarm();
                 worker.start_again();
             }
             let mut client = worker.client().await;
@@ -266,7 +264,7 @@ fn an_exit_record_that_finds_no_space_is_written_later() {
         }
         rest.again(&worker).await;
     });
-    end(worker, &place);
+    worker.shut_down();
 }
 
 /// F7: the disk is broken for some time.
@@ -276,22 +274,24 @@ fn output_that_cannot_be_written() {
         return;
     }
     let _alone = alone();
-    for errno in ["EIO", "ENOSPC", "EDQUOT"] {
-        let (worker, switch) = worker_with(&format!("output.write={errno}@3"), Setup::default());
-        in_runtime(async {
-            let rest = Rest::of(&worker).await;
-            for _ in 0..rounds(1) {
-                let mut client = worker.client().await;
-                switch.set(true);
-                let script = "for i in 1 2 3 4; do echo $i; sleep 0.05; done; exit 5";
-                let id = start(&mut client, shell(script)).await;
-                check_marked_loss(&mut client, &id, 8).await;
-                assert!(switch.passed(0) >= 3);
-                switch.set(false);
-                does_not_spin(&worker);
-            }
-            rest.again(&worker).await;
-        });
-        worker.shut_down();
-    }
+    let errnos = ["EIO", "ENOSPC", "EDQUOT"];
+    let rules = errnos.map(|errno| format!("output.write={errno}@3"));
+    let (worker, switch) = worker_with(&rules.join(";"), Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        for round in 0..rounds(1) * errnos.len() {
+            let number = round % errnos.len();
+            switch.arm(number);
+            let script = "for i in 1 2 3 4; do echo $i; sleep 0.05; done; exit 5";
+            let id = start(&mut client, shell(script)).await;
+            check_marked_loss(&mut client, &id, 8).await;
+            assert!(switch.passed(number) >= 3, "{}", errnos[number]);
+            switch.disarm();
+        }
+        does_not_spin(&worker);
+        drop(client);
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
 }

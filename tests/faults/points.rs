@@ -10,7 +10,7 @@ use stockade::proto::v1::Cause;
 use super::kills::{Victim, kill_and_restart};
 use super::rest::Rest;
 use super::worker::{Setup, Worker, able, kill};
-use super::{alone, in_runtime, rounds, shell, start, wait};
+use super::{Client, alone, in_runtime, rounds, shell, start, wait};
 
 /// Of a worker's places to fail: switched on and off, with a count of how often each was passed while on.
 pub(crate) struct Switch {
@@ -24,19 +24,28 @@ impl Switch {
         Self { page }
     }
 
-    pub(crate) fn set(&self, on: bool) {
-        let file = File::options().write(true).open(&self.page).expect("the page");
-        file.write_all_at(&u32::from(on).to_ne_bytes(), 0).expect("write");
-        if on {
-            file.write_all_at(&[0; 252], 4).expect("write");
-        }
+    /// Arms rule `number` alone, from 0 on, and begins to count anew.
+    pub(crate) fn arm(&self, number: usize) {
+        let file = self.open();
+        file.write_all_at(&[0; 252], 4).expect("write");
+        let word = u32::try_from(number + 1).expect("a small number");
+        file.write_all_at(&word.to_ne_bytes(), 0).expect("write");
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.open().write_all_at(&[0; 4], 0).expect("write");
+    }
+
+    fn open(&self) -> File {
+        let page = File::options().read(true).write(true).open(&self.page);
+        page.expect("the page")
     }
 
     /// How often the place of rule `number` was passed.
-    pub(crate) fn passed(&self, number: u64) -> u32 {
+    pub(crate) fn passed(&self, number: usize) -> u32 {
         let mut word = [0; 4];
-        let file = File::open(&self.page).expect("the page");
-        file.read_exact_at(&mut word, 4 + 4 * number).expect("read");
+        let at = 4 + 4 * number as u64;
+        self.open().read_exact_at(&mut word, at).expect("read");
         u32::from_ne_bytes(word)
     }
 }
@@ -107,36 +116,65 @@ fn a_step_that_fails_is_named_and_leaves_nothing() {
         return;
     }
     let _alone = alone();
-    for (place, step) in STEPS {
-        println!("{place}");
-        let (worker, switch) = worker_with(&format!("{place}=EIO"), Setup::default());
-        in_runtime(async {
-            let rest = Rest::of(&worker).await;
-            let mut client = worker.client().await;
-            for _ in 0..rounds(1) {
-                switch.set(true);
-                // Sandboxes that were made before pass no place again: more jobs than wait.
+    let rules: Vec<String> = STEPS.iter().map(|(place, _)| format!("{place}=EIO")).collect();
+    let (worker, switch) = worker_with(&rules.join(";"), Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        for _ in 0..rounds(1) {
+            for (number, (place, step)) in STEPS.into_iter().enumerate() {
+                println!("{place}");
+                let mut client = worker.client().await;
+                switch.arm(number);
+                // Sandboxes that were made before, and what jobs have left for others, pass no place again.
                 let mut failed = 0;
-                for _ in 0..12 {
-                    let id = start(&mut client, shell("echo ran; exit 3")).await;
-                    let job = wait(&mut client, &id).await;
-                    if job.cause() == Cause::StartFailed {
-                        let failure = job.start_failure.expect("the step");
-                        assert_eq!(failure.step, step, "{place}: {}", job.error_text);
-                        let output = job.output.and_then(|output| output.stdout);
-                        assert_eq!(output.map_or(0, |stdout| stdout.total_bytes), 0, "{place}");
-                        failed += 1;
-                    } else {
-                        assert_eq!(job.exit_code, Some(3), "{place}: {job:?}");
+                for batch in [1, 4, 12, 60] {
+                    failed += fail_at(&mut client, place, step, batch).await;
+                    if failed > 0 {
+                        break;
                     }
                 }
-                switch.set(false);
-                assert!(failed > 0 && switch.passed(0) > 0, "{place} failed no job");
-                rest.again(&worker).await;
+                let passed = switch.passed(number);
+                switch.disarm();
+                assert!(
+                    failed > 0 && passed > 0,
+                    "{place} failed no job; passed {passed} times"
+                );
+                let id = start(&mut client, shell("exit 3")).await;
+                let job = wait(&mut client, &id).await;
+                assert!(
+                    job.exit_code == Some(3) || job.cause() == Cause::StartFailed,
+                    "{job:?}"
+                );
+                if rounds(1) > 1 {
+                    rest.again(&worker).await;
+                }
             }
-        });
-        worker.shut_down();
+        }
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// Runs jobs at the same time; how many have failed, at this step and before their command.
+async fn fail_at(client: &mut Client, place: &str, step: &str, jobs: usize) -> usize {
+    let mut ids = Vec::new();
+    for _ in 0..jobs {
+        ids.push(start(client, shell("echo ran; sleep 0.5; exit 3")).await);
     }
+    let mut failed = 0;
+    for id in ids {
+        let job = wait(client, &id).await;
+        if job.cause() != Cause::StartFailed {
+            assert_eq!(job.exit_code, Some(3), "{place}: {job:?}");
+            continue;
+        }
+        let failure = job.start_failure.expect("the step");
+        assert_eq!(failure.step, step, "{place}: {}", job.error_text);
+        let output = job.output.and_then(|output| output.stdout);
+        assert_eq!(output.map_or(0, |stdout| stdout.total_bytes), 0, "{place}");
+        failed += 1;
+    }
+    failed
 }
 
 #[test]
@@ -149,13 +187,13 @@ fn what_cannot_be_removed_at_once_is_removed_later() {
     in_runtime(async {
         let rest = Rest::of(&worker).await;
         let mut client = worker.client().await;
-        switch.set(true);
+        switch.arm(0);
         for _ in 0..10 {
             let id = start(&mut client, shell("exit 4")).await;
             assert_eq!(wait(&mut client, &id).await.exit_code, Some(4));
         }
         assert!(switch.passed(0) >= 10);
-        switch.set(false);
+        switch.disarm();
         rest.again(&worker).await;
     });
     worker.shut_down();
@@ -194,8 +232,11 @@ fn a_controller_that_is_taken_away_fails_starts_closed() {
                 let mut client = worker.client().await;
                 inside(&["umount", "--lazy", &folder]);
                 let mut failed = 0;
-                for _ in 0..12 {
-                    let id = start(&mut client, shell("echo ran; exit 3")).await;
+                let mut ids = Vec::new();
+                for _ in 0..30 {
+                    ids.push(start(&mut client, shell("echo ran; sleep 0.5; exit 3")).await);
+                }
+                for id in ids {
                     let job = wait(&mut client, &id).await;
                     if job.cause() == Cause::StartFailed {
                         let step = job.start_failure.expect("the step").step;
@@ -236,7 +277,7 @@ fn a_server_that_cannot_be_forked_is_forked_later() {
         let rest = Rest::of(&worker).await;
         let mut client = worker.client().await;
         let id = start(&mut client, shell("sleep 1; exit 5")).await;
-        switch.set(true);
+        switch.arm(0);
         kill(worker.server().expect("a server"), libc::SIGKILL);
         super::worker::eventually("it serves again", || switch.passed(0) == 4);
         let mut client = worker.client().await;

@@ -18,12 +18,9 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// After a first job, when all that waits for jobs is made.
+    /// Before the first job, when all that waits for jobs is made.
     pub(crate) async fn of(worker: &Worker) -> Self {
-        let mut client = worker.client().await;
-        let id = start(&mut client, shell("exit 3")).await;
-        assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
-        drop(client);
+        answers(&mut worker.client().await).await;
         idle(worker);
         Self {
             holdings: Holdings::at_rest(worker.launcher()),
@@ -38,6 +35,7 @@ impl Rest {
         assert_eq!(job.exit_code, Some(3), "without a restart: {job:?}");
         idle(worker);
         holds(worker, &self.holdings);
+        eventually("nothing is kept for a restart", || worker.control_folders() == 0);
         answers(&mut client).await;
         folders_have_records(worker, &mut client).await;
         assert!(!worker.log().contains("panicked"), "{}", worker.log());

@@ -178,6 +178,7 @@ impl FakeLauncher {
             Order::Launch(launch) => self.launch(&launch),
             Order::Stop { id, order } => self.stop(id, order),
             Order::Signal { id, signal } => self.lock().signals.push((id, signal.number())),
+            Order::Recorded { .. } => {}
             Order::Delete { id } => self.delete(id),
             Order::List => {
                 let known: Vec<JobId> = self.lock().known.keys().copied().collect();

@@ -118,12 +118,25 @@ impl JobCgroup {
     /// The counters that cannot be set back are those of the pids controller, so its directory is made anew. All others
     /// are counted from a baseline by [`super::Meter`]. In the unified hierarchy alone there is one directory for all
     /// controllers: it serves one job.
-    pub fn renew(&mut self) -> Result<bool, CgroupError> {
+    ///
+    /// `killed`: everything in it was killed by cgroup.kill. Kernels since 6.14 kill what is cloned into such a cgroup
+    /// later on, as if it had been there before, so it is made anew.
+    pub fn renew(&mut self, killed: bool) -> Result<bool, CgroupError> {
         let (Some([memory, pids, _]), Some(open)) = (&self.legacy, &mut self.open) else {
             return Ok(false);
         };
         if !open.meter.is_empty() || left_over(memory).is_none_or(|bytes| bytes > LEFT_OVER) {
             return Ok(false);
+        }
+        if killed {
+            if !self.remove()? {
+                return Ok(false);
+            }
+            self.applied = None;
+            self.open = None;
+            self.directories().try_for_each(|path| make_dir(path))?;
+            self.open()?;
+            return Ok(true);
         }
         if !remove_dir(pids)? {
             return Ok(false);

@@ -18,6 +18,10 @@ pub enum Order {
         id: JobId,
         signal: Signal,
     },
+    /// How a job ended is recorded: the launcher need not keep it for a restart.
+    Recorded {
+        id: JobId,
+    },
     /// Remove what is kept of a finished job: answered by `Deleted` or `DeletedLater`.
     Delete {
         id: JobId,

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, statat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::daemon::{Job, Keeper};
-use super::job_dir::{JOB_FILE, JobDirs, JobFileError, kept_output, read_job_file};
+use super::job_dir::{JOB_FILE, JobDirs, JobFileError, read_job_file};
 use super::unwritten::Unwritten;
 use crate::isolation::ipc::{KnownJob, Origin};
 use crate::isolation::supervisor::{read_exit_record, read_start_record, write_exit_record};
@@ -66,7 +66,7 @@ impl Found {
         if read_exit_record(&dir)?.is_none() {
             let why = "its supervisor was gone at the start of the worker".to_owned();
             let record = ExitRecord {
-                output: kept_output(&dir),
+                output: dirs.kept_output(id),
                 ..ExitRecord::without_run(Cause::Lost { why })
             };
             write_exit_record(&dir, &record)?;

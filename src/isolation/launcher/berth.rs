@@ -27,6 +27,8 @@ pub(super) struct Berth {
     /// `None` where jobs write to their root.
     pub room: Option<Room>,
     template: Arc<Template>,
+    /// Everything in the cgroup was killed at once.
+    pub killed: bool,
 }
 
 impl Berth {
@@ -39,7 +41,7 @@ impl Berth {
 
     fn renew(&mut self) -> bool {
         let network = self.network.as_ref().is_none_or(NetworkNamespace::is_as_new);
-        network && matches!(self.cgroup.renew(), Ok(true))
+        network && matches!(self.cgroup.renew(std::mem::take(&mut self.killed)), Ok(true))
     }
 }
 
@@ -48,6 +50,7 @@ pub(super) struct Berths {
     cgroups: CgroupTree,
     /// Of jobs that are over, not looked at yet.
     used: Vec<Berth>,
+    stuck: Vec<String>,
     next_name: u64,
     /// Begins the names of the cgroups.
     prefix: String,
@@ -60,6 +63,7 @@ impl Berths {
         Self {
             cgroups,
             used: Vec::new(),
+            stuck: Vec::new(),
             next_name: 0,
             prefix: prefix.to_owned(),
             reuse,
@@ -113,6 +117,7 @@ impl Berths {
             network,
             room,
             template: Arc::clone(template),
+            killed: false,
         })
     }
 
@@ -129,6 +134,19 @@ impl Berths {
         self.used.push(berth);
     }
 
+    /// Whether some wait for a job.
+    #[must_use]
+    pub(super) fn idle(&self) -> bool {
+        !self.used.is_empty()
+    }
+
+    /// Takes one down that waits for a job.
+    pub(super) fn trim(&mut self) {
+        if let Some(berth) = self.used.pop() {
+            self.discard(berth);
+        }
+    }
+
     /// Takes down all that no job has.
     pub(super) fn close(&mut self) {
         for berth in std::mem::take(&mut self.used) {
@@ -136,9 +154,14 @@ impl Berths {
         }
     }
 
-    fn discard(&self, berth: Berth) {
-        if !matches!(berth.cgroup.remove(), Ok(true)) {
-            let _ = self.cgroups.sweep(&berth.cgroup_name);
+    /// Names of cgroups that could not be removed at once.
+    pub(super) fn take_stuck(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.stuck)
+    }
+
+    fn discard(&mut self, berth: Berth) {
+        if !matches!(berth.cgroup.remove(), Ok(true)) && !self.cgroups.sweep(&berth.cgroup_name) {
+            self.stuck.push(berth.cgroup_name);
         }
     }
 }

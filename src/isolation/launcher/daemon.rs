@@ -13,7 +13,7 @@ use super::berth::Berths;
 use super::clean_up::CleanUp;
 use super::ids::IdPool;
 use super::in_use::InUse;
-use super::job_dir::{JobDirs, JobFile, kept_output};
+use super::job_dir::{JobDirs, JobFile};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::slot::Slot;
@@ -30,6 +30,8 @@ use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
 const REST: Duration = Duration::from_millis(10);
+/// With no job for so long, what jobs have left for others is taken down.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long the end waits for what is being cleaned up.
 const FAREWELL: Duration = Duration::from_millis(500);
 const SERVER: u64 = 0;
@@ -59,6 +61,8 @@ pub(super) struct Job {
     pub(super) started: Option<(Timestamp, Box<Receipt>)>,
     /// The server has been told how it ended; what is left is clean-up.
     pub(super) told: bool,
+    /// And has recorded it.
+    pub(super) recorded: bool,
 }
 
 /// The launcher's state.
@@ -82,6 +86,7 @@ pub(super) struct Daemon {
     ending: Option<ExitCode>,
     /// Jobs that this turn has taken sandboxes for.
     pub(super) launched: u32,
+    last_launch: Instant,
     supervisors: HashMap<i32, JobId>,
 }
 
@@ -117,12 +122,17 @@ impl Daemon {
             sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
-        let dirs = JobDirs::open(&config.worker.state_dir, config.worker.server_gid)
-            .at(StartStep::StateDir, "jobs")?;
         let in_use = run_dir()
             .and_then(InUse::announce)
             .at(StartStep::Supervisor, "/run/stockade")?;
-        let sandboxes = open_sandboxes(&config)?;
+        let name = worker_name(&config)?;
+        let dirs = run_dir()
+            .and_then(|run| {
+                let outputs = config.worker.state_dir.join("jobs");
+                JobDirs::open(&run.join(&name), &outputs, config.worker.server_gid)
+            })
+            .at(StartStep::StateDir, "jobs")?;
+        let sandboxes = open_sandboxes(&config, &name)?;
         let site = Site {
             default_policy: config.worker.default_policy.clone(),
             scripts_dir: config.worker.scripts_dir.clone(),
@@ -144,6 +154,7 @@ impl Daemon {
             in_use,
             ending: None,
             launched: 0,
+            last_launch: Instant::now(),
             supervisors: HashMap::new(),
             config,
         };
@@ -182,19 +193,30 @@ impl Daemon {
         self.server.kill_if_due();
         self.restart_server_if_due();
         // While nobody waits: after a rest, or while the jobs run that have just been launched.
-        for _ in 0..u32::from(quiet).max(std::mem::take(&mut self.launched)) {
+        let launched = std::mem::take(&mut self.launched);
+        for _ in 0..u32::from(quiet).max(launched) {
             self.prepare_ahead();
+        }
+        if launched > 0 {
+            self.last_launch = Instant::now();
+        } else if quiet && self.last_launch.elapsed() >= IDLE {
+            self.sandboxes.berths().trim();
         }
         Ok(())
     }
 
-    fn next_timeout(&self) -> Option<Duration> {
+    fn next_timeout(&mut self) -> Option<Duration> {
         let prepare = self.parked.is_short().then_some(REST);
+        let trim = self.sandboxes.berths().idle().then(|| {
+            let rest = self.last_launch.elapsed();
+            IDLE.saturating_sub(rest).max(REST)
+        });
         [
             self.clean_up.next_try(),
             self.unwritten.next_try(),
             self.server.next_deadline(),
             prepare,
+            trim,
         ]
         .into_iter()
         .flatten()
@@ -259,6 +281,7 @@ impl Daemon {
             Order::Launch(launch) => self.launch(*launch),
             Order::Stop { id, order } => self.stop(id, &order),
             Order::Signal { id, signal } => self.signal(id, signal),
+            Order::Recorded { id } => self.recorded(id),
             Order::Delete { id } => self.delete(id),
             Order::DropOutput { id } => self.drop_output(id),
             Order::List => self.list(),
@@ -340,6 +363,7 @@ impl Daemon {
                 token,
                 started: None,
                 told: false,
+                recorded: false,
             },
         );
     }
@@ -362,6 +386,7 @@ impl Daemon {
             self.clean_up();
         }
         self.sandboxes.close();
+        self.dirs.leave();
         self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
     }
 
@@ -370,8 +395,10 @@ impl Daemon {
             return;
         };
         loop {
-            let Some(job) = self.jobs.get(&id) else { return };
-            let Keeper::Own(slot) = &job.keeper else {
+            let Some(job) = self.jobs.get_mut(&id) else {
+                return;
+            };
+            let Keeper::Own(slot) = &mut job.keeper else {
                 self.adopted_ended(id);
                 return;
             };
@@ -388,9 +415,15 @@ impl Daemon {
                         receipt,
                     });
                 }
-                Ok(Some(Report::Finished(record))) => self.finish(id, *record, false),
-                Ok(Some(Report::Unwritten(record))) => {
-                    self.unwritten.add(id, (*record).clone());
+                Ok(Some(Report::Finished {
+                    record,
+                    killed,
+                    written,
+                })) => {
+                    slot.berth.killed |= killed;
+                    if !written {
+                        self.unwritten.add(id, (*record).clone());
+                    }
                     self.finish(id, *record, false);
                 }
                 Ok(Some(Report::Failed(failure))) => {
@@ -408,7 +441,7 @@ impl Daemon {
     /// Tells the server. `write`: the supervisor has not written the record itself.
     pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
         if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
-            record.output = kept_output(&dir);
+            record.output = self.dirs.kept_output(id);
             if crate::isolation::supervisor::write_exit_record(&dir, &record).is_err() {
                 self.unwritten.add(id, record.clone());
             }
@@ -436,6 +469,9 @@ impl Daemon {
         {
             self.finish(id, record, false);
             told = true;
+        }
+        if job.recorded {
+            self.remove_control(id);
         }
         let record = (!told).then(|| ExitRecord::without_run(lost()));
         self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
@@ -511,18 +547,24 @@ fn lost() -> Cause {
 }
 
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
-fn open_sandboxes(config: &Config) -> Result<Sandboxes, Failure> {
+fn worker_name(config: &Config) -> Result<String, Failure> {
     use sha2::{Digest, Sha256};
-    let state = std::fs::canonicalize(&config.worker.state_dir).at(StartStep::StateDir, "state_dir")?;
+    let state_dir = &config.worker.state_dir;
+    let state = std::fs::create_dir_all(state_dir)
+        .and_then(|()| std::fs::canonicalize(state_dir))
+        .at(StartStep::StateDir, "state_dir")?;
     let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-    let name = format!(
+    Ok(format!(
         "worker-{:02x}{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2], digest[3]
-    );
+    ))
+}
+
+fn open_sandboxes(config: &Config, name: &str) -> Result<Sandboxes, Failure> {
     let failed =
         |error: crate::isolation::cgroup::CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
     let branch = CgroupTree::open(&config.isolation.cgroup)
-        .and_then(|tree| tree.child(&name))
+        .and_then(|tree| tree.child(name))
         .map_err(failed)?;
     let supervisors = branch.make_leaf(SUPERVISORS).map_err(failed)?;
     let ids = IdPool::open(

@@ -102,6 +102,7 @@ fn run_in(
         spec: spec.clone(),
         receipt: Receipt::default(),
         require,
+        output_folder: None,
         ends_with_launcher: true,
     };
     slot.go(go, &spec.limits, &[&stdout.file, &stderr.file])?;
@@ -134,7 +135,7 @@ fn run_in(
                 .try_send(&ToSupervisor::Stop(stop_order(libc::SIGPIPE, 2)));
         }
         match slot.control.try_receive() {
-            Ok(Some(Report::Finished(record) | Report::Unwritten(record))) => break *record,
+            Ok(Some(Report::Finished { record, .. })) => break *record,
             Ok(Some(Report::Failed(failure))) => return Err(failure),
             Ok(Some(Report::Started { timings, .. })) => launch = timings,
             Ok(None) => {}

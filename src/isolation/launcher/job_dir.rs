@@ -1,4 +1,4 @@
-//! A job's state folder, `jobs/<id>`: what is needed to take a job over after a restart, and its output.
+//! A job's folders: what is needed to take it over after a restart, and its output.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,13 +13,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::removal::{Stuck, remove_file, remove_folder};
-use crate::isolation::supervisor::{EXIT_FILE, FILES, STOP_FILE};
+use super::removal::{Stuck, remove_folder};
+use crate::isolation::supervisor::{EXIT_FILE, FILES, STDERR_FILE, STDOUT_FILE, STOP_FILE};
 use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
 use crate::sys::fault_point;
 
-pub const STDOUT_FILE: &str = "stdout";
-pub const STDERR_FILE: &str = "stderr";
 pub const JOB_FILE: &str = "job";
 const LARGEST: u64 = 1 << 20;
 /// The format of the files in a state folder. A worker takes over jobs of its own and earlier formats.
@@ -69,62 +67,61 @@ impl JobFileError {
     }
 }
 
-/// The folder of all jobs.
+/// The folders of all jobs.
+///
+/// What takes a job over after a restart is of use only while the machine is up and until the server has recorded the
+/// outcome: it is in memory, in the control folder. Output is on disk, in a folder of its own that is made with the
+/// first byte.
 #[derive(Debug)]
 pub struct JobDirs {
     path: PathBuf,
-    dir: OwnedFd,
+    control: OwnedFd,
+    outputs: OwnedFd,
     /// The group that may read output, the server's, where files do not get it by themselves.
     give_to: Option<u32>,
 }
 
-/// One job's folder, locked by its supervisor as long as that lives.
-#[derive(Debug)]
-pub struct JobDir {
-    pub dir: OwnedFd,
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
-}
-
 impl JobDirs {
-    pub fn open(state_dir: &Path, reader_gid: u32) -> io::Result<Self> {
-        let path = state_dir.join("jobs");
-        fs::create_dir_all(&path)?;
-        let dir = open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    /// `control` is in memory; `outputs` is `jobs` in the state folder.
+    pub fn open(control: &Path, outputs: &Path, reader_gid: u32) -> io::Result<Self> {
+        let open_folder = |path: &Path| {
+            fs::create_dir_all(path)?;
+            open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)
+        };
+        let dir = open_folder(outputs)?;
         give_to_reader(&dir, reader_gid)?;
         // What is made in it gets its group, with no call for each.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o2750))?;
+        fs::set_permissions(outputs, fs::Permissions::from_mode(0o2750))?;
         let made = fstat(&dir)?;
         let inherited = made.st_gid == reader_gid && made.st_mode & 0o2000 != 0;
         Ok(Self {
-            path,
-            dir,
+            path: control.to_owned(),
+            control: open_folder(control)?,
+            outputs: dir,
             give_to: (!inherited).then_some(reader_gid),
         })
     }
 
-    /// Makes the folder of a new job with its empty output files, and locks it.
+    /// Makes the control folder of a new job, and locks it: its supervisor holds the lock as long as it lives.
     ///
     /// What an earlier start has left that never let the job go is taken away: its end may never have been told.
-    pub fn make(&self, id: JobId) -> io::Result<JobDir> {
+    pub fn make(&self, id: JobId) -> io::Result<OwnedFd> {
         let name = id.to_string();
         fault_point!("launcher.job-folder")?;
-        let mode = Mode::from_raw_mode(0o750);
-        match mkdirat(&self.dir, name.as_str(), mode) {
+        let mode = Mode::from_raw_mode(0o700);
+        match mkdirat(&self.control, name.as_str(), mode) {
             Err(Errno::EXIST) if self.was_never_let_go(id) && self.remove(id).is_ok() => {
-                mkdirat(&self.dir, name.as_str(), mode)?;
+                mkdirat(&self.control, name.as_str(), mode)?;
             }
             made => made?,
         }
-        let dir = self.open_dir(&name)?;
-        self.give(&dir)?;
+        let dir = open_dir(&self.control, &name)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
         fault_point!("launcher.outputs")?;
-        Ok(JobDir {
-            stdout: self.make_file(&dir, STDOUT_FILE)?,
-            stderr: self.make_file(&dir, STDERR_FILE)?,
-            dir,
-        })
+        if let Some(gid) = self.give_to {
+            self.make_output(&name, gid)?;
+        }
+        Ok(dir)
     }
 
     fn was_never_let_go(&self, id: JobId) -> bool {
@@ -133,29 +130,27 @@ impl JobDirs {
             .is_ok_and(|(dir, alive)| !alive && no_job_file(&dir))
     }
 
-    fn open_dir(&self, name: &str) -> Result<OwnedFd, Errno> {
-        openat(
-            &self.dir,
-            name,
-            OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
+    /// Where the folder of output does not hand its group on, a supervisor could not give files to the reader.
+    fn make_output(&self, name: &str, gid: u32) -> io::Result<()> {
+        mkdirat(&self.outputs, name, Mode::from_raw_mode(0o750))?;
+        let dir = open_dir(&self.outputs, name)?;
+        give_to_reader(&dir, gid)?;
+        for file in [STDOUT_FILE, STDERR_FILE] {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            give_to_reader(openat(&dir, file, flags, Mode::from_raw_mode(0o640))?, gid)?;
+        }
+        Ok(())
     }
 
-    fn make_file(&self, dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(dir, name, flags, Mode::from_raw_mode(0o640))?;
-        self.give(&file)?;
-        Ok(file)
+    /// The folder in which supervisors make their jobs' folders of output.
+    #[must_use]
+    pub const fn outputs(&self) -> &OwnedFd {
+        &self.outputs
     }
 
-    fn give(&self, file: &OwnedFd) -> io::Result<()> {
-        self.give_to.map_or(Ok(()), |gid| give_to_reader(file, gid))
-    }
-
-    /// The folder of a job that exists, and whether its supervisor lives.
+    /// The control folder of a job that exists, and whether its supervisor lives.
     pub fn existing(&self, id: JobId) -> io::Result<(OwnedFd, bool)> {
-        let dir = self.open_dir(&id.to_string())?;
+        let dir = self.existing_unlocked(id)?;
         let alive = match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 flock(&dir, FlockOperation::Unlock)?;
@@ -167,12 +162,12 @@ impl JobDirs {
         Ok((dir, alive))
     }
 
-    /// The folder of a job that exists, without a look at its lock.
+    /// The control folder of a job that exists, without a look at its lock.
     pub fn existing_unlocked(&self, id: JobId) -> io::Result<OwnedFd> {
-        Ok(self.open_dir(&id.to_string())?)
+        Ok(open_dir(&self.control, &id.to_string())?)
     }
 
-    /// All jobs that have a folder. What else is in there is none of ours and left alone.
+    /// All jobs that have a control folder. What else is in there is none of ours and left alone.
     pub fn all(&self) -> io::Result<Vec<JobId>> {
         let names = fs::read_dir(&self.path)?.flatten();
         Ok(names
@@ -180,30 +175,61 @@ impl JobDirs {
             .collect())
     }
 
-    /// Whether a job's outcome is on disk.
+    /// Whether a job's outcome is there.
     #[must_use]
     pub fn is_over(&self, id: JobId) -> bool {
-        statat(&self.dir, format!("{id}/{EXIT_FILE}"), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        statat(
+            &self.control,
+            format!("{id}/{EXIT_FILE}"),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .is_ok()
     }
 
-    /// Removes a job's folder with all that is in it. One that is not there is no error.
-    pub fn remove(&self, id: JobId) -> Result<(), Stuck> {
+    /// What is kept of a job's output, where nobody has counted it to the end: at least this much was written.
+    #[must_use]
+    pub fn kept_output(&self, id: JobId) -> Output {
+        let kept = |name: &str| {
+            let stat = statat(&self.outputs, format!("{id}/{name}"), AtFlags::SYMLINK_NOFOLLOW);
+            StreamTotals {
+                total_bytes: u64::try_from(stat.map_or(0, |stat| stat.st_size)).unwrap_or(0),
+                ..StreamTotals::default()
+            }
+        };
+        Output {
+            stdout: kept(STDOUT_FILE),
+            stderr: kept(STDERR_FILE),
+        }
+    }
+
+    /// Removes a job's control folder. One that is not there is no error.
+    pub fn remove_control(&self, id: JobId) -> Result<(), Stuck> {
         // The job file last: a folder without one is no job's any more.
-        let mut expected = vec![STDOUT_FILE, STDERR_FILE];
-        expected.extend(FILES);
+        let mut expected = FILES.to_vec();
         expected.push(JOB_FILE);
-        remove_folder(&self.dir, &id.to_string(), &expected)
+        remove_folder(&self.control, &id.to_string(), &expected)
+    }
+
+    /// Removes the folder of control folders, where no job is left in it.
+    pub fn leave(&self) {
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Removes all that is kept of a job. What is not there is no error.
+    pub fn remove(&self, id: JobId) -> Result<(), Stuck> {
+        self.drop_output(id)?;
+        self.remove_control(id)
     }
 
     /// Removes a job's output and keeps the rest. What is not there is no error.
     pub fn drop_output(&self, id: JobId) -> Result<(), Stuck> {
-        let dir = match self.open_dir(&id.to_string()) {
-            Err(Errno::NOENT) => return Ok(()),
-            other => other.map_err(|errno| Stuck::new(c"", errno))?,
-        };
-        let removed = [STDOUT_FILE, STDERR_FILE].map(|file| remove_file(&dir, file));
-        removed.into_iter().collect()
+        remove_folder(&self.outputs, &id.to_string(), &[STDOUT_FILE, STDERR_FILE])
     }
+}
+
+fn open_dir(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
 }
 
 fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
@@ -212,21 +238,6 @@ fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
         // An ordinary user's worker: server and launcher are the same user.
         Err(Errno::PERM) if !rustix::process::geteuid().is_root() => Ok(()),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What is kept of a job's output, where nobody has counted it to the end: at least this much was written.
-pub fn kept_output(dir: impl AsFd) -> Output {
-    let kept = |name: &str| {
-        let size = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| stat.st_size);
-        StreamTotals {
-            total_bytes: u64::try_from(size).unwrap_or(0),
-            ..StreamTotals::default()
-        }
-    };
-    Output {
-        stdout: kept(STDOUT_FILE),
-        stderr: kept(STDERR_FILE),
     }
 }
 
@@ -276,7 +287,8 @@ mod tests {
     fn dirs() -> (tempfile::TempDir, JobDirs) {
         let state = tempfile::tempdir().expect("tempdir");
         let gid = rustix::process::getegid().as_raw();
-        let dirs = JobDirs::open(state.path(), gid).expect("jobs");
+        let dirs =
+            JobDirs::open(&state.path().join("control"), &state.path().join("jobs"), gid).expect("jobs");
         (state, dirs)
     }
 
@@ -297,7 +309,7 @@ mod tests {
         let (_state, dirs) = dirs();
         let id = JobId::random();
         let made = dirs.make(id).expect("make");
-        let copy = made.dir.try_clone().expect("dup");
+        let copy = made.try_clone().expect("dup");
         drop(made);
         assert!(
             dirs.existing(id).expect("existing").1,
@@ -320,12 +332,12 @@ mod tests {
         drop(made);
         let torn = |bytes: &[u8]| {
             let made = dirs.make(id).expect("a start that never let the job go is none");
-            write_new(&made.dir, JOB_FILE, bytes).expect("write");
+            write_new(&made, JOB_FILE, bytes).expect("write");
         };
         torn(b"");
         torn(b"{\"format\":1,\"ten");
         let made = dirs.make(id).expect("nor with a torn job file");
-        write_job_file(&made.dir, &job_file()).expect("write");
+        write_job_file(&made, &job_file()).expect("write");
         drop(made);
         assert!(is_taken(), "once the job was let go");
     }
@@ -335,11 +347,11 @@ mod tests {
         let (_state, dirs) = dirs();
         let made = dirs.make(JobId::random()).expect("make");
         let mut job = job_file();
-        write_job_file(&made.dir, &job).expect("write");
-        assert_eq!(read_job_file(&made.dir).expect("read"), job);
-        unlinkat(&made.dir, JOB_FILE, AtFlags::empty()).expect("unlink");
+        write_job_file(&made, &job).expect("write");
+        assert_eq!(read_job_file(&made).expect("read"), job);
+        unlinkat(&made, JOB_FILE, AtFlags::empty()).expect("unlink");
         job.format = FORMAT + 1;
-        write_job_file(&made.dir, &job).expect("write");
-        assert!(read_job_file(&made.dir).is_err());
+        write_job_file(&made, &job).expect("write");
+        assert!(read_job_file(&made).is_err());
     }
 }

@@ -37,6 +37,22 @@ impl Daemon {
         self.server.send(&Event::Known(Vec::new()));
     }
 
+    /// The server has recorded how a job ended: what was for taking it over is of no more use.
+    pub(super) fn recorded(&mut self, id: JobId) {
+        self.unwritten.forget(id);
+        match self.jobs.get_mut(&id) {
+            // Its supervisor may be about to write the record.
+            Some(job) => job.recorded = job.told,
+            None => self.remove_control(id),
+        }
+    }
+
+    pub(super) fn remove_control(&mut self, id: JobId) {
+        if let Err(stuck) = self.dirs.remove_control(id) {
+            self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
+        }
+    }
+
     pub(super) fn delete(&mut self, id: JobId) {
         let removed = match self.runs(id) {
             true => Err("its job runs".to_owned()),
@@ -72,6 +88,9 @@ impl Daemon {
 
     /// Tries again what could not be removed.
     pub(super) fn clean_up(&mut self) {
+        for name in self.sandboxes.berths().take_stuck() {
+            self.clean_up.add(name, None);
+        }
         let jobs = &self.jobs;
         let runs = |id| jobs.get(&id).is_some_and(|job| !job.told);
         let gone = self.clean_up.turn(&mut self.sandboxes, &self.dirs, runs);

@@ -1,9 +1,11 @@
 //! The orders that concern one job.
 
+use std::os::fd::OwnedFd;
+
 use rustix::process::{Signal as ProcessSignal, pidfd_send_signal};
 
 use super::daemon::{Daemon, Keeper, job_file};
-use super::job_dir::{JobDir, write_job_file, write_stop_order};
+use super::job_dir::{write_job_file, write_stop_order};
 use super::slot::Slot;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Launch};
@@ -46,7 +48,10 @@ impl Daemon {
         self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
         let id = launch.id;
         let watched = self.watch(&slot.control);
-        match watched.and_then(|token| hand_over(&mut slot, launch, resolved, &dir).map(|()| token)) {
+        let handed_over = watched.and_then(|token| {
+            hand_over(&mut slot, launch, resolved, &dir, self.dirs.outputs()).map(|()| token)
+        });
+        match handed_over {
             Ok(token) => {
                 self.launched += 1;
                 // Its supervisor has the lock that holds its ids.
@@ -113,24 +118,26 @@ impl Daemon {
 }
 
 /// Gives a sandbox its job. After an error the supervisor has none.
-fn hand_over(slot: &mut Slot, launch: Launch, resolved: Resolved, dir: &JobDir) -> Result<(), Failure> {
+fn hand_over(
+    slot: &mut Slot,
+    launch: Launch,
+    resolved: Resolved,
+    dir: &OwnedFd,
+    outputs: &OwnedFd,
+) -> Result<(), Failure> {
     // Before the job runs: a launcher that dies after this line leaves a job that can be taken over.
-    write_job_file(&dir.dir, &job_file(&launch, &resolved.policy, slot))
-        .at(StartStep::StateDir, "job file")?;
+    write_job_file(dir, &job_file(&launch, &resolved.policy, slot)).at(StartStep::StateDir, "job file")?;
     let limits = resolved.spec.limits;
-    slot.go(
-        go(resolved, launch.request),
-        &limits,
-        &[&dir.stdout, &dir.stderr, &dir.dir],
-    )?;
+    slot.go(go(resolved, launch), &limits, &[dir, outputs])?;
     fault_point!("launcher.handed-over").at(StartStep::Supervisor, "hand over")
 }
 
-fn go(resolved: Resolved, request: JobRequest) -> Go {
+fn go(resolved: Resolved, launch: Launch) -> Go {
     Go {
+        output_folder: Some(launch.id.to_string()),
         spec: resolved.spec,
         receipt: Receipt::default(),
-        require: request.require,
+        require: launch.request.require,
         ends_with_launcher: false,
     }
 }

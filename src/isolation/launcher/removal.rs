@@ -69,7 +69,7 @@ pub(super) fn remove_folder(parent: impl AsFd, name: &str, expected: &[&str]) ->
 }
 
 /// Removes one file of a folder. One that is not there is no error.
-pub(super) fn remove_file(folder: &OwnedFd, name: &str) -> Result<(), Stuck> {
+fn remove_file(folder: &OwnedFd, name: &str) -> Result<(), Stuck> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(Stuck::new(&CString::new(name).unwrap_or_default(), errno)),

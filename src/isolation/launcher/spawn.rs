@@ -88,6 +88,11 @@ impl Sandboxes {
         self.berths.give_back(slot.berth);
     }
 
+    #[must_use]
+    pub(super) const fn berths(&mut self) -> &mut Berths {
+        &mut self.berths
+    }
+
     /// Takes down what was kept for later.
     pub(super) fn close(&mut self) {
         self.berths.close();

@@ -1,4 +1,4 @@
-//! Exit records that the disk did not take: written as soon as it does.
+//! Exit records that the control folder did not take: written as soon as it does.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -60,11 +60,12 @@ mod tests {
     fn a_record_is_written_when_the_disk_takes_it() {
         let state = tempfile::tempdir().expect("tempdir");
         let gid = rustix::process::getegid().as_raw();
-        let dirs = JobDirs::open(state.path(), gid).expect("jobs");
+        let control = state.path().join("control");
+        let dirs = JobDirs::open(&control, &state.path().join("jobs"), gid).expect("jobs");
         let id = JobId::random();
-        let dir = dirs.make(id).expect("make").dir;
+        let dir = dirs.make(id).expect("make");
         // A folder in the place of the record: no file can take it.
-        let in_the_way = state.path().join("jobs").join(id.to_string()).join(EXIT_FILE);
+        let in_the_way = control.join(id.to_string()).join(EXIT_FILE);
         std::fs::create_dir(&in_the_way).expect("mkdir");
         let mut unwritten = Unwritten::default();
         unwritten.add(id, ExitRecord::without_run(Cause::Exited { code: 3 }));

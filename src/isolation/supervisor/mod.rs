@@ -7,6 +7,7 @@
 mod assemble;
 mod evidence;
 mod exit_file;
+mod outlet;
 mod protocol;
 mod pump;
 mod start;
@@ -15,6 +16,7 @@ mod watch;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -30,13 +32,16 @@ use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::{self, StartMemory, fault_point};
 
+use outlet::Outlet;
+pub use outlet::{STDERR_FILE, STDOUT_FILE};
+
 pub use exit_file::{
     EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
 };
 pub use protocol::{Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
 
-/// How long, without a launcher, the record of a job's end is tried to be written: a full disk is an hour's work.
+/// How long, without a launcher, the record of a job's end is tried to be written.
 const RECORD_TRIES: u32 = 3600;
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
@@ -69,11 +74,36 @@ pub struct Assembly<'a> {
 
 /// Where a job's traces go, as descriptors: the supervisor has no path to them.
 #[derive(Debug)]
-pub(crate) struct Outlets {
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    /// The job's state folder; a job of `stockade run` has none.
-    job_dir: Option<OwnedFd>,
+struct Outlets {
+    stdout: Outlet,
+    stderr: Outlet,
+    /// The job's control folder; a job of `stockade run` has none.
+    control_dir: Option<OwnedFd>,
+}
+
+impl Outlets {
+    /// From the descriptors that came with the job.
+    fn new(go: &Go, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let [first, second] = <[OwnedFd; 2]>::try_from(descriptors).ok()?;
+        let Some(folder) = &go.output_folder else {
+            return Some(Self {
+                stdout: Outlet::Open(first),
+                stderr: Outlet::Open(second),
+                control_dir: None,
+            });
+        };
+        let (outputs, folder) = (Rc::new(second), Rc::from(folder.as_str()));
+        let [stdout, stderr] = [STDOUT_FILE, STDERR_FILE].map(|name| Outlet::Later {
+            outputs: Rc::clone(&outputs),
+            folder: Rc::clone(&folder),
+            name,
+        });
+        Some(Self {
+            stdout,
+            stderr,
+            control_dir: Some(first),
+        })
+    }
 }
 
 /// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end.
@@ -92,8 +122,8 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
     let Some((go, outlets)) = wait_for_go(control) else {
         return Ok(());
     };
-    let job_dir = outlets.job_dir.as_ref().and_then(|dir| dir.try_clone().ok());
-    let record = match start::start(assembled, &go, outlets, launcher) {
+    let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
+    let ended = match start::start(assembled, &go, outlets, launcher) {
         Ok(running) => {
             let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
             // Only a person looks at them.
@@ -109,34 +139,37 @@ fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
             let _ = fault_point!("supervisor.started");
             watch::watch(running, &go, control)
         }
-        Err(failure) => ExitRecord::without_run(failure.into_cause()),
+        Err(failure) => ExitRecord::without_run(failure.into_cause()).into(),
     };
-    record_end(control, job_dir.as_ref(), record);
+    record_end(control, control_dir.as_ref(), ended);
     Ok(())
 }
 
-/// Writes down how the job ended, then tells it. What the disk does not take the launcher keeps until it does; without a
-/// launcher this process does, for a while.
-fn record_end(control: &Channel, job_dir: Option<&OwnedFd>, record: ExitRecord) {
+/// Writes down how the job ended, then tells it. A record that cannot be written the launcher keeps until it can; without
+/// a launcher this process does, for a while.
+fn record_end(control: &Channel, control_dir: Option<&OwnedFd>, ended: watch::Ended) {
     // A folder that is gone takes nothing any more, and nobody asks for it.
-    let written = |record: &ExitRecord| {
-        job_dir.is_none_or(|dir| match write_exit_record(dir, record) {
+    let write = |record: &ExitRecord| {
+        control_dir.is_none_or(|dir| match write_exit_record(dir, record) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         })
     };
     let _ = fault_point!("supervisor.record");
-    if written(&record) {
-        protocol::report(control, &Report::Finished(Box::new(record)));
-        return;
-    }
-    let report = Report::Unwritten(Box::new(record.clone()));
-    if protocol::report(control, &report) {
+    let record = Box::new(ended.record);
+    let written = write(&record);
+    let _ = fault_point!("supervisor.recorded");
+    let finished = Report::Finished {
+        record: record.clone(),
+        killed: ended.killed,
+        written,
+    };
+    if protocol::report(control, &finished) || written {
         return;
     }
     for _ in 0..RECORD_TRIES {
         std::thread::sleep(RECORD_AGAIN);
-        if written(&record) {
+        if write(&record) {
             return;
         }
     }
@@ -148,12 +181,7 @@ fn wait_for_go(control: &Channel) -> Option<(Go, Outlets)> {
         let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
         match control.try_receive_with() {
             Ok(Some((ToSupervisor::Go(go), descriptors))) => {
-                let mut descriptors = descriptors.into_iter();
-                let outlets = Outlets {
-                    stdout: descriptors.next()?,
-                    stderr: descriptors.next()?,
-                    job_dir: descriptors.next(),
-                };
+                let outlets = Outlets::new(&go, descriptors)?;
                 return Some((*go, outlets));
             }
             Ok(Some(_) | None) => {}

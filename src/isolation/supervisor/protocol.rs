@@ -14,7 +14,8 @@ use crate::job::{ExitRecord, IsolationFloor, JobSpec, Receipt, Signal, StopOrder
 /// Launcher to supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
-    /// Run this job. With it come the descriptors of its stdout and stderr files, and of its state folder if any.
+    /// Run this job. With it come two descriptors: its control folder and the folder of all output, or, without an
+    /// output folder, the files for its stdout and stderr.
     Go(Box<Go>),
     Stop(StopOrder),
     Signal(Signal),
@@ -26,6 +27,8 @@ pub struct Go {
     /// What the launcher knows of the isolation; the supervisor completes it.
     pub receipt: Receipt,
     pub require: IsolationFloor,
+    /// Name of the folder for its output, made with the first byte.
+    pub output_folder: Option<String>,
     /// The job ends with its launcher (`stockade run`).
     pub ends_with_launcher: bool,
 }
@@ -40,9 +43,13 @@ pub enum Report {
         receipt: Box<Receipt>,
         timings: Option<Timings>,
     },
-    Finished(Box<ExitRecord>),
-    /// The same, where the disk did not take the record.
-    Unwritten(Box<ExitRecord>),
+    Finished {
+        record: Box<ExitRecord>,
+        /// All in its cgroup was killed at once.
+        killed: bool,
+        /// The record is in the control folder, which could be full.
+        written: bool,
+    },
 }
 
 /// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report; whether it has it.

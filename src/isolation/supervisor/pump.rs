@@ -7,6 +7,7 @@ use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::setpriority_process;
 use sha2::{Digest, Sha256};
 
+use super::outlet::Outlet;
 use crate::job::StreamTotals;
 use crate::sys::fault_point;
 
@@ -19,7 +20,7 @@ const BUSY_NICE: i32 = 10;
 #[derive(Debug)]
 pub(super) struct Pump {
     pipe: Option<OwnedFd>,
-    file: OwnedFd,
+    outlet: Outlet,
     limit: u64,
     kept: u64,
     total: u64,
@@ -41,10 +42,10 @@ pub(super) enum Turn {
 }
 
 impl Pump {
-    pub(super) fn new(pipe: OwnedFd, file: OwnedFd, limit: u64) -> Self {
+    pub(super) fn new(pipe: OwnedFd, outlet: Outlet, limit: u64) -> Self {
         Self {
             pipe: Some(pipe),
-            file,
+            outlet,
             limit,
             kept: 0,
             total: 0,
@@ -117,8 +118,15 @@ impl Pump {
             return;
         }
         let mut rest = &bytes[..bytes.len().min(room)];
+        let file = match self.outlet.file() {
+            Ok(file) => file,
+            Err(error) => {
+                self.failed = Some(error);
+                return;
+            }
+        };
         while !rest.is_empty() {
-            let written = fault_point!("output.write").and_then(|()| pwrite(&self.file, rest, self.kept));
+            let written = fault_point!("output.write").and_then(|()| pwrite(file, rest, self.kept));
             match written {
                 Ok(count) => {
                     self.digest.update(&rest[..count]);
@@ -152,7 +160,7 @@ mod tests {
     fn pump_of(limit: u64, written: &[u8]) -> (StreamTotals, Vec<u8>) {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
         let mut file = tempfile::tempfile().expect("file");
-        let mut pump = Pump::new(reader, file.try_clone().expect("dup").into(), limit);
+        let mut pump = Pump::new(reader, Outlet::Open(file.try_clone().expect("dup").into()), limit);
         let mut buffer = buffer();
         let mut writer = File::from(writer);
         for part in written.chunks(4096) {
@@ -190,7 +198,7 @@ mod tests {
     fn a_file_that_takes_no_more_leaves_a_whole_beginning() {
         let full = File::options().write(true).open("/dev/full").expect("/dev/full");
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
-        let mut pump = Pump::new(reader, full.into(), 1 << 20);
+        let mut pump = Pump::new(reader, Outlet::Open(full.into()), 1 << 20);
         File::from(writer).write_all(b"lost").expect("write");
         pump.drain(&mut buffer());
         let totals = pump.totals();

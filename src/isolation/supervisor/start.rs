@@ -30,7 +30,7 @@ pub(super) struct Running<'a> {
     pub timings: Timings,
     pub started: Instant,
     pub receipt: Receipt,
-    pub job_dir: Option<OwnedFd>,
+    pub control_dir: Option<OwnedFd>,
 }
 
 pub(super) fn start<'a>(
@@ -91,7 +91,7 @@ pub(super) fn start<'a>(
         started_at,
         started,
         receipt,
-        job_dir: outlets.job_dir,
+        control_dir: outlets.control_dir,
     })
 }
 

@@ -41,7 +41,7 @@ struct Watch<'a> {
     listener: Option<SeccompListener>,
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
-    job_dir: Option<OwnedFd>,
+    control_dir: Option<OwnedFd>,
     pumps: [Pump; 2],
     start: StartRecord,
     started: Instant,
@@ -62,8 +62,25 @@ struct Watch<'a> {
     oom_look: Option<(Instant, u32)>,
 }
 
+/// How a job ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub record: ExitRecord,
+    /// All in its cgroup was killed at once.
+    pub killed: bool,
+}
+
+impl From<ExitRecord> for Ended {
+    fn from(record: ExitRecord) -> Self {
+        Self {
+            record,
+            killed: false,
+        }
+    }
+}
+
 /// Watches `running` to its end and says how it ended.
-pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRecord {
+pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
     let limits = &go.spec.limits;
     let mut watch = Watch {
         go,
@@ -73,7 +90,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRec
         signals: running.signals,
         listener: running.listener,
         control: Some(control),
-        job_dir: running.job_dir,
+        control_dir: running.control_dir,
         pumps: [running.stdout, running.stderr],
         start: StartRecord {
             started_at: running.started_at,
@@ -103,7 +120,11 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> ExitRec
         watch.handle_deadlines();
     }
     watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
-    watch.into_record()
+    let killed = watch.kill_again.is_some();
+    Ended {
+        record: watch.into_record(),
+        killed,
+    }
 }
 
 impl Watch<'_> {
@@ -179,7 +200,7 @@ impl Watch<'_> {
                 // In a sandbox of an ordinary user's, a job has the supervisor's own uid, and could stop itself by name
                 // of somebody else.
                 libc::SIGTERM if came.killed_from_outside => {
-                    let order = self.job_dir.as_ref().and_then(read_stop_order);
+                    let order = self.control_dir.as_ref().and_then(read_stop_order);
                     self.stop(order.unwrap_or_else(StopOrder::nameless));
                 }
                 FORWARD_SIGNAL => {
@@ -237,9 +258,9 @@ impl Watch<'_> {
             // Whatever it was being ended for: nobody is left to wait for.
             self.trigger = Some(Trigger::Abandoned);
             self.kill_everything();
-        } else if let Some(job_dir) = &self.job_dir {
+        } else if let Some(control_dir) = &self.control_dir {
             // Only now, since it costs a job nothing whose launcher stays. Without it the next one knows less.
-            let _ = write_start_record(job_dir, &self.start);
+            let _ = write_start_record(control_dir, &self.start);
         }
     }
 

@@ -1,5 +1,6 @@
 use std::sync::{Arc, MutexGuard};
 
+use crate::isolation::ipc::Order;
 use crate::job::{Cause, ExitRecord, JobId, Stop, StopOrder};
 use crate::server::store::Change;
 
@@ -68,6 +69,9 @@ impl Jobs {
                 && let Some(live) = jobs.lock().remove(id)
             {
                 live.replace(told);
+                if !was_queued {
+                    jobs.launcher.send(&Order::Recorded { id });
+                }
             }
         };
         self.store.write(Change::Update(over), Box::new(then));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::isolation::ipc::{KnownJob, Origin};
-use crate::job::{Cause, ExitRecord, JobId, State, StopOrder};
+use crate::job::{Cause, ExitRecord, JobId, Output, State, StopOrder};
 use crate::server::store::{Change, IdempotencyKey, NewJob, StoreError, WriteError};
 use crate::server::view::{JobFacts, JobView};
 
@@ -12,7 +12,13 @@ use super::{Jobs, Phase};
 
 impl Jobs {
     /// Takes up the jobs of an earlier run. Called once, before any request is served.
-    pub(in crate::server) fn take_up(self: &Arc<Self>, known: Vec<KnownJob>) -> Result<(), StoreError> {
+    ///
+    /// `kept` tells what is on disk of a job's output.
+    pub(in crate::server) fn take_up(
+        self: &Arc<Self>,
+        known: Vec<KnownJob>,
+        kept: impl Fn(JobId) -> Output,
+    ) -> Result<(), StoreError> {
         let mut known: HashMap<JobId, KnownJob> = known.into_iter().map(|job| (job.id, job)).collect();
         for (view, request_bytes) in self.store.unfinished()? {
             match known.remove(&view.id()) {
@@ -21,7 +27,10 @@ impl Jobs {
                 }
                 Some(job) => self.adopt(view, job),
                 None if view.state == State::Pending => self.requeue(view, request_bytes),
-                None => self.lose(view),
+                None => {
+                    let output = kept(view.id());
+                    self.lose(view, output);
+                }
             }
         }
         for job in known.into_values() {
@@ -84,7 +93,7 @@ impl Jobs {
         self.proceed(id, None);
     }
 
-    fn lose(self: &Arc<Self>, view: JobView) {
+    fn lose(self: &Arc<Self>, view: JobView, output: Output) {
         let id = view.id();
         let mut table = self.lock();
         let place = table
@@ -93,7 +102,11 @@ impl Jobs {
         table.insert(view, Phase::Launched, place);
         drop(table);
         let why = "nothing is left of it after a restart".to_owned();
-        self.finish(id, ExitRecord::without_run(Cause::Lost { why }));
+        let record = ExitRecord {
+            output,
+            ..ExitRecord::without_run(Cause::Lost { why })
+        };
+        self.finish(id, record);
     }
 
     /// The launcher has a job whose record this store lost: the record is made again.

@@ -10,11 +10,13 @@ mod wake;
 
 use std::path::{Path, PathBuf};
 
-use crate::job::JobId;
+use rustix::io::Errno;
+
+use crate::job::{JobId, Output, StreamTotals};
 
 use super::ServerError;
 pub use stream::{OutputRequest, OutputStream, Part};
-use wake::Wakes;
+use wake::{Wake, Wakes};
 
 /// Where the output of all jobs is.
 #[derive(Debug)]
@@ -49,8 +51,29 @@ impl Outputs {
         })
     }
 
+    /// Tells of every folder that is made.
+    fn follow_all(&self) -> Result<Wake, Errno> {
+        self.wakes.follow(&self.folder)
+    }
+
     fn of(&self, id: JobId) -> PathBuf {
         self.folder.join(id.to_string())
+    }
+
+    /// What is on disk of a job whose output nobody has counted to the end: at least this much was written.
+    pub(super) fn kept(&self, id: JobId) -> Output {
+        let folder = self.of(id);
+        let kept = |stream: StreamName| StreamTotals {
+            total_bytes: folder
+                .join(stream.file_name())
+                .metadata()
+                .map_or(0, |found| found.len()),
+            ..StreamTotals::default()
+        };
+        Output {
+            stdout: kept(StreamName::Stdout),
+            stderr: kept(StreamName::Stderr),
+        }
     }
 
     /// Bytes on disk for these jobs.

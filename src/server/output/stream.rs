@@ -167,7 +167,7 @@ impl OutputStream {
                 _ = over => Ok(()),
                 () = self.server.closing() => Err(Refusal::ShuttingDown),
             },
-            // The folder is there once the job has started, and nothing is written before.
+            // Nothing is written before the job has started.
             None if job.state == State::Pending => tokio::select! {
                 _ = live.reached(State::Running) => Ok(()),
                 () = self.server.closing() => Err(Refusal::ShuttingDown),
@@ -178,11 +178,22 @@ impl OutputStream {
                     self.wake = Some(wake);
                     Ok(())
                 }
-                // A job that was stopped before it started may have no folder: its end is what is left to wait for.
-                Err(rustix::io::Errno::NOENT) => tokio::select! {
-                    _ = over => Ok(()),
-                    () = self.server.closing() => Err(Refusal::ShuttingDown),
-                },
+                // The folder comes with the first byte.
+                Err(rustix::io::Errno::NOENT) => {
+                    let mut made = match self.server.outputs.follow_all() {
+                        Ok(made) => made,
+                        Err(errno) => return Err(unreadable(&errno.into())),
+                    };
+                    made.arm();
+                    if self.folder.exists() {
+                        return Ok(());
+                    }
+                    tokio::select! {
+                        () = made.written() => Ok(()),
+                        _ = over => Ok(()),
+                        () = self.server.closing() => Err(Refusal::ShuttingDown),
+                    }
+                }
                 Err(errno) => Err(unreadable(&errno.into())),
             },
         }

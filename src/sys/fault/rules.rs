@@ -1,8 +1,9 @@
 //! `STOCKADE_FAULTS`, such as `cgroup.mkdir=ENOSPC@3; store.commit=abort@5; output.write=EIO; supervisor.root=delay:200`:
 //! what happens at a place, and at which of the times that it is passed (`@3`, `@3-5`; each time, where nothing is said).
 //!
-//! `STOCKADE_FAULT_PAGE` names a file of one page, whose first word arms the rules while it is not 0 and whose other
-//! words count how often each rule's place was passed meanwhile: a test holds the switch and sees what came of it.
+//! `STOCKADE_FAULT_PAGE` names a file of one page, whose first word arms one of the rules by its number, from 1 on, and
+//! whose other words count how often each rule's place was passed meanwhile: a test holds the switch and sees what came
+//! of it. Without that file all rules are armed.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +14,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 const PAGE: usize = 4096;
 const MOST: usize = 63;
+const ALL: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
@@ -61,11 +63,12 @@ pub(super) fn start() {
 /// Only atomic loads and system calls: the stub comes here, too.
 pub(crate) fn hit(place: &str) -> Result<(), Errno> {
     let Some(table) = TABLE.get() else { return Ok(()) };
-    if table.counters.armed.load(Ordering::Relaxed) == 0 {
+    let armed = table.counters.armed.load(Ordering::Relaxed);
+    if armed == 0 {
         return Ok(());
     }
-    for (rule, passed) in table.rules.iter().zip(&table.counters.passed) {
-        if rule.place == place {
+    for (number, (rule, passed)) in (1..).zip(table.rules.iter().zip(&table.counters.passed)) {
+        if (armed == number || armed == ALL) && rule.place == place {
             let time = passed.fetch_add(1, Ordering::Relaxed) + 1;
             if (rule.first..=rule.last).contains(&time) {
                 act(rule.action)?;
@@ -149,7 +152,7 @@ fn counters() -> Result<&'static Counters, Errno> {
     // SAFETY: a page is larger than the counters, aligned, and never unmapped; any bits are counters.
     let counters = unsafe { &*page.cast::<Counters>() };
     if std::env::var_os("STOCKADE_FAULT_PAGE").is_none() {
-        counters.armed.store(1, Ordering::Relaxed);
+        counters.armed.store(ALL, Ordering::Relaxed);
     }
     Ok(counters)
 }
