@@ -83,7 +83,7 @@ fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr, number
             let runs = start(&mut client, shell(&format!("sleep {seconds}"))).await;
             eventually("it runs", || marked(&marker) == 1);
             let filler = fill(&place);
-            let (mut accepted, mut refused) = (Vec::new(), 0);
+            let (mut accepted, mut refused) = (Vec::new(), 0_usize);
             for _ in 0..20 {
                 match start_on_a_full_disk(&mut client).await {
                     Some(id) => accepted.push(id),
@@ -122,6 +122,9 @@ fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr, number
                     refused += 1;
                 } else {
                     assert_eq!((job.cause(), job.exit_code), (Cause::Exited, Some(3)), "{job:?}");
+                    // It ran, and its output had no place.
+                    let stdout = job.output.expect("output").stdout.expect("stdout");
+                    refused += usize::from(stdout.dropped_bytes == 4);
                 }
             }
             assert!(refused > 0, "the disk was not full");

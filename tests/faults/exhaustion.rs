@@ -89,6 +89,8 @@ fn a_server_without_descriptors_serves_whom_it_knows_and_recovers() {
             let silent: Vec<_> = (0..1120)
                 .map_while(|_| UnixStream::connect(worker.socket()).ok())
                 .collect();
+            let server = worker.server().expect("a server");
+            eventually("it has none left", || open_files(server) >= 1100);
             let id = start(&mut client, shell("echo out; exit 3")).await;
             assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
             let refused = match client.stream_output(super::output_of(&id)).await {
