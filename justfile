@@ -1,4 +1,4 @@
-# Each target is what .ci/run does, step by step.
+# The first targets are what .ci/run does, step by step; the bench ones measure.
 
 default: fmt lint test
 
@@ -31,12 +31,14 @@ nightly:
 vm: build
     STOCKADE_BIN=target/debug/stockade tests/vm/run
 
-# What a launch costs: 200 jobs, one after another.
-bench:
-    #!/usr/bin/env bash
-    set -euo pipefail
+# What launches and output cost here; options as `stockade bench --help` tells them.
+bench *OPTIONS:
     cargo build --release --locked
-    time for _ in {1..200}; do target/release/stockade run -- true; done
+    target/release/stockade bench {{OPTIONS}}
+
+# The tables and pictures of docs/performance.md: six minutes on a quiet machine, as root. --quick takes one.
+bench-peers *OPTIONS:
+    cargo bench --locked --bench peers -- {{OPTIONS}}
 
 ci:
     .ci/run

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-const SUBCOMMANDS: [&str; 17] = [
+const SUBCOMMANDS: [&str; 18] = [
     "run",
     "serve",
     "start",
@@ -19,6 +19,7 @@ const SUBCOMMANDS: [&str; 17] = [
     "drain",
     "policy",
     "doctor",
+    "bench",
     "completions",
     "man",
 ];

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use super::{
-    completions, delete, doctor, drain, events, list, logs, man, policy, query, run, serve, signal, start,
-    stop, wait, worker,
+    bench, completions, delete, doctor, drain, events, list, logs, man, policy, query, run, serve, signal,
+    start, stop, wait, worker,
 };
 
 /// Runs untrusted scripts in sandboxes of namespaces, cgroups, seccomp and landlock.
@@ -91,6 +91,7 @@ pub(super) enum Command {
     Drain(drain::DrainArgs),
     Policy(policy::PolicyArgs),
     Doctor(doctor::DoctorArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -38,6 +38,14 @@ pub(super) struct ClientOptions {
     #[arg(default_value = "http://127.0.0.1:50000", hide_default_value = true)]
     pub(super) endpoint: Address,
 
+    #[command(flatten)]
+    pub(super) tls: TlsOptions,
+}
+
+/// How to be sure that a worker is the one, and to prove who one is.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct TlsOptions {
     /// The authority that signed the worker's certificate: a PEM file
     ///
     /// Needed with https://: the system's authorities are not trusted, as a worker's certificate comes from

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tonic::Status;
 
+use super::bench::BenchError;
 use super::client::{ConnectError, describe};
 use super::inputs::InputError;
 use crate::config::ConfigError;
@@ -40,6 +41,8 @@ pub(super) enum CliError {
     Timeout { id: String, after_ms: u64 },
     #[error("writing the result: {0}")]
     Output(io::Error),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]

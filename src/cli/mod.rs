@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+pub mod bench;
 mod client;
 mod client_options;
 mod completions;
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => conclude(block_on(drain::execute(args)), None),
         Command::Policy(args) => conclude(policy::execute(&args, style), None),
         Command::Doctor(args) => conclude(doctor::execute(&args, style), None),
+        Command::Bench(args) => conclude(block_on(bench::execute(args, style)), None),
         Command::Completions(args) => conclude(completions::execute(&args), None),
         Command::Man(args) => conclude(man::execute(&args), None),
     }

@@ -88,6 +88,8 @@ impl Server {
             }
         };
         tokio::select! {
+            // A shutdown that waited for this job is no reason not to tell its end.
+            biased;
             job = live.reached(State::Finished) => Ok(job),
             () = time_is_up => Ok(live.view()),
             () = self.closing() => Err(Refusal::ShuttingDown),

@@ -13,9 +13,6 @@ use crate::config::{Config, Worker};
 
 use super::ServerError;
 
-/// Set-group-ID: what the launcher makes in there is for the server to read from its first moment.
-const JOBS_MODE: u32 = 0o2750;
-
 /// Connections, output files, and room.
 const OPEN_FILES: u64 = 65_536;
 
@@ -71,7 +68,8 @@ fn make_folders(worker: &Worker, as_root: bool) -> Result<(), ServerError> {
     make_folder(&jobs, 0o750)?;
     if as_root {
         own(&server, worker.server_uid, worker.server_gid, 0o700)?;
-        own(&jobs, 0, worker.server_gid, JOBS_MODE)?;
+        // As the launcher has it, which counts on it that what is made there gets its group.
+        own(&jobs, 0, worker.server_gid, 0o2750)?;
     }
     Ok(())
 }

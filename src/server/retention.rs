@@ -104,9 +104,12 @@ impl Sweeper {
             most_per_tenant: bound(self.retention.max_bytes_per_tenant),
         };
         loop {
-            let limit = REMOVED_AT_ONCE + self.stuck.len();
-            let mut due = self.server.store.output_beyond(bounds, limit).await?;
-            due.retain(|id| !self.stuck.contains(id));
+            let stuck = self.stuck.clone();
+            let due = self
+                .server
+                .store
+                .output_beyond(bounds, stuck, REMOVED_AT_ONCE)
+                .await?;
             if due.is_empty() {
                 return Ok(());
             }

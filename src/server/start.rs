@@ -7,7 +7,7 @@ use crate::isolation::ipc::Launch;
 use crate::job::{InvalidField, JobId, JobRequest, State, Timestamp, bounds};
 use crate::policy::{Resolved, Tenant};
 
-use super::jobs::Found;
+use super::jobs::{Found, LaunchTrace};
 use super::store::{IdempotencyKey, NewJob, WriteError};
 use super::view::{JobFacts, JobView};
 use super::{Refusal, Server, scripts};
@@ -46,6 +46,7 @@ impl Server {
         request: JobRequest,
         key: Option<String>,
     ) -> Result<Accepted, Refusal> {
+        let mut trace = LaunchTrace::begin();
         check_key(key.as_deref())?;
         // Encoded for the store and for the comparison of keys.
         let bytes = postcard::to_stdvec(&request)
@@ -65,12 +66,14 @@ impl Server {
             request,
             idempotency_key: key.as_ref().map(|key| key.key.clone()),
         };
+        trace.name(launch.id);
+        trace.mark("policy");
         let job = NewJob {
             view: JobView::pending(facts(&launch, resolved)),
             key: key.clone(),
             request: Some(bytes),
         };
-        let recording = self.jobs.record(job, launch)?;
+        let recording = self.jobs.record(job, launch, trace)?;
         match recording.durable.await {
             Ok(Ok(())) => Ok(Accepted {
                 found: Found::Live(recording.live),

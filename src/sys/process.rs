@@ -190,7 +190,15 @@ pub fn exit_now(code: i32) -> ! {
 
 /// Memory that this process and children forked later share. It lives as long as the process.
 pub fn shared_memory(bytes: usize) -> Result<&'static mut [u8], Errno> {
-    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    map_memory(bytes, MapFlags::SHARED | MapFlags::NORESERVE)
+}
+
+/// Memory of this process alone, each page given when it is first written. It lives as long as the process.
+pub fn private_memory(bytes: usize) -> Result<&'static mut [u8], Errno> {
+    map_memory(bytes, MapFlags::PRIVATE | MapFlags::NORESERVE)
+}
+
+fn map_memory(bytes: usize, flags: MapFlags) -> Result<&'static mut [u8], Errno> {
     // SAFETY: a fresh anonymous mapping aliases nothing.
     let start = unsafe {
         mmap_anonymous(

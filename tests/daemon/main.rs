@@ -2,10 +2,16 @@
 //!
 //! Needs root, user namespaces and cgroups.
 
+mod absence;
 mod faults;
+mod keeping;
 mod neighbours;
+mod power;
+mod restart;
 mod sandboxes;
 mod scheduler;
+mod shares;
+mod shutdown;
 mod survival;
 mod worker;
 

@@ -57,6 +57,39 @@ impl Worker {
     }
 
     pub(crate) fn start_as(setup: Setup, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_configured(setup, prepare, |config| config)
+    }
+
+    /// Starts with a configuration that `change` has the last word on.
+    pub(crate) fn start_with(change: impl FnOnce(String) -> String) -> Self {
+        Self::start_configured(Setup::default(), |_| {}, change)
+    }
+
+    /// Starts on TCP with TLS for certificates of `ca.pem`; `prepare` writes the files, `limits` are of `[worker]`.
+    pub(crate) fn start_on_tcp(addr: &str, prepare: impl FnOnce(&Path), limits: &str) -> Self {
+        let path = std::cell::OnceCell::new();
+        let prepare = |dir: &Path| {
+            let _ = path.set(dir.to_owned());
+            prepare(dir);
+        };
+        let change = |config: String| {
+            let dir = path.get().expect("prepared").display();
+            let tls = format!(
+                "addr = \"{addr}\"\nuse_tls = true\ncrt_file = \"{dir}/server.pem\"\nkey_file = \"{dir}/server.key\"\n\
+                 client_ca_file = \"{dir}/ca.pem\""
+            );
+            config
+                .replace(&format!("addr = \"unix:{dir}/socket\""), &tls)
+                .replace("[worker]\n", &format!("[worker]\n{limits}"))
+        };
+        Self::start_configured(Setup::default(), prepare, change)
+    }
+
+    fn start_configured(
+        setup: Setup,
+        prepare: impl FnOnce(&Path),
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         prepare(dir.path());
         // The server is another user, and must reach its socket's folder.
@@ -70,7 +103,7 @@ impl Worker {
             dir.path().display(),
             setup.worker
         );
-        fs::write(dir.path().join("config.toml"), config).expect("config");
+        fs::write(dir.path().join("config.toml"), change(config)).expect("config");
         let process = spawn(dir.path(), &setup);
         let worker = Self { dir, process, setup };
         worker.wait_until_it_serves();
@@ -91,9 +124,18 @@ impl Worker {
 
     fn wait_until_it_serves(&self) {
         let socket = self.socket();
-        eventually("the worker serves", || {
-            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        let tcp = self.tcp_addr();
+        eventually("the worker serves", || match &tcp {
+            Some(addr) => std::net::TcpStream::connect(addr).is_ok(),
+            None => std::os::unix::net::UnixStream::connect(&socket).is_ok(),
         });
+    }
+
+    fn tcp_addr(&self) -> Option<String> {
+        let config = fs::read_to_string(self.dir.path().join("config.toml")).expect("config");
+        let addr = config.lines().find_map(|line| line.strip_prefix("addr = "))?;
+        let addr = addr.trim_matches('"');
+        (!addr.starts_with("unix:")).then(|| addr.to_owned())
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -125,11 +167,22 @@ impl Worker {
 
     /// Folders of jobs that the worker would take over after a restart.
     pub(crate) fn control_folders(&self) -> usize {
-        use sha2::{Digest, Sha256};
-        let state = fs::canonicalize(self.dir.path().join("state")).expect("state");
-        let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-        let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        fs::read_dir(format!("/run/stockade/worker-{name}")).map_or(0, Iterator::count)
+        fs::read_dir(control(&self.dir.path().join("state"))).map_or(0, Iterator::count)
+    }
+
+    /// Kills server and launcher, and starts the worker again after `meanwhile`.
+    pub(crate) fn die_and_start_again(&mut self, meanwhile: impl FnOnce(&Path)) {
+        let server = self.server().expect("a server");
+        kill(self.launcher(), libc::SIGKILL);
+        kill(server, libc::SIGKILL);
+        let _ = self.process.wait();
+        meanwhile(&self.dir.path().join("state"));
+        self.start_again();
+    }
+
+    /// Its exit status, once it has ended.
+    pub(crate) fn exit_status(&mut self) -> std::process::ExitStatus {
+        self.process.wait().expect("wait")
     }
 
     /// Ends it in order.
@@ -218,6 +271,17 @@ pub(crate) fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, state)| !state.starts_with('Z'))
+}
+
+/// Where the worker of this state folder keeps what takes its jobs over after a restart.
+pub(crate) fn control(state: &Path) -> PathBuf {
+    use sha2::{Digest, Sha256};
+    let state = fs::canonicalize(state).expect("state");
+    let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
+    let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let folder = |base: &str| Path::new(base).join("stockade").join(format!("worker-{name}"));
+    let [run, memory] = ["/run", "/dev/shm"].map(folder);
+    if memory.exists() { memory } else { run }
 }
 
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -99,11 +99,11 @@ fn lines(number: usize) -> usize {
 }
 
 /// Starts a job and waits for its end, whatever becomes of the worker meanwhile.
-async fn run(client: &mut Option<Client>, socket: &PathBuf, request: &StartJobRequest) -> Job {
+async fn run(client: &mut Option<Client>, socket: &Path, request: &StartJobRequest) -> Job {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if client.is_none() {
-            *client = Some(Client::new(channel_to(socket.clone()).await));
+            *client = Some(Client::new(channel_to(socket.to_owned()).await));
         }
         match attempt(client.as_mut().expect("connected"), request).await {
             Ok(job) => return job,

@@ -51,7 +51,7 @@ pub(crate) struct Random(u64);
 impl Random {
     pub(crate) fn new() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let seed = now.map_or(1, |now| now.as_nanos() as u64) | 1;
+        let seed = now.map_or(1, |now| u64::from(now.subsec_nanos()) << 20 ^ now.as_secs()) | 1;
         println!("seed {seed}");
         Self(seed)
     }

@@ -12,6 +12,7 @@ mod python;
 mod registration;
 mod requests;
 mod restart;
+mod retention;
 mod tls;
 mod transport;
 mod watch;

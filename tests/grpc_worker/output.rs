@@ -340,3 +340,31 @@ async fn readers_that_vanish_leave_nothing_behind() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_reader_goes_on_at_its_offset_after_a_restart() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let id = running(&worker, &mut client).await;
+    worker.launcher.write(id, "stdout", b"before ");
+    let mut stream = open(&mut client, offsets(id, 0, 0, true)).await;
+    let first = stream.message().await.expect("part").expect("part").part;
+    let Some(Part::Chunk(chunk)) = first else {
+        panic!("{first:?}")
+    };
+    assert_eq!(chunk.data, b"before ");
+    worker.kill();
+    worker.launcher.write(id, "stdout", b"meanwhile ");
+    worker.revive();
+    let mut client = worker.client().await;
+    let stream = open(&mut client, offsets(id, 7, 0, true)).await;
+    worker.launcher.write(id, "stdout", b"after");
+    worker.launcher.finish_dropping(id, EXITED, 3);
+    let read = read_all(stream, (7, 0)).await.expect("output");
+    assert_eq!(read.stdout, b"meanwhile after");
+    assert_eq!(read.gaps, [(v1::Stream::Stdout, 22, 25)]);
+    let totals = read.end.and_then(|end| end.output).expect("totals");
+    let stdout = totals.stdout.expect("stdout");
+    assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (25, 3));
+    assert_eq!(stdout.sha256, hexadecimal(b"before meanwhile after"));
+}

@@ -5,11 +5,12 @@ use std::time::Duration;
 use stockade::config::{OnLoss, Scheduler};
 use stockade::proto::jobscheduler::scheduler_server::{Scheduler as SchedulerService, SchedulerServer};
 use stockade::proto::jobscheduler::{DeregisterReq, DeregisterRes, RegisterReq, RegisterRes};
+use stockade::proto::v1;
 use tokio::runtime::Runtime;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
-use crate::support::{TestWorker, eventually, start};
+use crate::support::{Client, TestWorker, command, eventually, start};
 use crate::tls::Authority;
 
 /// What all lives of the scheduler have seen.
@@ -193,4 +194,116 @@ async fn the_scheduler_is_spoken_to_over_mutual_tls() {
     eventually("registration", || scheduler.registrations() == 1).await;
     worker.shut_down();
     assert_eq!(scheduler.deregistered(), ["worker-0"]);
+}
+
+/// A worker whose scheduler has gone for good after a first registration.
+async fn abandoned(on_loss: OnLoss, scheduler: &FakeScheduler, addr: SocketAddr) -> TestWorker {
+    let life = scheduler.live(addr, None);
+    let worker = TestWorker::start_with(|config| {
+        config.worker.max_running = 1;
+        config.scheduler = Some(Scheduler {
+            on_loss,
+            loss_timeout_s: 1,
+            ..scheduler_at(addr)
+        });
+    });
+    eventually("registration", || scheduler.registrations() == 1).await;
+    life.end();
+    worker
+}
+
+async fn job(client: &mut Client, id: stockade::job::JobId) -> v1::Job {
+    let request = v1::QueryJobRequest {
+        job_id: id.to_string(),
+    };
+    let answer = client.query_job(request).await.expect("query").into_inner();
+    answer.job.expect("job")
+}
+
+#[tokio::test]
+async fn jobs_of_a_lost_scheduler_go_on_unless_told_otherwise() {
+    let (scheduler, addr) = (FakeScheduler::default(), free_port());
+    let worker = abandoned(OnLoss::Keep, &scheduler, addr).await;
+    let mut client = worker.client().await;
+    let id = start(&mut client, &["sleep"]).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    assert_eq!(job(&mut client, id).await.state(), v1::State::Running);
+    start(&mut client, &["true"]).await;
+}
+
+#[tokio::test]
+async fn jobs_of_a_lost_scheduler_are_stopped_and_their_outcomes_kept() {
+    let (scheduler, addr) = (FakeScheduler::default(), free_port());
+    let worker = abandoned(OnLoss::Stop, &scheduler, addr).await;
+    let mut client = worker.client().await;
+    let runs = start(&mut client, &["sleep"]).await;
+    let waits = start(&mut client, &["sleep"]).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(
+        job(&mut client, runs).await.state(),
+        v1::State::Running,
+        "not yet"
+    );
+    for id in [runs, waits] {
+        let wait = v1::WaitJobRequest {
+            job_id: id.to_string(),
+            timeout_ms: 5000,
+        };
+        let answer = client.wait_job(wait).await.expect("wait").into_inner();
+        let stopped = answer.job.expect("job");
+        assert_eq!(stopped.cause(), v1::Cause::Stopped);
+        assert_eq!(stopped.stop.expect("stop").by, "scheduler");
+    }
+    let _back = scheduler.live(addr, None);
+    eventually("return", || scheduler.registrations() == 2).await;
+    assert_eq!(job(&mut client, runs).await.cause(), v1::Cause::Stopped);
+    let id = start(&mut client, &["sleep"]).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(
+        job(&mut client, id).await.state(),
+        v1::State::Running,
+        "it is back"
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_has_lost_its_scheduler_drains_until_it_is_back() {
+    let (scheduler, addr) = (FakeScheduler::default(), free_port());
+    let worker = abandoned(OnLoss::Drain, &scheduler, addr).await;
+    let mut client = worker.client().await;
+    let id = start(&mut client, &["sleep"]).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    let refused = client.start_job(command(&["true"])).await.expect_err("draining");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(job(&mut client, id).await.state(), v1::State::Running);
+    let _back = scheduler.live(addr, None);
+    eventually("return", || scheduler.registrations() == 2).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(2);
+    while client.start_job(command(&["true"])).await.is_err() {
+        assert!(std::time::Instant::now() < deadline);
+    }
+}
+
+#[tokio::test]
+async fn a_draining_worker_leaves_its_scheduler() {
+    let (scheduler, addr) = (FakeScheduler::default(), free_port());
+    let _life = scheduler.live(addr, None);
+    let worker = TestWorker::start_with(|config| {
+        config.scheduler = Some(Scheduler {
+            on_loss: OnLoss::Stop,
+            loss_timeout_s: 1,
+            ..scheduler_at(addr)
+        });
+    });
+    eventually("registration", || scheduler.registrations() == 1).await;
+    let mut client = worker.client().await;
+    let id = start(&mut client, &["sleep"]).await;
+    client
+        .drain_worker(v1::DrainWorkerRequest {})
+        .await
+        .expect("drain");
+    eventually("deregistration", || scheduler.deregistered() == ["worker-0"]).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(scheduler.registrations(), 1, "and stays away");
+    assert_eq!(job(&mut client, id).await.state(), v1::State::Running, "no loss");
 }

@@ -239,3 +239,132 @@ async fn events_go_on_after_a_restart() {
         event.position
     );
 }
+
+#[tokio::test]
+async fn a_server_asks_only_for_jobs_whose_end_it_does_not_know() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    for _ in 0..20 {
+        let done = start(&mut client, &["true"]).await;
+        ended(&mut client, done).await;
+    }
+    let runs = start(&mut client, &["sleep"]).await;
+    let ends_meanwhile = start(&mut client, &["sleep"]).await;
+    eventually("launches", || worker.launcher.launches() == 22).await;
+    worker.kill();
+    let code = Cause::Exited { code: 9 };
+    worker
+        .launcher
+        .finish_with(ends_meanwhile, exit_record(code, Timestamp::now()));
+    let before = worker.launcher.described().len();
+    worker.revive();
+    let mut asked = worker.launcher.described()[before..].to_vec();
+    let mut expected = vec![runs, ends_meanwhile];
+    asked.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(asked, expected);
+    let mut client = worker.client().await;
+    assert_eq!(ended(&mut client, ends_meanwhile).await.exit_code, Some(9));
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_stored_is_told_by_the_launcher() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let id = start(&mut client, &["held"]).await;
+    eventually("launch", || worker.launcher.knows(id)).await;
+    worker.kill();
+    worker.launcher.start_held(id);
+    worker.revive();
+    let mut client = worker.client().await;
+    let adopted = job(&mut client, id).await;
+    assert_eq!(adopted.state(), v1::State::Running);
+    assert!(adopted.started_at.is_some());
+    assert_eq!(adopted.isolation.expect("receipt").host_uid, 4711);
+}
+
+#[tokio::test]
+async fn a_key_means_the_same_after_a_restart() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let request = |words: &[&str]| v1::StartJobRequest {
+        idempotency_key: "k".into(),
+        ..command(words)
+    };
+    let first = client.start_job(request(&["exit", "1"])).await.expect("start");
+    let id = first.into_inner().job.expect("job").id;
+    for finished in [false, true] {
+        if finished {
+            ended(&mut client, id.parse().expect("id")).await;
+        }
+        worker.kill();
+        worker.revive();
+        client = worker.client().await;
+        let again = client.start_job(request(&["exit", "1"])).await.expect("again");
+        assert_eq!(again.into_inner().job.expect("job").id, id);
+        let other = client
+            .start_job(request(&["exit", "2"]))
+            .await
+            .expect_err("other");
+        assert_eq!(other.code(), tonic::Code::AlreadyExists);
+    }
+    assert_eq!(worker.launcher.launches(), 1);
+}
+
+#[tokio::test]
+async fn a_watcher_over_restarts_sees_each_end_once_and_no_step_back() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        let words: &[&str] = if number % 2 == 0 { &["true"] } else { &["sleep"] };
+        ids.push(start(&mut client, words).await);
+    }
+    let mut seen: std::collections::HashMap<String, Vec<v1::State>> = Default::default();
+    let (mut position, mut ended) = (1, 0);
+    for round in 0..3 {
+        let request = v1::WatchJobsRequest {
+            since: position,
+            ..v1::WatchJobsRequest::default()
+        };
+        let mut events = client.watch_jobs(request).await.expect("watch").into_inner();
+        let all = [5, 8, 10][round];
+        while ended < all {
+            let event = events.message().await.expect("event").expect("event");
+            assert!(event.position > position);
+            position = event.position;
+            let job = event.job.expect("job");
+            ended += usize::from(job.state() == v1::State::Finished);
+            seen.entry(job.id.clone()).or_default().push(job.state());
+        }
+        if round == 2 {
+            break;
+        }
+        worker.kill();
+        let sleeping = ids.iter().skip(1).step_by(2);
+        for id in sleeping.skip(round * 3).take(3) {
+            let record = exit_record(Cause::Exited { code: 0 }, Timestamp::now());
+            worker.launcher.finish_with(*id, record);
+        }
+        worker.revive();
+        client = worker.client().await;
+    }
+    // What the restarts have to say of jobs that are over has been said by now.
+    client
+        .list_jobs(v1::ListJobsRequest::default())
+        .await
+        .expect("everything is written");
+    let request = v1::WatchJobsRequest {
+        since: position,
+        ..v1::WatchJobsRequest::default()
+    };
+    let mut events = client.watch_jobs(request).await.expect("watch").into_inner();
+    let more = tokio::time::timeout(std::time::Duration::from_millis(300), events.message()).await;
+    assert!(more.is_err(), "{more:?}");
+    for id in &ids {
+        let states = &seen[&id.to_string()];
+        assert!(states.is_sorted(), "{states:?}");
+        let finals = states.iter().filter(|state| **state == v1::State::Finished);
+        assert_eq!(finals.count(), 1, "{states:?}");
+    }
+}

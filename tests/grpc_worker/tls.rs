@@ -34,8 +34,13 @@ impl Authority {
     }
 
     pub(crate) fn sign(&self, name: &str) -> Signed {
+        self.sign_with(name, |_| {})
+    }
+
+    pub(crate) fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
         let key = KeyPair::generate().expect("key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        change(&mut params);
         Signed {
             certificate: params.signed_by(&key, &self.issuer).expect("sign").pem(),
             key: key.serialize_pem(),
@@ -54,7 +59,7 @@ impl Signed {
     }
 }
 
-fn use_tls(config: &mut Config, signed: &Signed, client_ca: Option<&Authority>) {
+pub(crate) fn use_tls(config: &mut Config, signed: &Signed, client_ca: Option<&Authority>) {
     let folder = config.worker.state_dir.clone();
     signed.write(&folder);
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");

@@ -8,7 +8,7 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::{Address, innermost};
-use crate::cli::client_options::ClientOptions;
+use crate::cli::client_options::{ClientOptions, TlsOptions};
 use crate::proto::v1::worker_client::WorkerClient;
 
 pub(in crate::cli) type Worker = WorkerClient<Channel>;
@@ -44,7 +44,14 @@ pub(in crate::cli) enum ConnectError {
 
 /// Connects, or says within [`CONNECT`] why not.
 pub(in crate::cli) async fn connect(options: &ClientOptions) -> Result<Worker, ConnectError> {
-    let address = &options.endpoint;
+    connect_to(&options.endpoint, &options.tls).await
+}
+
+/// As [`connect`], for who knows the address.
+pub(in crate::cli) async fn connect_to(
+    address: &Address,
+    options: &TlsOptions,
+) -> Result<Worker, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable {
         address: address.clone(),
         source,
@@ -86,7 +93,7 @@ async fn connect_unix(path: PathBuf) -> Result<Channel, transport::Error> {
         .await
 }
 
-fn tls(options: &ClientOptions) -> Result<ClientTlsConfig, ConnectError> {
+fn tls(options: &TlsOptions) -> Result<ClientTlsConfig, ConnectError> {
     let authority = options.tls_ca.as_deref().ok_or(ConnectError::NoAuthority)?;
     let mut config = ClientTlsConfig::new()
         .timeout(CONNECT)

@@ -11,7 +11,7 @@ mod start_request;
 mod status;
 
 pub(super) use address::Address;
-pub(super) use connect::{ConnectError, Worker, connect};
+pub(super) use connect::{ConnectError, Worker, connect, connect_to};
 pub(super) use retry::Patience;
 pub(super) use start_request::start_request;
 pub(super) use status::{connection_lost, describe};

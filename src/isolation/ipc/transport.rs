@@ -3,6 +3,7 @@
 //! The kernel bounds a packet by the socket's send buffer (about 200 KiB), so a larger message travels as the
 //! descriptor of a memfd that is sealed against change: the receiver reads what cannot change under it.
 
+use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,17 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 pub(super) const MAX_DESCRIPTORS: usize = 8;
 const DESCRIPTOR_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 const INLINE_BYTES: usize = 64 << 10;
+/// Nearly all messages are shorter.
+const SHORT_BYTES: usize = 4 << 10;
+/// So large that the allocator asks the kernel for it, which gives only those pages that are written.
+const LONG_BYTES: usize = 1 << 20;
+
+thread_local! {
+    /// For what is longer than [`SHORT_BYTES`]. A buffer for the longest message in each call would be touched as a
+    /// whole, and each page of it copied again after each fork.
+    static LONG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
 const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW)
@@ -129,11 +141,25 @@ impl Channel {
 
     /// The next message and the descriptors that came with it; `Ok(None)` where none is waiting.
     pub fn try_receive_with<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, TransportError> {
+        LONG.with_borrow_mut(|long| {
+            let rest = long.get_or_insert_with(|| vec![0; LONG_BYTES]);
+            self.receive_into(&mut rest[..INLINE_BYTES - SHORT_BYTES])
+        })
+    }
+
+    fn receive_into<T: DeserializeOwned>(
+        &self,
+        rest: &mut [u8],
+    ) -> Result<Option<(T, Vec<OwnedFd>)>, TransportError> {
         let mut marker = [0];
-        let mut body = vec![0; INLINE_BYTES];
+        let mut start = [0; SHORT_BYTES];
         let mut space = [MaybeUninit::uninit(); DESCRIPTOR_SPACE];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut marker), IoSliceMut::new(&mut body)];
+        let mut parts = [
+            IoSliceMut::new(&mut marker),
+            IoSliceMut::new(&mut start),
+            IoSliceMut::new(rest),
+        ];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let mut received = recvmsg(&self.socket, &mut parts, &mut ancillary, flags);
         // A peer that closed with a message of ours unread: the kernel tells that first, and once, then what it had sent.
@@ -161,7 +187,13 @@ impl Channel {
             }
         }
         match marker[0] {
-            0 => Ok(Some((postcard::from_bytes(&body[..length - 1])?, descriptors))),
+            0 if length - 1 <= SHORT_BYTES => {
+                Ok(Some((postcard::from_bytes(&start[..length - 1])?, descriptors)))
+            }
+            0 => {
+                let body = [&start, &rest[..length - 1 - SHORT_BYTES]].concat();
+                Ok(Some((postcard::from_bytes(&body)?, descriptors)))
+            }
             1 if !descriptors.is_empty() => {
                 let memfd = descriptors.remove(0);
                 Ok(Some((postcard::from_bytes(&read_sealed(&memfd)?)?, descriptors)))

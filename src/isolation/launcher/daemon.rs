@@ -17,7 +17,7 @@ use super::job_dir::{JobDirs, JobFile};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::slot::Slot;
-use super::spawn::{Sandboxes, run_dir};
+use super::spawn::{Sandboxes, memory_dir, run_dir};
 use super::unwritten::Unwritten;
 use crate::config::Config;
 use crate::isolation::cgroup::CgroupTree;
@@ -126,10 +126,10 @@ impl Daemon {
             .and_then(InUse::announce)
             .at(StartStep::Supervisor, "/run/stockade")?;
         let name = worker_name(&config)?;
-        let dirs = run_dir()
-            .and_then(|run| {
+        let dirs = memory_dir()
+            .and_then(|memory| {
                 let outputs = config.worker.state_dir.join("jobs");
-                JobDirs::open(&run.join(&name), &outputs, config.worker.server_gid)
+                JobDirs::open(&memory.join(&name), &outputs, config.worker.server_gid)
             })
             .at(StartStep::StateDir, "jobs")?;
         let sandboxes = open_sandboxes(&config, &name)?;
@@ -194,7 +194,12 @@ impl Daemon {
         self.restart_server_if_due();
         // While nobody waits: after a rest, or while the jobs run that have just been launched.
         let launched = std::mem::take(&mut self.launched);
-        for _ in 0..u32::from(quiet).max(launched) {
+        let spares = if self.ending.is_none() {
+            u32::from(quiet).max(launched)
+        } else {
+            0
+        };
+        for _ in 0..spares {
             self.prepare_ahead();
         }
         if launched > 0 {
@@ -206,7 +211,7 @@ impl Daemon {
     }
 
     fn next_timeout(&mut self) -> Option<Duration> {
-        let prepare = self.parked.is_short().then_some(REST);
+        let prepare = (self.parked.is_short() || self.ending.is_some()).then_some(REST);
         let trim = self.sandboxes.berths().idle().then(|| {
             let rest = self.last_launch.elapsed();
             IDLE.saturating_sub(rest).max(REST)
@@ -378,13 +383,11 @@ impl Daemon {
     fn leave(&mut self) {
         self.parked.release(&mut self.sandboxes);
         let until = Instant::now() + FAREWELL;
-        while let Some(wait) = self.clean_up.next_try()
-            && Instant::now() < until
-        {
-            std::thread::sleep(wait.min(FAREWELL));
-            self.handle_signals();
-            self.clean_up();
-        }
+        // Supervisors of jobs that are over are on their way out.
+        let busy = |launcher: &Self| {
+            launcher.clean_up.next_try().is_some() || launcher.jobs.values().any(|job| job.told)
+        };
+        while busy(self) && Instant::now() < until && self.turn().is_ok() {}
         self.sandboxes.close();
         self.dirs.leave();
         self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
@@ -549,9 +552,8 @@ fn lost() -> Cause {
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
 fn worker_name(config: &Config) -> Result<String, Failure> {
     use sha2::{Digest, Sha256};
-    let state_dir = &config.worker.state_dir;
-    let state = std::fs::create_dir_all(state_dir)
-        .and_then(|()| std::fs::canonicalize(state_dir))
+    let state = std::fs::create_dir_all(&config.worker.state_dir)
+        .and_then(|()| std::fs::canonicalize(&config.worker.state_dir))
         .at(StartStep::StateDir, "state_dir")?;
     let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
     Ok(format!(

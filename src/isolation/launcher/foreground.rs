@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, open};
 use rustix::io::pread;
 use rustix::process::{WaitOptions, waitpid};
 
@@ -94,10 +93,12 @@ fn run_in(
     require: IsolationFloor,
     signals: &SignalFd,
 ) -> Result<(ExitRecord, Option<Timings>), Failure> {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(io::Error::from);
-    let inotify = inotify.at(StartStep::Output, "inotify")?;
-    let mut stdout = Tail::new(&inotify, io::stdout().as_fd()).at(StartStep::Output, "stdout")?;
-    let mut stderr = Tail::new(&inotify, io::stderr().as_fd()).at(StartStep::Output, "stderr")?;
+    // Not inotify: the end of an instance takes a grace period of the kernel, ten milliseconds and more.
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(StartStep::Output, "eventfd")?;
+    let mut stdout =
+        Tail::new(io::stdout().as_fd(), spec.limits.output_bytes).at(StartStep::Output, "stdout")?;
+    let mut stderr =
+        Tail::new(io::stderr().as_fd(), spec.limits.output_bytes).at(StartStep::Output, "stderr")?;
     let go = Go {
         spec: spec.clone(),
         receipt: Receipt::default(),
@@ -105,17 +106,17 @@ fn run_in(
         output_folder: None,
         ends_with_launcher: true,
     };
-    slot.go(go, &spec.limits, &[&stdout.file, &stderr.file])?;
+    slot.go(go, &spec.limits, &[&stdout.file, &stderr.file, &bell])?;
     let mut interrupts = 0;
     let mut launch = None;
     let record = loop {
         let mut sources = [
             PollFd::new(&slot.control, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN),
+            PollFd::new(&bell, PollFlags::IN),
         ];
         let _ = poll(&mut sources, None);
-        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        let _ = rustix::io::read(&bell, &mut [0_u8; 8]);
         while let Ok(Some(Delivered { signal, .. })) = signals.next() {
             if matches!(
                 signal,
@@ -160,23 +161,27 @@ fn stop_order(signal: i32, count: u32) -> StopOrder {
     }
 }
 
+/// Output up to this size is kept in memory until it is passed on: to make a file on disk takes some file systems as
+/// long as the whole sandbox.
+const IN_MEMORY_BYTES: u64 = 64 << 20;
+/// What has been passed on is given back in pieces of this size.
+const PIECE: u64 = 1 << 20;
+
 /// A file that has no name, and how much of it has been passed on.
 struct Tail {
     file: OwnedFd,
     passed: u64,
+    given_back: u64,
     to: File,
 }
 
 impl Tail {
-    fn new(inotify: &Inotify, to: BorrowedFd<'_>) -> io::Result<Self> {
-        let file = nameless_file()?;
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        inotify
-            .add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)
-            .map_err(io::Error::from)?;
+    fn new(to: BorrowedFd<'_>, most: u64) -> io::Result<Self> {
+        let file = nameless_file(most)?;
         Ok(Self {
             file,
             passed: 0,
+            given_back: 0,
             to: File::from(to.try_clone_to_owned()?),
         })
     }
@@ -191,17 +196,30 @@ impl Tail {
             }
             self.to.write_all(&buffer[..count])?;
             self.passed += count as u64;
+            self.give_back();
+        }
+    }
+
+    /// Nobody reads it again. A file system that cannot give it back keeps it to the end.
+    fn give_back(&mut self) {
+        let length = self.passed - self.given_back;
+        if length >= PIECE {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let _ = fallocate(&self.file, flags, self.given_back, length);
+            self.given_back = self.passed;
         }
     }
 }
 
-/// On disk where the temporary folder can have such files, else in memory.
-fn nameless_file() -> io::Result<OwnedFd> {
+/// For so much at `most`. Where the temporary folder cannot have such files, large ones are in memory, too.
+fn nameless_file(most: u64) -> io::Result<OwnedFd> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600)) {
-        Ok(file) => Ok(file),
-        Err(_) => Ok(memfd_create("output", MemfdFlags::CLOEXEC)?),
+    if most > IN_MEMORY_BYTES
+        && let Ok(file) = open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600))
+    {
+        return Ok(file);
     }
+    Ok(memfd_create("output", MemfdFlags::CLOEXEC)?)
 }
 
 /// The supervisor ends by itself after its last report; then its job's cgroup is empty.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -128,7 +129,7 @@ impl Sandboxes {
         // SAFETY: the launcher has one thread.
         let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
         match forked.at(StartStep::Namespaces, "clone3")? {
-            Forked::Child => supervisor::supervise(Assembly {
+            Forked::Child => supervisor::supervise(&Assembly {
                 control: &supervisors_end,
                 sandbox,
                 template,
@@ -173,9 +174,28 @@ impl Sandboxes {
 const NAMESPACES: sys::CloneFlags =
     (libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC) as sys::CloneFlags;
 
+/// The folder for what is of use only while this machine is up, and written for every job: in memory if it can be.
+pub(super) fn memory_dir() -> std::io::Result<&'static Path> {
+    const SHARED_MEMORY: &str = "/dev/shm/stockade";
+    let run = run_dir()?;
+    let in_memory = |path: &Path| rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == libc::TMPFS_MAGIC);
+    if in_memory(run) || !in_memory(Path::new("/dev/shm")) {
+        return Ok(run);
+    }
+    // Anybody may make entries there: only a folder of our own is used.
+    let path = Path::new(SHARED_MEMORY);
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Ok(run),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(path)?;
+    let own =
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+    Ok(if own { path } else { run })
+}
+
 /// The folder for what is shared by all workers of this machine while it is up.
 pub fn run_dir() -> std::io::Result<&'static Path> {
-    use std::os::unix::fs::DirBuilderExt;
     let path = Path::new("/run/stockade");
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),

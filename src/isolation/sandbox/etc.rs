@@ -1,4 +1,7 @@
-//! The sandbox's /etc: copies of harmless files of the host's, and accounts of its own.
+//! The sandbox's /etc: harmless files of the host's, and accounts of its own.
+//!
+//! Files and small folders are copied. A large folder takes longer to copy than all the rest of a template: where the
+//! root is read-only it is shown as /usr is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::template::Layer;
 use crate::isolation::layout;
 use crate::job::{Identity, Network, SandboxSpec};
 
@@ -13,6 +17,23 @@ use crate::job::{Identity, Network, SandboxSpec};
 const FILE_BYTES: u64 = 8 << 20;
 /// No more entries are taken: a folder of /etc is small, or not what was meant.
 const ENTRIES: usize = 8192;
+
+/// A folder with more entries is shown, not copied.
+const LARGE: usize = 24;
+
+/// The large folders among what the policy names. What in them is not for others is kept from jobs by its mode.
+#[must_use]
+pub(super) fn large_folders(spec: &SandboxSpec) -> Vec<PathBuf> {
+    let is_large = |path: &PathBuf| {
+        fs::symlink_metadata(path).is_ok_and(|kind| kind.is_dir())
+            && fs::read_dir(path).is_ok_and(|entries| entries.count() > LARGE)
+    };
+    let named = spec
+        .etc
+        .iter()
+        .flat_map(|pattern| matches(Path::new("/etc"), pattern));
+    named.filter(is_large).collect()
+}
 
 /// Entries by their path relative to /etc.
 #[derive(Debug, Default)]
@@ -27,13 +48,15 @@ enum Entry {
     Link(PathBuf),
 }
 
-/// Reads what the policy names from the host's /etc, and adds the accounts.
+/// Reads what the policy names from the host's /etc, but for what is a layer, and adds the accounts.
 #[must_use]
-pub(super) fn collect(spec: &SandboxSpec) -> Etc {
+pub(super) fn collect(spec: &SandboxSpec, shown: &[Layer]) -> Etc {
     let mut etc = Etc::default();
     for pattern in &spec.etc {
         for path in matches(Path::new("/etc"), pattern) {
-            etc.take(&path, Path::new("/etc"));
+            if !shown.iter().any(|layer| layer.source == path) {
+                etc.take(&path, Path::new("/etc"));
+            }
         }
     }
     if spec.network == Network::Host {
@@ -66,13 +89,11 @@ fn matches(etc: &Path, pattern: &str) -> Vec<PathBuf> {
     let Some(prefix) = pattern.strip_suffix('*') else {
         return vec![etc.join(pattern)];
     };
-    let full = etc.join(prefix);
     // "java*" looks in /etc for "java…"; "ssl/*" in /etc/ssl for anything.
     let (folder, beginning) = match prefix.rsplit_once('/') {
         Some((folder, beginning)) => (etc.join(folder), beginning.to_owned()),
         None => (etc.to_owned(), prefix.to_owned()),
     };
-    drop(full);
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
     names
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))

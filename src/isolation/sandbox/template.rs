@@ -22,7 +22,7 @@ use super::proc::{self, Cover};
 use super::{builder, etc};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::seccomp;
-use crate::job::{SandboxSpec, StartStep};
+use crate::job::{Root, SandboxSpec, StartStep};
 use crate::sys::{self, fault_point};
 
 /// Names inside the template, relative to its root.
@@ -192,7 +192,17 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
         target: mount.target.to_string_lossy().into_owned(),
         system: false,
     });
-    system.chain(further).collect()
+    let etc = match spec.root {
+        Root::ReadOnly => etc::large_folders(spec),
+        // Its files are the job's own to change.
+        Root::Writable => Vec::new(),
+    };
+    let etc = etc.into_iter().map(|source| Layer {
+        target: source.to_string_lossy().into_owned(),
+        source,
+        system: false,
+    });
+    system.chain(etc).chain(further).collect()
 }
 
 fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
@@ -202,7 +212,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
         .iter()
         .map(|layer| detach(&layer.source))
         .collect::<Result<Vec<_>, _>>()?;
-    let etc = etc::collect(spec);
+    let etc = etc::collect(spec, layers);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
     let base = Path::new("/tmp");

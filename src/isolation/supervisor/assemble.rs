@@ -11,6 +11,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::sethostname;
 
 use super::Assembly;
+use super::pump;
 use super::stub_link::StubLink;
 use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
@@ -41,6 +42,7 @@ pub(super) struct Assembled<'a> {
     pub read_back: Option<Receipt>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
+    pub buffer: &'static mut [u8],
     pub meter: &'a MeterFiles,
     pub ids: HostIds,
     pub cpus: u64,
@@ -51,16 +53,16 @@ pub(super) struct Assembled<'a> {
     pub signals: SignalFd,
 }
 
-pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure> {
+pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Failure> {
     let sandbox = assembly.sandbox;
     let mut timings = Timings::start();
-    let signals = prepare_process(&assembly)?;
+    let signals = prepare_process(assembly)?;
     timings.mark("process");
     fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
     timings.mark("hostname");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
-    build_root(&assembly)?;
+    build_root(assembly)?;
     timings.mark("root");
     fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
@@ -70,7 +72,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure>
     let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
     let pipes = Pipes::make()?;
     let stub = fork_stub(
-        &assembly,
+        assembly,
         &pipes,
         &plan,
         layer.as_ref().map(|layer| &layer.ruleset),
@@ -103,6 +105,7 @@ pub(super) fn assemble(assembly: Assembly<'_>) -> Result<Assembled<'_>, Failure>
         read_back,
         stdout: pipes.stdout.0,
         stderr: pipes.stderr.0,
+        buffer: pump::buffer().at(StartStep::Output, "mmap")?,
         meter: assembly.meter,
         ids: assembly.ids,
         cpus: assembly.cpus,

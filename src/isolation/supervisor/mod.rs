@@ -79,14 +79,18 @@ struct Outlets {
     stderr: Outlet,
     /// The job's control folder; a job of `stockade run` has none.
     control_dir: Option<OwnedFd>,
+    /// An eventfd that is written to when there is more output.
+    bell: Option<OwnedFd>,
 }
 
 impl Outlets {
     /// From the descriptors that came with the job.
     fn new(go: &Go, descriptors: Vec<OwnedFd>) -> Option<Self> {
-        let [first, second] = <[OwnedFd; 2]>::try_from(descriptors).ok()?;
+        let mut descriptors = descriptors.into_iter();
+        let (first, second) = (descriptors.next()?, descriptors.next()?);
         let Some(folder) = &go.output_folder else {
             return Some(Self {
+                bell: Some(descriptors.next()?),
                 stdout: Outlet::Open(first),
                 stderr: Outlet::Open(second),
                 control_dir: None,
@@ -102,12 +106,13 @@ impl Outlets {
             stdout,
             stderr,
             control_dir: Some(first),
+            bell: None,
         })
     }
 }
 
 /// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end.
-pub fn supervise(assembly: Assembly<'_>) -> ! {
+pub fn supervise(assembly: &Assembly<'_>) -> ! {
     let control = assembly.control;
     if let Err(failure) = run(assembly) {
         protocol::report(control, &Report::Failed(failure));
@@ -115,7 +120,7 @@ pub fn supervise(assembly: Assembly<'_>) -> ! {
     sys::exit_now(0)
 }
 
-fn run(assembly: Assembly<'_>) -> Result<(), Failure> {
+fn run(assembly: &Assembly<'_>) -> Result<(), Failure> {
     let control = assembly.control;
     let launcher = assembly.launcher_namespaces;
     let assembled = assemble::assemble(assembly)?;

@@ -14,8 +14,8 @@ use crate::job::{ExitRecord, IsolationFloor, JobSpec, Receipt, Signal, StopOrder
 /// Launcher to supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
-    /// Run this job. With it come two descriptors: its control folder and the folder of all output, or, without an
-    /// output folder, the files for its stdout and stderr.
+    /// Run this job. With it come descriptors: its control folder and the folder of all output, or, without an
+    /// output folder, the files for its stdout and stderr and an eventfd that is told of more output.
     Go(Box<Go>),
     Stop(StopOrder),
     Signal(Signal),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::outlet::Outlet;
 use crate::job::StreamTotals;
-use crate::sys::fault_point;
+use crate::sys::{self, fault_point};
 
 /// The size of a pipe at first, and of what is read from it at once.
 const CHUNK: usize = 64 << 10;
@@ -89,6 +89,11 @@ impl Pump {
         while self.turn(buffer) == Turn::More {}
     }
 
+    /// Bytes that the job has written.
+    pub(super) const fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The limit has been reached and something was dropped.
     pub(super) const fn overflowed(&self) -> bool {
         self.total > self.limit
@@ -144,8 +149,9 @@ impl Pump {
 }
 
 /// A buffer for [`Pump::turn`].
-pub(super) fn buffer() -> Vec<u8> {
-    vec![0; CHUNK]
+pub(super) fn buffer() -> Result<&'static mut [u8], Errno> {
+    // A job that writes nothing touches none of it.
+    sys::private_memory(CHUNK)
 }
 
 #[cfg(test)]
@@ -161,14 +167,14 @@ mod tests {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
         let mut file = tempfile::tempfile().expect("file");
         let mut pump = Pump::new(reader, Outlet::Open(file.try_clone().expect("dup").into()), limit);
-        let mut buffer = buffer();
+        let buffer = buffer().expect("memory");
         let mut writer = File::from(writer);
         for part in written.chunks(4096) {
             writer.write_all(part).expect("fits into the pipe");
-            pump.drain(&mut buffer);
+            pump.drain(buffer);
         }
         drop(writer);
-        pump.drain(&mut buffer);
+        pump.drain(buffer);
         let mut kept = Vec::new();
         file.rewind().expect("rewind");
         file.read_to_end(&mut kept).expect("read");
@@ -200,7 +206,7 @@ mod tests {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
         let mut pump = Pump::new(reader, Outlet::Open(full.into()), 1 << 20);
         File::from(writer).write_all(b"lost").expect("write");
-        pump.drain(&mut buffer());
+        pump.drain(buffer().expect("memory"));
         let totals = pump.totals();
         assert_eq!((totals.total_bytes, totals.dropped_bytes), (4, 4));
     }

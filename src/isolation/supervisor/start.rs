@@ -21,6 +21,7 @@ pub(super) struct Running<'a> {
     pub main: i32,
     pub meter: Meter<'a>,
     pub cpus: u64,
+    pub buffer: &'static mut [u8],
     pub stdout: Pump,
     pub stderr: Pump,
     pub signals: SignalFd,
@@ -31,6 +32,7 @@ pub(super) struct Running<'a> {
     pub started: Instant,
     pub receipt: Receipt,
     pub control_dir: Option<OwnedFd>,
+    pub bell: Option<OwnedFd>,
 }
 
 pub(super) fn start<'a>(
@@ -83,6 +85,7 @@ pub(super) fn start<'a>(
         main: assembled.stub,
         meter,
         cpus: assembled.cpus,
+        buffer: assembled.buffer,
         stdout: Pump::new(assembled.stdout, outlets.stdout, limits.output_bytes),
         stderr: Pump::new(assembled.stderr, outlets.stderr, limits.output_bytes),
         signals: assembled.signals,
@@ -92,6 +95,7 @@ pub(super) fn start<'a>(
         started,
         receipt,
         control_dir: outlets.control_dir,
+        bell: outlets.bell,
     })
 }
 

@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::write;
 use rustix::process::Pid;
 
 use super::evidence::{Evidence, Trigger};
 use super::exit_file::{StartRecord, read_stop_order, write_start_record};
-use super::pump::{self, Pump, Turn};
+use super::pump::{Pump, Turn};
 use super::start::Running;
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
@@ -42,7 +43,10 @@ struct Watch<'a> {
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
     control_dir: Option<OwnedFd>,
+    bell: Option<OwnedFd>,
     pumps: [Pump; 2],
+    /// Bytes that the pumps have moved, as far as the bell has told.
+    moved: u64,
     start: StartRecord,
     started: Instant,
     /// The main process's wait status, once it has ended.
@@ -91,7 +95,9 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         listener: running.listener,
         control: Some(control),
         control_dir: running.control_dir,
+        bell: running.bell,
         pumps: [running.stdout, running.stderr],
+        moved: 0,
         start: StartRecord {
             started_at: running.started_at,
             receipt: running.receipt,
@@ -110,16 +116,16 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         oom_look: None,
     };
     watch.plan_cpu_look(running.started);
-    let mut buffer = pump::buffer();
+    let buffer = running.buffer;
     while !watch.empty {
         watch.wait();
-        watch.move_output(&mut buffer);
+        watch.move_output(buffer);
         watch.handle_signals();
         watch.handle_control();
         watch.handle_denied_calls();
         watch.handle_deadlines();
     }
-    watch.pumps.iter_mut().for_each(|pump| pump.drain(&mut buffer));
+    watch.pumps.iter_mut().for_each(|pump| pump.drain(buffer));
     let killed = watch.kill_again.is_some();
     Ended {
         record: watch.into_record(),
@@ -187,9 +193,21 @@ impl Watch<'_> {
                 }
             }
         }
+        self.ring();
         let over = self.pumps.iter().any(Pump::overflowed);
         if over && self.go.spec.on_output_limit == OnOutputLimit::Kill {
             self.end_for(Trigger::OutputLimit);
+        }
+    }
+
+    /// Tells a launcher that passes output on of more of it.
+    fn ring(&mut self) {
+        let moved = self.pumps.iter().map(Pump::total).sum();
+        if self.moved != moved {
+            self.moved = moved;
+            if let Some(bell) = &self.bell {
+                let _ = write(bell, &1_u64.to_ne_bytes());
+            }
         }
     }
 

@@ -55,6 +55,8 @@ impl Jobs {
         }
         let was_queued = entry.phase == Phase::Queued;
         entry.phase = Phase::Ending;
+        let mut trace = std::mem::take(&mut entry.trace);
+        trace.mark("finished");
         let place = entry.place;
         let over = entry.live.view().finished(record);
         if was_queued {
@@ -72,6 +74,7 @@ impl Jobs {
                 if !was_queued {
                     jobs.launcher.send(&Order::Recorded { id });
                 }
+                trace.mark("recorded");
             }
         };
         self.store.write(Change::Update(over), Box::new(then));

@@ -9,7 +9,7 @@ use crate::server::admission::{Demand, Place};
 use crate::server::launcher::Encoded;
 use crate::server::store::{Change, NewJob, WriteError};
 
-use super::{Jobs, Live, Phase};
+use super::{Jobs, LaunchTrace, Live, Phase};
 use crate::sys::fault_point;
 
 /// A job that has a place and whose record is on its way to the disk.
@@ -30,6 +30,7 @@ impl Jobs {
         self: &Arc<Self>,
         job: NewJob,
         launch: Launch,
+        mut trace: LaunchTrace,
     ) -> Result<Recording, Refusal> {
         let id = launch.id;
         let bytes = job.request.as_ref().map_or(0, Vec::len);
@@ -42,7 +43,12 @@ impl Jobs {
                 memory: facts.memory_bytes(),
             };
             let place = table.admission.admit(&facts.tenant, demand, congested)?;
-            (place, table.insert(job.view.clone(), Phase::Preparing, place))
+            trace.mark("admission");
+            let live = table.insert(job.view.clone(), Phase::Preparing, place);
+            if let Some(entry) = table.get(id) {
+                entry.trace = trace;
+            }
+            (place, live)
         };
         // A job that waits is read from the store when its time has come, so that the queue takes no memory.
         let order =
@@ -88,10 +94,16 @@ impl Jobs {
         if let Some(stop) = entry.stop.take() {
             return self.end_unrun(&mut table, id, &stop);
         }
+        entry.trace.mark("store");
         match order {
             Some(order) => {
                 entry.phase = Phase::Launched;
                 self.launcher.enqueue(order);
+                if entry.trace.is_on() {
+                    // Before the lock is given up: the answer must not be marked first.
+                    self.launcher.flush();
+                    entry.trace.mark("launcher");
+                }
             }
             None => {
                 entry.phase = Phase::Queued;
@@ -111,6 +123,7 @@ impl Jobs {
         let entry = table.get(id)?;
         let waited = std::mem::replace(&mut entry.place, place);
         entry.phase = Phase::Preparing;
+        entry.trace.mark("queue");
         let tenant = entry.live.view().facts.tenant.clone();
         table.admission.release(&tenant, waited);
         Some(id)

@@ -8,6 +8,7 @@ mod finish;
 mod launch;
 mod restart;
 mod table;
+mod trace;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,7 @@ use super::store::{Change, Store};
 use super::view::JobView;
 pub(super) use table::Live;
 use table::{Phase, Table};
+pub(super) use trace::LaunchTrace;
 
 #[derive(Debug)]
 pub(super) struct Jobs {
@@ -75,6 +77,7 @@ impl Jobs {
         let Some(entry) = table.launched(id) else {
             return tracing::warn!(job = %id, "started, but not launched by this server");
         };
+        entry.trace.mark("started");
         let view = entry.live.update(|view| {
             // A stop may have come first.
             let _ = view.state.advance(State::Running);

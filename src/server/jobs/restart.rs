@@ -22,9 +22,7 @@ impl Jobs {
         let mut known: HashMap<JobId, KnownJob> = known.into_iter().map(|job| (job.id, job)).collect();
         for (view, request_bytes) in self.store.unfinished()? {
             match known.remove(&view.id()) {
-                Some(job) if job.origin == Origin::Newer => {
-                    tracing::warn!(job = %job.id, "left alone: it belongs to a newer version of this worker");
-                }
+                Some(job) if job.origin == Origin::Newer => self.leave_alone(view),
                 Some(job) => self.adopt(view, job),
                 None if view.state == State::Pending => self.requeue(view, request_bytes),
                 None => {
@@ -80,6 +78,14 @@ impl Jobs {
                     reason: String::new(),
                 },
             );
+        }
+    }
+
+    /// A newer worker has launched it, which alone can take it up: this one only shows it.
+    fn leave_alone(&self, mut view: JobView) {
+        tracing::warn!(job = %view.id(), "left alone: it belongs to a newer version of this worker");
+        if view.state.advance(State::Running) {
+            self.store.write_lazily(Change::Update(view));
         }
     }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::LaunchTrace;
 use crate::config::Config;
 use crate::job::{JobId, State, StopOrder};
 use crate::policy::Tenant;
@@ -83,6 +84,7 @@ pub(super) struct Entry {
     pub(super) place: Place,
     /// A stop that came while it was PREPARING.
     pub(super) stop: Option<StopOrder>,
+    pub(super) trace: LaunchTrace,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,7 @@ impl Table {
             phase,
             place,
             stop: None,
+            trace: LaunchTrace::default(),
         };
         self.jobs.insert(id, entry);
         live

@@ -162,10 +162,12 @@ impl OutputStream {
         };
         let over = live.reached(State::Finished);
         match &mut self.wake {
+            // The end of a job is told, too, to those who see the worker go with it.
             Some(wake) => tokio::select! {
-                () = wake.written() => Ok(()),
+                biased;
                 _ = over => Ok(()),
                 () = self.server.closing() => Err(Refusal::ShuttingDown),
+                () = wake.written() => Ok(()),
             },
             // Nothing is written before the job has started.
             None if job.state == State::Pending => tokio::select! {
@@ -189,9 +191,10 @@ impl OutputStream {
                         return Ok(());
                     }
                     tokio::select! {
-                        () = made.written() => Ok(()),
+                        biased;
                         _ = over => Ok(()),
                         () = self.server.closing() => Err(Refusal::ShuttingDown),
+                        () = made.written() => Ok(()),
                     }
                 }
                 Err(errno) => Err(unreadable(&errno.into())),

@@ -1,5 +1,6 @@
 //! What retention asks of the store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
@@ -76,20 +77,21 @@ impl Store {
         .await
     }
 
-    /// Finished jobs whose output is to be removed, the oldest first, at most `limit`.
+    /// Finished jobs whose output is to be removed, at most `limit` for each bound. Those of `stuck` stay all the same.
     pub(in crate::server) async fn output_beyond(
         self: &Arc<Self>,
         bounds: ByteBounds,
+        stuck: HashSet<JobId>,
         limit: usize,
     ) -> Result<Vec<JobId>, StoreError> {
         self.scan(move |connection| {
             let mut ids = Vec::new();
             if let Some(most) = bounds.most {
-                ids.extend(oldest_output(connection, None, most, limit)?);
+                ids.extend(oldest_output(connection, None, most, &stuck, limit)?);
             }
             if let Some(most) = bounds.most_per_tenant {
                 for tenant in tenants(connection)? {
-                    ids.extend(oldest_output(connection, Some(&tenant), most, limit)?);
+                    ids.extend(oldest_output(connection, Some(&tenant), most, &stuck, limit)?);
                 }
             }
             ids.sort_unstable();
@@ -142,17 +144,21 @@ fn oldest_output(
     connection: &Connection,
     tenant: Option<&str>,
     most: u64,
+    stuck: &HashSet<JobId>,
     limit: usize,
 ) -> rusqlite::Result<Vec<JobId>> {
     let mut excess = sum(connection, tenant)?.saturating_sub(most);
     let mut query = connection.prepare_cached(OLDEST_WITH_OUTPUT)?;
-    let mut rows = query.query(params![tenant, limit])?;
+    let mut rows = query.query(params![tenant, limit + stuck.len()])?;
     let mut ids = Vec::new();
     while excess > 0
         && let Some(row) = rows.next()?
     {
-        ids.push(id(row, 0)?);
-        excess = excess.saturating_sub(row.get(1)?);
+        let id = id(row, 0)?;
+        if !stuck.contains(&id) {
+            ids.push(id);
+            excess = excess.saturating_sub(row.get(1)?);
+        }
     }
     Ok(ids)
 }

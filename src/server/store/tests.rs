@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -237,7 +237,12 @@ async fn the_oldest_output_goes_first_of_all_and_of_each_tenant() {
             most,
             most_per_tenant,
         };
-        async move { store.output_beyond(bounds, 10).await.expect("output") }
+        async move {
+            store
+                .output_beyond(bounds, HashSet::new(), 10)
+                .await
+                .expect("output")
+        }
     };
     let ids = |indices: &[usize]| {
         let ids: Vec<JobId> = indices.iter().map(|index| jobs[*index].id()).collect();

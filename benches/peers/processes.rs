@@ -1,0 +1,109 @@
+//! What /proc tells of processes.
+
+use std::fs;
+use std::time::Duration;
+
+/// Clock ticks a second, on every architecture that we run on.
+const TICKS: u64 = 100;
+
+/// KiB.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Memory {
+    pub(crate) rss: u64,
+    pub(crate) pss: u64,
+}
+
+pub(crate) fn memory(pid: u32) -> Memory {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
+    };
+    Memory {
+        rss: of("Rss:"),
+        pss: of("Pss:"),
+    }
+}
+
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+/// A worker's processes.
+#[derive(Debug, Clone)]
+pub(crate) struct Processes {
+    pub(crate) launcher: u32,
+    pub(crate) server: u32,
+    /// Of jobs, and of sandboxes that wait for one.
+    pub(crate) supervisors: Vec<u32>,
+}
+
+impl Processes {
+    pub(crate) fn of(launcher: u32) -> Option<Self> {
+        let is_root = |pid: &u32| field(*pid, "status", "Uid:").is_some_and(|uid| uid == 0);
+        let (supervisors, others): (Vec<u32>, Vec<u32>) = children(launcher).into_iter().partition(is_root);
+        Some(Self {
+            launcher,
+            server: *others.first()?,
+            supervisors,
+        })
+    }
+
+    /// KiB of all of them.
+    pub(crate) fn pss(&self) -> u64 {
+        let pids = self.supervisors.iter().chain([&self.launcher, &self.server]);
+        pids.map(|pid| memory(*pid).pss).sum()
+    }
+
+    /// CPU that these and all their children that are over have used.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.supervisors
+            .iter()
+            .chain([&self.launcher, &self.server])
+            .map(|pid| cpu(*pid))
+            .sum()
+    }
+
+    /// How often threads of theirs gave up the CPU to wait for something.
+    pub(crate) fn wake_ups(&self) -> u64 {
+        let pids = self.supervisors.iter().chain([&self.launcher, &self.server]);
+        pids.flat_map(|pid| threads(*pid))
+            .filter_map(|thread| field(thread, "status", "voluntary_ctxt_switches:"))
+            .sum()
+    }
+}
+
+fn threads(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    tasks
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+fn field(pid: u32, file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// utime, stime, cutime and cstime of proc_pid_stat(5).
+fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((_, rest)) = stat.rsplit_once(')') else {
+        return Duration::ZERO;
+    };
+    let ticks: u64 = rest
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
+}

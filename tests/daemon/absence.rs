@@ -1,0 +1,187 @@
+//! While server and launcher are gone, and after them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, State, StopJobRequest};
+
+use super::worker::{Worker, able, control, eventually, marked};
+use super::{Client, in_runtime, query, shell, start, wait};
+
+async fn stop(client: &mut Client, id: &str) -> Job {
+    let request = StopJobRequest {
+        job_id: id.to_owned(),
+        wait: true,
+        ..StopJobRequest::default()
+    };
+    let answer = client.stop_job(request).await.expect("stop").into_inner();
+    answer.job.expect("job")
+}
+
+async fn running(client: &mut Client, id: &str) -> Job {
+    loop {
+        let job = query(client, id).await;
+        if job.state() == State::Running {
+            return job;
+        }
+        assert_eq!(job.state(), State::Pending);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn a_deadline_holds_without_server_and_launcher() {
+    if !able() {
+        return;
+    }
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let request = StartJobRequest {
+            limits: Some(Limits {
+                wall_time_ms: 2000,
+                ..Limits::default()
+            }),
+            ..shell("echo begin; sleep 6871")
+        };
+        let id = start(&mut client, request).await;
+        eventually("it runs", || marked("sleep\x006871") == 1);
+        worker.die_and_start_again(|_| {
+            let before = std::time::Instant::now();
+            eventually("its supervisor ends it", || marked("sleep\x006871") == 0);
+            assert!(before.elapsed() < Duration::from_secs(4));
+        });
+        let job = wait(&mut worker.client().await, &id).await;
+        assert_eq!(job.cause(), Cause::WallTime, "{job:?}");
+        let usage = job.usage.expect("usage");
+        assert!((1900..4000).contains(&usage.wall_ms), "{usage:?}");
+        assert!(usage.memory_peak_bytes > 0 && usage.pids_peak >= 2, "{usage:?}");
+        let stdout = job.output.and_then(|output| output.stdout).expect("stdout");
+        assert_eq!(stdout.total_bytes, 6);
+        assert!(job.isolation.expect("receipt").no_new_privs);
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn an_adopted_job_keeps_its_start_its_receipt_and_its_usage() {
+    if !able() {
+        return;
+    }
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(
+            &mut client,
+            shell("head -c 20M /dev/zero | tail -c 1; sleep 6872"),
+        )
+        .await;
+        let before = running(&mut client, &id).await;
+        eventually("it runs", || marked("sleep\x006872") == 1);
+        // As if the server had died before it had stored what it was told.
+        worker.die_and_start_again(|state| {
+            let database = rusqlite::Connection::open(state.join("server/stockade.db")).expect("open");
+            database
+                .execute("UPDATE jobs SET state = 0, started_at = NULL, receipt = NULL", [])
+                .expect("update");
+        });
+        let mut client = worker.client().await;
+        let adopted = query(&mut client, &id).await;
+        assert_eq!(adopted.state(), State::Running);
+        assert_eq!(adopted.started_at, before.started_at);
+        assert!(adopted.started_at.is_some());
+        assert_eq!(adopted.isolation, before.isolation);
+        assert!(adopted.isolation.is_some_and(|receipt| receipt.host_uid > 0));
+        let stopped = stop(&mut client, &id).await;
+        assert_eq!(stopped.started_at, before.started_at);
+        assert_eq!(stopped.isolation, before.isolation);
+        let usage = stopped.usage.expect("usage");
+        assert!(
+            usage.memory_peak_bytes > 1 << 20 && usage.pids_peak >= 2,
+            "{usage:?}"
+        );
+        assert!(usage.cpu_user_us + usage.cpu_system_us > 0, "{usage:?}");
+    });
+    worker.shut_down();
+}
+
+/// Changes the job file of the one job there is.
+fn set_format(state: &Path, format: u32) {
+    let mut jobs = fs::read_dir(control(state)).expect("jobs");
+    let file = jobs.next().expect("a job").expect("entry").path().join("job");
+    let mut job: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("json");
+    job["format"] = format.into();
+    fs::write(&file, serde_json::to_vec(&job).expect("json")).expect("write");
+}
+
+#[test]
+fn a_supervisor_of_an_older_format_is_adopted() {
+    if !able() {
+        return;
+    }
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 6873")).await;
+        let before = running(&mut client, &id).await;
+        worker.die_and_start_again(|state| {
+            set_format(state, 1);
+            eventually("its supervisor has noticed", || {
+                control(state).join(&id).join("started").exists()
+            });
+            fs::remove_file(control(state).join(&id).join("started")).expect("remove");
+            fs::remove_dir_all(state.join("server")).expect("remove");
+        });
+        let mut client = worker.client().await;
+        let adopted = query(&mut client, &id).await;
+        assert_eq!(adopted.state(), State::Running);
+        let seconds = |job: &Job| job.started_at.expect("start").seconds;
+        // Its job file tells about when.
+        assert!((seconds(&before) - seconds(&adopted)).abs() <= 20, "{adopted:?}");
+        assert_eq!(stop(&mut client, &id).await.cause(), Cause::Stopped);
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_supervisor_of_a_newer_format_is_left_alone() {
+    if !able() {
+        return;
+    }
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 6874; sleep 6874; exit 3")).await;
+        running(&mut client, &id).await;
+        eventually("it runs", || marked("sleep\x006874") == 1);
+        worker.die_and_start_again(|state| set_format(state, 99));
+        let mut client = worker.client().await;
+        let other = start(&mut client, shell("exit 5")).await;
+        assert_eq!(wait(&mut client, &other).await.exit_code, Some(5));
+        assert_eq!(marked("sleep\x006874"), 1, "nothing is killed");
+        running(&mut client, &id).await;
+        stop_has_no_effect(&mut client, &id).await;
+        assert_eq!(marked("sleep\x006874"), 1);
+        let delete = stockade::proto::v1::DeleteJobRequest { job_id: id.clone() };
+        client.delete_job(delete).await.expect_err("it runs");
+        // The newer worker comes back.
+        worker.die_and_start_again(|state| {
+            assert!(!control(state).join(&other).exists(), "its end is recorded");
+            set_format(state, 2);
+        });
+        let mut client = worker.client().await;
+        assert_eq!(query(&mut client, &id).await.state(), State::Running);
+        assert_eq!(stop(&mut client, &id).await.cause(), Cause::Stopped);
+    });
+    worker.shut_down();
+}
+
+async fn stop_has_no_effect(client: &mut Client, id: &str) {
+    let request = StopJobRequest {
+        job_id: id.to_owned(),
+        ..StopJobRequest::default()
+    };
+    let answer = client.stop_job(request).await.expect("stop").into_inner();
+    assert_eq!(answer.job.expect("job").state(), State::Running);
+}

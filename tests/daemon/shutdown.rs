@@ -1,0 +1,208 @@
+//! The end of a worker in order: what becomes of jobs, its exit status, and what it leaves behind.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use stockade::proto::v1::{Cause, State, StopJobRequest};
+use tonic::Code;
+
+use super::worker::{Worker, able, eventually, kill, marked};
+use super::{in_runtime, query, shell, start, wait};
+
+fn worker(on_shutdown: &str, timeout_s: u64) -> Worker {
+    Worker::start_with(|config| {
+        config.replace(
+            "on_shutdown = \"stop\"",
+            &format!("on_shutdown = \"{on_shutdown}\"\nshutdown_timeout_s = {timeout_s}"),
+        )
+    })
+}
+
+/// The worker's cgroups in every hierarchy.
+fn branches(state: &Path) -> Vec<PathBuf> {
+    let digest = Sha256::digest(fs::canonicalize(state).expect("state").as_os_str().as_bytes());
+    let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut roots: Vec<PathBuf> = fs::read_dir("/sys/fs/cgroup")
+        .expect("cgroups")
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    roots.push(PathBuf::from("/sys/fs/cgroup"));
+    roots
+        .into_iter()
+        .map(|root| root.join(format!("stockade/worker-{name}")))
+        .filter(|branch| branch.exists())
+        .collect()
+}
+
+/// Ends the worker with the exit status that it should have, and says how long that took.
+fn end(worker: &mut Worker, code: i32) -> Duration {
+    let before = Instant::now();
+    kill(worker.launcher(), libc::SIGTERM);
+    assert_eq!(worker.exit_status().code(), Some(code));
+    before.elapsed()
+}
+
+#[test]
+fn leave_lets_jobs_run_on() {
+    if !able() {
+        return;
+    }
+    let mut worker = worker("leave", 30);
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 6881")).await;
+        eventually("it runs", || marked("sleep\x006881") == 1);
+        let took = end(&mut worker, 0);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(marked("sleep\x006881"), 1);
+        assert!(
+            !branches(&worker.dir.path().join("state")).is_empty(),
+            "the job's"
+        );
+        worker.start_again();
+        let mut client = worker.client().await;
+        assert_eq!(query(&mut client, &id).await.state(), State::Running);
+        let stop = StopJobRequest {
+            job_id: id,
+            wait: true,
+            ..StopJobRequest::default()
+        };
+        client.stop_job(stop).await.expect("stop");
+        assert_eq!(marked("sleep\x006881"), 0);
+    });
+    let state = worker.dir.path().join("state");
+    worker.shut_down_and(|| assert_eq!(branches(&state), [PathBuf::new(); 0]));
+}
+
+#[test]
+fn wait_ends_after_the_last_job() {
+    if !able() {
+        return;
+    }
+    let mut worker = worker("wait", 30);
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 2; exit 3")).await;
+        let launcher = worker.launcher();
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            kill(launcher, libc::SIGTERM);
+        });
+        // Who waits is told the end all the same, and nobody else is let in.
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        let refused = client.start_job(shell("true")).await.expect_err("ending");
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
+        ending.join().expect("thread");
+        assert_eq!(worker.exit_status().code(), Some(0));
+        worker.start_again();
+        let job = query(&mut worker.client().await, &id).await;
+        assert_eq!((job.cause(), job.exit_code), (Cause::Exited, Some(3)));
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_wait_is_over_in_time_and_the_job_runs_on() {
+    if !able() {
+        return;
+    }
+    let mut worker = worker("wait", 1);
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 6882")).await;
+        eventually("it runs", || marked("sleep\x006882") == 1);
+        let took = end(&mut worker, 0);
+        assert!(
+            took >= Duration::from_secs(1) && took < Duration::from_secs(5),
+            "{took:?}"
+        );
+        assert_eq!(marked("sleep\x006882"), 1);
+        worker.start_again();
+        let mut client = worker.client().await;
+        let stop = StopJobRequest {
+            job_id: id,
+            wait: true,
+            ..StopJobRequest::default()
+        };
+        client.stop_job(stop).await.expect("stop");
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn stop_ends_jobs_and_says_so() {
+    if !able() {
+        return;
+    }
+    let mut worker = worker("stop", 30);
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 6883")).await;
+        eventually("it runs", || marked("sleep\x006883") == 1);
+        let took = end(&mut worker, 0);
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        assert_eq!(marked("sleep\x006883"), 0);
+        assert_eq!(
+            branches(&worker.dir.path().join("state")),
+            [PathBuf::new(); 0],
+            "nothing is left"
+        );
+        worker.start_again();
+        let job = query(&mut worker.client().await, &id).await;
+        assert_eq!((job.cause(), job.signal), (Cause::Stopped, Some(15)));
+        assert_eq!(job.stop.expect("stop").by, "shutdown");
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_for_good() {
+    if !able() {
+        return;
+    }
+    let mut worker = worker("wait", 600);
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 6884")).await;
+        eventually("it runs", || marked("sleep\x006884") == 1);
+        kill(worker.launcher(), libc::SIGTERM);
+        std::thread::sleep(Duration::from_millis(800));
+        let took = end(&mut worker, 1);
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert_eq!(marked("sleep\x006884"), 1, "the job runs on");
+        worker.start_again();
+        let mut client = worker.client().await;
+        assert_eq!(query(&mut client, &id).await.state(), State::Running);
+        let stop = StopJobRequest {
+            job_id: id,
+            wait: true,
+            ..StopJobRequest::default()
+        };
+        client.stop_job(stop).await.expect("stop");
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_signal_between_two_servers_is_no_less_obeyed() {
+    if !able() {
+        return;
+    }
+    let mut worker = worker("leave", 30);
+    eventually("a server", || worker.server().is_some());
+    let before = Instant::now();
+    kill(worker.server().expect("a server"), libc::SIGKILL);
+    kill(worker.launcher(), libc::SIGTERM);
+    // 1 where the server had not been missed yet: it did not end in order.
+    assert!(matches!(worker.exit_status().code(), Some(0 | 1)));
+    assert!(
+        before.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        before.elapsed()
+    );
+}

@@ -1,0 +1,237 @@
+//! What is kept and for whom, and what cannot be removed.
+
+use std::path::Path;
+
+use rcgen::DnType;
+use stockade::config::{Config, Quota};
+use stockade::job::{Cause, JobId};
+use stockade::proto::v1;
+use stockade::proto::v1::worker_client::WorkerClient;
+use tonic::Code;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+
+use crate::support::{Client, TestWorker, command, eventually, start};
+use crate::tls::{Authority, use_tls};
+
+const EXITED: Cause = Cause::Exited { code: 0 };
+
+async fn worker_of(client: &mut Client) -> v1::GetWorkerResponse {
+    let answer = client.get_worker(v1::GetWorkerRequest {}).await;
+    answer.expect("worker").into_inner()
+}
+
+async fn state(client: &mut Client, id: JobId) -> v1::State {
+    let request = v1::QueryJobRequest {
+        job_id: id.to_string(),
+    };
+    let answer = client.query_job(request).await.expect("query").into_inner();
+    answer.job.expect("job").state()
+}
+
+async fn finished(worker: &TestWorker, client: &mut Client, bytes: usize) -> JobId {
+    let id = start(client, &["sleep"]).await;
+    while state(client, id).await != v1::State::Running {}
+    worker.launcher.write(id, "stdout", &vec![b'x'; bytes]);
+    worker.launcher.finish(id, EXITED);
+    let wait = v1::WaitJobRequest {
+        job_id: id.to_string(),
+        timeout_ms: 0,
+    };
+    client.wait_job(wait).await.expect("wait");
+    id
+}
+
+fn has_output(worker: &TestWorker, id: JobId) -> bool {
+    let jobs = worker.config.worker.state_dir.join("jobs");
+    jobs.join(id.to_string()).join("stdout").exists()
+}
+
+fn delete(id: JobId) -> v1::DeleteJobRequest {
+    v1::DeleteJobRequest {
+        job_id: id.to_string(),
+    }
+}
+
+/// A worker that tells tenants apart, and how to become one of them.
+struct Tenants {
+    worker: TestWorker,
+    authority: Authority,
+}
+
+impl Tenants {
+    fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let authority = Authority::new();
+        let worker = TestWorker::start_with(|config| {
+            use_tls(config, &authority.sign("worker.test"), Some(&authority));
+            change(config);
+        });
+        Self { worker, authority }
+    }
+
+    async fn client(&self, tenant: &str) -> Client {
+        let signed = self.authority.sign_with("client.test", |params| {
+            params.distinguished_name.push(DnType::CommonName, tenant);
+        });
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.authority.pem()))
+            .identity(signed.identity())
+            .domain_name("worker.test");
+        let addr = &self.worker.config.grpc_server.addr;
+        let channel = Endpoint::from_shared(format!("https://{addr}"))
+            .and_then(|endpoint| endpoint.tls_config(tls))
+            .expect("endpoint")
+            .connect()
+            .await
+            .expect("connect");
+        WorkerClient::new(channel)
+    }
+}
+
+#[tokio::test]
+async fn each_tenant_keeps_its_bytes() {
+    let tenants = Tenants::start(|config| config.retention.max_bytes_per_tenant = 2500);
+    let mut alice = tenants.client("alice").await;
+    let mut bob = tenants.client("bob").await;
+    let mut jobs = Vec::new();
+    for client in [&mut alice, &mut bob] {
+        jobs.push(finished(&tenants.worker, client, 1000).await);
+    }
+    for _ in 0..3 {
+        jobs.push(finished(&tenants.worker, &mut alice, 1000).await);
+    }
+    let kept = || {
+        let kept = jobs.iter().map(|id| has_output(&tenants.worker, *id));
+        kept.collect::<Vec<_>>()
+    };
+    eventually("removal", || kept() == [false, true, false, true, true]).await;
+    let of_alice = worker_of(&mut alice).await;
+    assert_eq!(
+        (of_alice.tenant.as_str(), of_alice.tenant_output_bytes_kept),
+        ("alice", 2000)
+    );
+    assert_eq!(of_alice.output_bytes_kept, 3000);
+    assert_eq!(worker_of(&mut bob).await.tenant_output_bytes_kept, 1000);
+}
+
+#[tokio::test]
+async fn each_tenant_keeps_its_number_of_jobs() {
+    let tenants = Tenants::start(|config| config.retention.max_jobs_per_tenant = 1);
+    let mut alice = tenants.client("alice").await;
+    let mut bob = tenants.client("bob").await;
+    let of_bob = finished(&tenants.worker, &mut bob, 1).await;
+    let first = finished(&tenants.worker, &mut alice, 1).await;
+    let second = finished(&tenants.worker, &mut alice, 1).await;
+    let launcher = &tenants.worker.launcher;
+    eventually("removal", || !launcher.knows(first)).await;
+    assert!(launcher.knows(second) && launcher.knows(of_bob));
+}
+
+#[tokio::test]
+async fn a_quota_binds_its_tenant_alone() {
+    let tenants = Tenants::start(|config| {
+        let quota = Quota {
+            max_running: 1,
+            max_pending: 1,
+            max_memory: 0,
+        };
+        config.tenants.quotas.insert("alice".to_owned(), quota);
+    });
+    let launcher = &tenants.worker.launcher;
+    let mut alice = tenants.client("alice").await;
+    let mut bob = tenants.client("bob").await;
+    let runs = start(&mut alice, &["sleep"]).await;
+    let waits = start(&mut alice, &["sleep"]).await;
+    let refused = alice.start_job(command(&["sleep"])).await.expect_err("full");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let others = [
+        start(&mut bob, &["sleep"]).await,
+        start(&mut bob, &["sleep"]).await,
+    ];
+    eventually("others run", || others.iter().all(|id| launcher.knows(*id))).await;
+    assert!(!launcher.knows(waits));
+    let counts = worker_of(&mut alice).await;
+    assert_eq!((counts.tenant_jobs_running, counts.tenant_jobs_pending), (1, 1));
+    assert_eq!((counts.jobs_running, counts.jobs_pending), (3, 1));
+    launcher.finish(runs, EXITED);
+    eventually("its turn", || launcher.knows(waits)).await;
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_name_is_not_served() {
+    let tenants = Tenants::start(|_| {});
+    let signed = tenants.authority.sign_with("client.test", |params| {
+        params.distinguished_name = rcgen::DistinguishedName::new();
+    });
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(tenants.authority.pem()))
+        .identity(signed.identity())
+        .domain_name("worker.test");
+    let addr = &tenants.worker.config.grpc_server.addr;
+    let channel = Endpoint::from_shared(format!("https://{addr}"))
+        .and_then(|endpoint| endpoint.tls_config(tls))
+        .expect("endpoint")
+        .connect_lazy();
+    let refused = WorkerClient::new(channel)
+        .get_worker(v1::GetWorkerRequest {})
+        .await;
+    refused.expect_err("nobody");
+}
+
+#[tokio::test]
+async fn output_that_stays_keeps_no_other() {
+    let worker = TestWorker::start_with(|config| config.retention.max_bytes = 1500);
+    let mut client = worker.client().await;
+    let stays = finished(&worker, &mut client, 1000).await;
+    worker.launcher.hold_fast(stays);
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(finished(&worker, &mut client, 1000).await);
+    }
+    eventually("removal", || others.iter().all(|id| !has_output(&worker, *id))).await;
+    assert!(has_output(&worker, stays));
+    assert_eq!(
+        worker_of(&mut client).await.output_bytes_kept,
+        1000,
+        "told as it is"
+    );
+}
+
+#[tokio::test]
+async fn a_job_whose_folder_stays_is_deleted_and_told_of() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let id = finished(&worker, &mut client, 10).await;
+    worker.launcher.hold_fast(id);
+    client.delete_job(delete(id)).await.expect("accepted");
+    let gone = client.delete_job(delete(id)).await.expect_err("twice");
+    assert_eq!(gone.code(), Code::NotFound);
+    let told = worker_of(&mut client).await.clean_up;
+    assert_eq!(told, [format!("folder of job {id}: held fast")]);
+    // The next server does not take it for a job, and asks again for its removal.
+    worker.kill();
+    worker.revive();
+    let mut client = worker.client().await;
+    let jobs = client
+        .list_jobs(v1::ListJobsRequest::default())
+        .await
+        .expect("list");
+    assert!(jobs.into_inner().jobs.is_empty());
+    while worker_of(&mut client).await.clean_up.is_empty() {}
+    worker.launcher.let_go(id);
+    eventually("removal", || !worker.launcher.knows(id)).await;
+    while !worker_of(&mut client).await.clean_up.is_empty() {}
+    client
+        .list_jobs(v1::ListJobsRequest::default())
+        .await
+        .expect("everything is written");
+    worker.kill();
+    assert_eq!(buried(&worker.config.worker.state_dir), 0);
+}
+
+/// Deleted jobs whose folders are still to be removed.
+fn buried(state: &Path) -> u64 {
+    let database = rusqlite::Connection::open(state.join("server/stockade.db")).expect("open");
+    database
+        .query_row("SELECT count(*) FROM buried", [], |row| row.get(0))
+        .expect("count")
+}

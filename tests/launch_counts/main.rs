@@ -1,0 +1,93 @@
+//! What one launch costs in system calls, forks and syncs, counted on a real worker: times depend on the machine and
+//! on who else uses it, counts do not. Needs root and strace.
+
+mod bounds;
+mod trace;
+
+use std::path::Path;
+
+use stockade::cli::bench::{Durability, Interruption, Load, PrivateWorker, Settings};
+
+use trace::{Counts, Role, Tracer};
+
+/// Until everything that runs is traced, and the stock of waiting sandboxes is as it stays.
+const WARM_UP: usize = 20;
+const JOBS: usize = 60;
+
+/// Whether there is what it takes, or else the test is skipped.
+fn has(able: bool) -> bool {
+    assert!(
+        able || std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
+        "needs root, strace and the right to trace"
+    );
+    if !able {
+        println!("skipped: needs root, strace and the right to trace");
+    }
+    able
+}
+
+async fn launch(load: &mut Load, count: usize) {
+    for _ in 0..count {
+        load.launch().await.expect("a job");
+    }
+}
+
+#[tokio::test]
+async fn a_launch_costs_no_more_calls_than_recorded() {
+    if !has(rustix::process::geteuid().is_root() && Tracer::is_there()) {
+        return;
+    }
+    let settings = Settings {
+        durability: Durability::Power,
+        max_running: 64,
+    };
+    let binary = Path::new(env!("CARGO_BIN_EXE_stockade"));
+    let worker = PrivateWorker::start(binary, settings).expect("a worker");
+    let mut load = Load::connect_unix(worker.socket(), Interruption::never())
+        .await
+        .expect("connects");
+    let Some(tracer) = Tracer::attach(worker.pid()) else {
+        has(false);
+        return;
+    };
+    launch(&mut load, WARM_UP).await;
+    let before = tracer.at_rest();
+    launch(&mut load, JOBS).await;
+    let after = tracer.at_rest();
+    let counts = tracer.counts(before..after);
+    worker.stop().expect("ends");
+    // What to look at where a bound does not hold.
+    counts.print_for_each(JOBS);
+
+    let each =
+        |role: Role, calls: &[&str]| counts.of(role, calls) / f64::from(u32::try_from(JOBS).expect("few"));
+    const FORKS: [&str; 4] = ["clone3", "clone", "fork", "vfork"];
+    const SYNCS: [&str; 4] = ["fsync", "fdatasync", "sync_file_range", "syncfs"];
+    // A trace that missed a part would be within every bound.
+    assert!(
+        each(Role::Launcher, &FORKS) > 0.9,
+        "{}",
+        each(Role::Launcher, &FORKS)
+    );
+    assert!(
+        each(Role::Supervisor, &FORKS) > 0.9,
+        "{}",
+        each(Role::Supervisor, &FORKS)
+    );
+    assert!(each(Role::Server, &SYNCS) > 0.9, "{}", each(Role::Server, &SYNCS));
+    assert!(
+        each(Role::Stub, &["execve"]) > 0.9,
+        "{}",
+        each(Role::Stub, &["execve"])
+    );
+    bounds::assert_within(&[
+        ("launcher", "calls", each(Role::Launcher, Counts::ALL)),
+        // Rounded: a sandbox more may be made meanwhile than used.
+        ("launcher", "forks", each(Role::Launcher, &FORKS).round()),
+        ("server", "calls", each(Role::Server, Counts::ALL)),
+        ("server", "syncs", each(Role::Server, &SYNCS)),
+        ("supervisor", "calls", each(Role::Supervisor, Counts::ALL)),
+        ("supervisor", "forks", each(Role::Supervisor, &FORKS).round()),
+        ("stub", "calls", each(Role::Stub, Counts::ALL)),
+    ]);
+}

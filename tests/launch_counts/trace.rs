@@ -1,0 +1,245 @@
+//! strace(1) on a worker, and whose the calls in its log are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::ops::Range;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// With no call for so long, a worker has nothing left to do.
+const REST: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    Launcher,
+    Server,
+    Supervisor,
+    /// A job's first process until its command is executed.
+    Stub,
+    Job,
+}
+
+/// Traces a launcher, its server, and all that they fork from then on.
+pub(crate) struct Tracer {
+    strace: Child,
+    dir: TempDir,
+    launcher: u32,
+    server: u32,
+}
+
+/// How often each role made each call.
+#[derive(Debug, Default)]
+pub(crate) struct Counts(BTreeMap<(Role, String), u32>);
+
+impl Counts {
+    /// Every call.
+    pub(crate) const ALL: &[&str] = &[];
+
+    pub(crate) fn of(&self, role: Role, calls: &[&str]) -> f64 {
+        let wanted =
+            |(of, call): &(Role, String)| *of == role && (calls.is_empty() || calls.contains(&&**call));
+        let counts = self.0.iter().filter(|(key, _)| wanted(key));
+        f64::from(counts.map(|(_, count)| *count).sum::<u32>())
+    }
+
+    pub(crate) fn print_for_each(&self, jobs: usize) {
+        let jobs = u32::try_from(jobs).expect("few");
+        for ((role, call), count) in &self.0 {
+            if *count >= jobs / 2 {
+                println!("{role:?} {call}: {:.1}", f64::from(*count) / f64::from(jobs));
+            }
+        }
+    }
+}
+
+impl Tracer {
+    pub(crate) fn is_there() -> bool {
+        let version = Command::new("strace")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        version.is_ok_and(|status| status.success())
+    }
+
+    /// `None` where the kernel does not let it, as in many containers.
+    pub(crate) fn attach(launcher: u32) -> Option<Self> {
+        let server = server_of(launcher);
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut strace = Command::new("strace")
+            .args([
+                "--follow-forks",
+                "--decode-pids=pidns",
+                "--quiet=all",
+                "--string-limit=0",
+                "--signal=none",
+            ])
+            .arg("--output")
+            .arg(dir.path().join("log"))
+            .args(["--attach", &launcher.to_string(), "--attach", &server.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("strace");
+        let deadline = Instant::now() + PATIENCE;
+        while [launcher, server].iter().any(|pid| !is_traced(*pid)) {
+            if matches!(strace.try_wait(), Ok(Some(_))) {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "strace does not attach");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(Self {
+            strace,
+            dir,
+            launcher,
+            server,
+        })
+    }
+
+    /// The length of the log once nothing happens any more.
+    pub(crate) fn at_rest(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        let mut length = 0;
+        loop {
+            std::thread::sleep(REST);
+            let now = self.log().len();
+            if now == length {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "the worker never rests");
+            length = now;
+        }
+    }
+
+    /// What was called within a part of the log.
+    pub(crate) fn counts(&self, part: Range<usize>) -> Counts {
+        let log = self.log();
+        let roles = self.roles(&log);
+        let mut counts = Counts::default();
+        let mut executed: HashMap<u32, bool> = HashMap::new();
+        let mut at = 0;
+        for line in log.split_inclusive('\n') {
+            let within = part.contains(&at);
+            at += line.len();
+            let Some((pid, call)) = call_in(line) else {
+                continue;
+            };
+            let role = match roles.get(&pid) {
+                Some(Role::Stub) if executed.get(&pid) == Some(&true) => Role::Job,
+                Some(role) => *role,
+                // Born before the tracer came.
+                None => continue,
+            };
+            if role == Role::Stub && call == "execve" {
+                executed.insert(pid, true);
+            }
+            if within {
+                *counts.0.entry((role, call.to_owned())).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn log(&self) -> String {
+        let bytes = fs::read(self.dir.path().join("log")).expect("strace's log");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// By descent, which the results of fork and clone tell.
+    fn roles(&self, log: &str) -> HashMap<u32, Role> {
+        let mut roles = HashMap::from([(self.launcher, Role::Launcher), (self.server, Role::Server)]);
+        for thread in fs::read_dir(format!("/proc/{}/task", self.server))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if let Some(thread) = thread.file_name().to_str().and_then(|name| name.parse().ok()) {
+                roles.insert(thread, Role::Server);
+            }
+        }
+        for line in log.lines() {
+            if let Some((parent, child)) = birth_in(line)
+                && let Some(role) = roles.get(&parent)
+            {
+                let of_child = match role {
+                    Role::Launcher => Role::Supervisor,
+                    Role::Server => Role::Server,
+                    Role::Supervisor => Role::Stub,
+                    Role::Stub | Role::Job => Role::Job,
+                };
+                roles.insert(child, of_child);
+            }
+        }
+        roles
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // SIGINT has it let go of those that still run.
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.strace.id()).expect("a pid"));
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+        let _ = self.strace.wait();
+    }
+}
+
+/// The thread and the name of a call that begins in this line of the log.
+fn call_in(line: &str) -> Option<(u32, &str)> {
+    let (pid, rest) = line.split_once(' ')?;
+    let (call, _) = rest.trim_start().split_once('(')?;
+    let is_name = !call.is_empty()
+        && call
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    Some((pid.parse().ok()?, call)).filter(|_| is_name)
+}
+
+/// Parent and child, as the tracer numbers them.
+fn birth_in(line: &str) -> Option<(u32, u32)> {
+    let (pid, rest) = line.split_once(' ')?;
+    let rest = rest.trim_start();
+    let names = ["clone", "fork", "vfork", "<... clone", "<... fork", "<... vfork"];
+    if !names.iter().any(|name| rest.starts_with(name)) {
+        return None;
+    }
+    let (_, result) = rest.rsplit_once(" = ")?;
+    let number = match result.split_once("/* ") {
+        // In the parent's own pid namespace it has another number.
+        Some((_, outside)) => outside.split(' ').next(),
+        None => result.split(' ').next(),
+    };
+    Some((pid.parse().ok()?, number?.trim().parse().ok()?))
+}
+
+fn server_of(launcher: u32) -> u32 {
+    let children =
+        fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).expect("children");
+    let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    // The one that is not root; supervisors are.
+    let is_server = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        uid.is_some_and(|uid| uid.split_whitespace().next() != Some("0"))
+    };
+    pids.into_iter().find(is_server).expect("a server")
+}
+
+fn is_traced(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
+}
+
+#[test]
+fn the_log_is_understood() {
+    let call = call_in("17  openat(AT_FDCWD, \"\"..., O_RDONLY <unfinished ...>");
+    assert_eq!(call, Some((17, "openat")));
+    assert_eq!(call_in("17  <... openat resumed>) = 3"), None);
+    assert_eq!(call_in("17  +++ exited with 0 +++"), None);
+    assert_eq!(birth_in("17  clone3({flags=0}, 88) = 18"), Some((17, 18)));
+    let nested = "18 <... clone3 resumed>) = 2 /* 20 in strace's PID NS */";
+    assert_eq!(birth_in(nested), Some((18, 20)));
+    assert_eq!(birth_in("17 clone3({flags=0}, 88 <unfinished ...>"), None);
+}
