@@ -367,10 +367,10 @@ pub(crate) fn branches_of(launcher: u32) -> Vec<PathBuf> {
 /// How many cgroups there are beside the one of the launcher's server: those of jobs and of waiting sandboxes.
 fn cgroups_of(launcher: u32) -> usize {
     let branches = branches_of(launcher);
-    let branch = branches
-        .iter()
-        .find(|path| path.join("supervisors").exists())
-        .expect("the worker's branch");
+    // None in the moment in which the process that it was read from ends: to be looked at again.
+    let Some(branch) = branches.iter().find(|path| path.join("supervisors").exists()) else {
+        return 0;
+    };
     fs::read_dir(branch)
         .expect("the branch")
         .flatten()
