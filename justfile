@@ -17,6 +17,16 @@ lint:
 deny:
     cargo deny --locked check
 
+# Processes killed, steps that fail, resources that run out, many jobs: some rounds of each.
+faults:
+    cargo test --locked --features fault-points --test faults
+
+# The same, twenty rounds of each, and 20000 jobs; then the worst of them on pure cgroup v2. Takes the better part of a night.
+nightly:
+    STOCKADE_TEST_REQUIRE=1 STOCKADE_TEST_ROUNDS=20 cargo test --locked --features fault-points --test faults -- --nocapture
+    cargo build --locked
+    VM_TIMEOUT=28800 STOCKADE_BIN=target/debug/stockade tests/vm/run -- env STOCKADE_TEST_ROUNDS=20 python3 /vm/suite faults
+
 # The core of the tests on pure cgroup v2, in a virtual machine under software emulation.
 vm: build
     STOCKADE_BIN=target/debug/stockade tests/vm/run

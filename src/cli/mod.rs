@@ -47,6 +47,7 @@ use error::CliError;
 /// Parses the arguments and runs the subcommand.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::sys::start_faults();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(usage) => return args::report(&usage),

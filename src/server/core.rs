@@ -12,6 +12,7 @@ use crate::policy::{PolicySet, Site};
 use super::ServerError;
 use super::jobs::Jobs;
 use super::launcher::Launcher;
+use super::memory;
 use super::output::Outputs;
 use super::removal::{FolderRemoval, OutputRemoval, Removals};
 use super::store::{Change, Store};
@@ -19,8 +20,6 @@ use super::take_up::TakeUp;
 
 /// The launcher is local and answers at once; one that does not is broken.
 pub(super) const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
-/// A reader that does not read holds up to half a MiB in buffers.
-const OUTPUT_READERS: usize = 1024;
 
 /// The server without its network side: what the RPCs delegate to.
 ///
@@ -59,6 +58,10 @@ impl Server {
         config: &Config,
         channel: Channel,
     ) -> Result<(Arc<Self>, oneshot::Receiver<TransportError>), ServerError> {
+        let config = &Config {
+            worker: memory::fitting(&config.worker),
+            ..config.clone()
+        };
         let state_dir = &config.worker.state_dir;
         let store = Arc::new(Store::open(&state_dir.join("server"), config.worker.durability)?);
         let launcher = Launcher::new(channel)?;
@@ -67,7 +70,7 @@ impl Server {
             store,
             launcher,
             outputs: Outputs::new(&state_dir.join("jobs"))?,
-            readers: Arc::new(Semaphore::new(OUTPUT_READERS)),
+            readers: Arc::new(Semaphore::new(memory::readers())),
             site: Site {
                 default_policy: config.worker.default_policy.clone(),
                 scripts_dir: config.worker.scripts_dir.clone(),
@@ -80,8 +83,12 @@ impl Server {
             removals: Removals::default(),
             taking_up: Mutex::default(),
         });
-        let lost = server.connect();
-        server.take_up().await?;
+        let mut lost = server.connect();
+        tokio::select! {
+            taken_up = server.take_up() => taken_up?,
+            // Not waited out: the next server needs this one's socket.
+            reason = &mut lost => return Err(reason.unwrap_or(TransportError::Closed).into()),
+        }
         // Records that were made again are found by the first who asks. A disk that is full keeps nobody from asking.
         if let Err(error) = server.store.sync().await {
             tracing::warn!(

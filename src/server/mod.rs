@@ -13,6 +13,7 @@ mod jobs;
 mod launcher;
 mod listen;
 mod logging;
+mod memory;
 mod operations;
 mod output;
 mod privileges;

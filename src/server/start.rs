@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -10,6 +11,9 @@ use super::jobs::{Found, LaunchTrace};
 use super::store::{IdempotencyKey, NewJob, WriteError};
 use super::view::{JobFacts, JobView};
 use super::{Refusal, Server, scripts};
+
+/// Until a full disk may have room again.
+const FULL_DISK: Duration = Duration::from_secs(5);
 
 /// A job that is durable.
 #[derive(Debug)]
@@ -79,6 +83,10 @@ impl Server {
             Ok(Err(WriteError::Duplicate)) => self
                 .known_by_key(tenant, key.as_ref())?
                 .ok_or(Refusal::Unavailable("the job could not be recorded")),
+            Ok(Err(WriteError::DiskFull)) => Err(Refusal::Exhausted {
+                what: "no space is left to record the job",
+                retry_after: FULL_DISK,
+            }),
             Ok(Err(error)) => Err(Refusal::unavailable("the job could not be recorded", &error)),
             Err(error) => Err(Refusal::unavailable("the job could not be recorded", &error)),
         }

@@ -4,6 +4,7 @@
 
 mod clone;
 mod confine;
+pub(crate) mod fault;
 mod heap;
 mod loopback;
 mod mount;
@@ -17,6 +18,8 @@ pub use confine::{
     CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, landlock_restrict_self,
     set_capabilities, set_no_new_privs, set_not_dumpable,
 };
+pub(crate) use fault::fault_point;
+pub use fault::start as start_faults;
 pub use heap::share_heap;
 pub use loopback::bring_loopback_up;
 pub use mount::{idmap_mount, make_read_only, make_tree_private};

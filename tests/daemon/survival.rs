@@ -133,9 +133,9 @@ fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
             .find(of_the_job)
             .expect("a supervisor with a job");
         kill(*supervisor, libc::SIGKILL);
-        let job = tokio::time::timeout(Duration::from_secs(5), wait(&mut client, &id))
+        let job = tokio::time::timeout(Duration::from_secs(1), wait(&mut client, &id))
             .await
-            .expect("within 5 s");
+            .expect("within 1 s");
         assert_eq!(job.cause(), Cause::Lost);
         assert!(job.cause_detail.contains("supervisor"), "{}", job.cause_detail);
         let stdout = job.output.and_then(|output| output.stdout).expect("stdout");

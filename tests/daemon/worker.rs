@@ -30,9 +30,20 @@ pub(crate) fn able() -> bool {
     root
 }
 
+/// What is special about a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    /// Lines of the configuration's section `worker`.
+    pub(crate) worker: String,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// A shell's words before the worker takes the shell's place.
+    pub(crate) before: String,
+}
+
 pub(crate) struct Worker {
     pub(crate) dir: TempDir,
     process: Child,
+    setup: Setup,
 }
 
 impl Worker {
@@ -42,12 +53,16 @@ impl Worker {
 
     /// Starts in a folder that `prepare` may change before.
     pub(crate) fn start_in(prepare: impl FnOnce(&Path)) -> Self {
-        Self::start_configured(prepare, |config| config)
+        Self::start_as(Setup::default(), prepare)
+    }
+
+    pub(crate) fn start_as(setup: Setup, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_configured(setup, prepare, |config| config)
     }
 
     /// Starts with a configuration that `change` has the last word on.
     pub(crate) fn start_with(change: impl FnOnce(String) -> String) -> Self {
-        Self::start_configured(|_| {}, change)
+        Self::start_configured(Setup::default(), |_| {}, change)
     }
 
     /// Starts on TCP with TLS for certificates of `ca.pem`; `prepare` writes the files, `limits` are of `[worker]`.
@@ -67,10 +82,14 @@ impl Worker {
                 .replace(&format!("addr = \"unix:{dir}/socket\""), &tls)
                 .replace("[worker]\n", &format!("[worker]\n{limits}"))
         };
-        Self::start_configured(prepare, change)
+        Self::start_configured(Setup::default(), prepare, change)
     }
 
-    fn start_configured(prepare: impl FnOnce(&Path), change: impl FnOnce(String) -> String) -> Self {
+    fn start_configured(
+        setup: Setup,
+        prepare: impl FnOnce(&Path),
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         prepare(dir.path());
         // The server is another user, and must reach its socket's folder.
@@ -80,12 +99,13 @@ impl Worker {
         fs::create_dir(&scripts).expect("mkdir");
         let config = format!(
             "[grpc_server]\naddr = \"unix:{0}/socket\"\n[worker]\nstate_dir = \"{0}/state\"\nscripts_dir = \"{0}/scripts\"\n\
-             durability = \"process\"\non_shutdown = \"stop\"\n[log]\nlevel = \"warn\"\n",
-            dir.path().display()
+             durability = \"process\"\non_shutdown = \"stop\"\n{1}\n[log]\nlevel = \"warn\"\n",
+            dir.path().display(),
+            setup.worker
         );
         fs::write(dir.path().join("config.toml"), change(config)).expect("config");
-        let process = spawn(dir.path());
-        let worker = Self { dir, process };
+        let process = spawn(dir.path(), &setup);
+        let worker = Self { dir, process, setup };
         worker.wait_until_it_serves();
         worker
     }
@@ -98,7 +118,7 @@ impl Worker {
         eventually("the old server has gone", || {
             std::os::unix::net::UnixStream::connect(&socket).is_err()
         });
-        self.process = spawn(self.dir.path());
+        self.process = spawn(self.dir.path(), &self.setup);
         self.wait_until_it_serves();
     }
 
@@ -134,22 +154,7 @@ impl Worker {
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        let path = self.socket();
-        let dial = move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        };
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match Endpoint::from_static("http://worker")
-                .connect_with_connector(service_fn(dial.clone()))
-                .await
-            {
-                Ok(channel) => return channel,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        channel_to(self.socket()).await
     }
 
     pub(crate) async fn client(&self) -> WorkerClient<Channel> {
@@ -203,15 +208,47 @@ impl Worker {
 
     /// Ends it in order, and does what is to be done before its folder is removed.
     pub(crate) fn shut_down_and(mut self, then: impl FnOnce()) {
+        let branches = branches_of(self.launcher());
         kill(self.launcher(), libc::SIGTERM);
         let status = self.process.wait().expect("wait");
         then();
         assert!(status.success(), "{status}");
+        assert!(!self.log().contains("panicked"), "{}", self.log());
+        assert!(
+            !branches.iter().any(|branch| branch.exists()),
+            "cgroups are left: {branches:?}"
+        );
+    }
+
+    /// What all its processes have said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+pub(crate) async fn channel_to(path: PathBuf) -> Channel {
+    let dial = move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Endpoint::from_static("http://worker")
+            .connect_with_connector(service_fn(dial.clone()))
+            .await
+        {
+            Ok(channel) => return channel,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the worker's log:\n{}", self.log());
+        }
         if matches!(self.process.try_wait(), Ok(None)) {
             kill(self.launcher(), libc::SIGTERM);
             let _ = self.process.wait();
@@ -219,11 +256,23 @@ impl Drop for Worker {
     }
 }
 
-fn spawn(dir: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_stockade"))
-        .args(["serve", "--config"])
+fn spawn(dir: &Path, setup: &Setup) -> Child {
+    let log = || {
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(dir.join("log"));
+        log.expect("log")
+    };
+    Command::new("/bin/sh")
+        .arg("-c")
+        .arg(format!("{}\nexec \"$@\"", setup.before))
+        .args(["sh", env!("CARGO_BIN_EXE_stockade"), "serve", "--config"])
         .arg(dir.join("config.toml"))
+        .envs(setup.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
+        .stdout(log())
+        .stderr(log())
         .spawn()
         .expect("stockade serve")
 }
@@ -231,6 +280,13 @@ fn spawn(dir: &Path) -> Child {
 pub(crate) fn kill(pid: u32, signal: i32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).expect("a signal"));
+}
+
+/// Neither gone nor a zombie.
+pub(crate) fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, state)| !state.starts_with('Z'))
 }
 
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -291,24 +347,35 @@ impl Holdings {
     }
 }
 
-/// How many cgroups there are beside the one of the launcher's server: those of jobs and of waiting sandboxes.
-fn cgroups_of(launcher: u32) -> usize {
+/// The folders of a worker's cgroups, in every hierarchy.
+pub(crate) fn branches_of(launcher: u32) -> Vec<PathBuf> {
     let supervisor = children(launcher)
         .into_iter()
         .find(|pid| uid(*pid).as_deref() == Some("0"));
     let membership = supervisor
         .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())
         .unwrap_or_default();
-    let own = membership
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .unwrap_or_default();
-    let branch = Path::new(own).parent().map(Path::to_owned).unwrap_or_default();
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join(&branch));
-    let branch = roots
-        .iter()
-        .find(|path| path.join("supervisors").exists())
-        .expect("the worker's branch");
+    let own = membership.lines().find_map(|line| line.strip_prefix("0::/"));
+    let Some(branch) = own.and_then(|own| Path::new(own).parent()) else {
+        return Vec::new();
+    };
+    let roots = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+    let roots = roots
+        .map(|entry| entry.path())
+        .chain([PathBuf::from("/sys/fs/cgroup")]);
+    roots
+        .map(|root| root.join(branch))
+        .filter(|path| path.exists())
+        .collect()
+}
+
+/// How many cgroups there are beside the one of the launcher's server: those of jobs and of waiting sandboxes.
+fn cgroups_of(launcher: u32) -> usize {
+    let branches = branches_of(launcher);
+    // None in the moment in which the process that it was read from ends: to be looked at again.
+    let Some(branch) = branches.iter().find(|path| path.join("supervisors").exists()) else {
+        return 0;
+    };
     fs::read_dir(branch)
         .expect("the branch")
         .flatten()

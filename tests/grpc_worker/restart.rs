@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use stockade::job::{Cause, JobId, Timestamp};
 use stockade::proto::v1;
 use stockade::server::{ServerError, StoreError};
@@ -50,6 +52,41 @@ async fn running_jobs_are_adopted_and_their_ends_are_learned() {
     worker.launcher.finish(runs_on, Cause::Exited { code: 8 });
     assert_eq!(ended(&mut client, runs_on).await.exit_code, Some(8));
     assert_eq!(worker.launcher.launches(), 2);
+}
+
+#[tokio::test]
+async fn jobs_that_end_while_they_are_taken_up_are_told() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(start(&mut client, &["sleep"]).await);
+    }
+    eventually("launches", || worker.launcher.launches() == 20).await;
+    worker.kill();
+    worker.launcher.end_with_list(&ids);
+    worker.revive();
+    let mut client = worker.client().await;
+    for id in ids {
+        assert_eq!(ended(&mut client, id).await.exit_code, Some(9));
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_launcher_dies_before_it_serves_makes_room_at_once() {
+    let mut worker = TestWorker::start();
+    worker.kill();
+    worker.launcher.set_deaf(true);
+    let launcher = worker.launcher.clone();
+    let death = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        launcher.die();
+    });
+    let began = Instant::now();
+    let gone = worker.try_revive().expect_err("no launcher");
+    assert!(matches!(gone, ServerError::Launcher(_)), "{gone}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    death.join().expect("no panic");
 }
 
 #[tokio::test]
@@ -295,7 +332,7 @@ async fn a_watcher_over_restarts_sees_each_end_once_and_no_step_back() {
         let mut events = client.watch_jobs(request).await.expect("watch").into_inner();
         let all = [5, 8, 10][round];
         while ended < all {
-            let event = tokio::time::timeout(std::time::Duration::from_secs(20), events.message());
+            let event = tokio::time::timeout(Duration::from_secs(20), events.message());
             let event = event.await.expect("in time").expect("event").expect("event");
             assert!(event.position > position);
             position = event.position;
@@ -325,7 +362,7 @@ async fn a_watcher_over_restarts_sees_each_end_once_and_no_step_back() {
         ..v1::WatchJobsRequest::default()
     };
     let mut events = client.watch_jobs(request).await.expect("watch").into_inner();
-    let more = tokio::time::timeout(std::time::Duration::from_millis(300), events.message()).await;
+    let more = tokio::time::timeout(Duration::from_millis(300), events.message()).await;
     assert!(more.is_err(), "{more:?}");
     for id in &ids {
         let states = &seen[&id.to_string()];

@@ -37,6 +37,8 @@ struct State {
     described: Vec<JobId>,
     /// Folders and outputs that the host does not let go.
     stuck: Vec<JobId>,
+    /// These end right after the next answer to a list.
+    end_with_list: Vec<JobId>,
     /// Orders are left unanswered.
     deaf: bool,
 }
@@ -110,6 +112,11 @@ impl FakeLauncher {
     /// Forgets a job without a word, as a host that lost its state folder would.
     pub fn forget(&self, id: JobId) {
         self.lock().known.remove(&id);
+    }
+
+    /// Ends jobs in the moment in which a new server learns of them.
+    pub fn end_with_list(&self, ids: &[JobId]) {
+        self.lock().end_with_list = ids.to_vec();
     }
 
     /// Appends to a job's output.
@@ -190,6 +197,10 @@ impl FakeLauncher {
                     }
                 }
                 self.send(&Event::Known(Vec::new()));
+                let ending = std::mem::take(&mut self.lock().end_with_list);
+                for id in ending {
+                    self.finish(id, Cause::Exited { code: 9 });
+                }
             }
             Order::DropOutput { id } => self.drop_output(id),
             Order::Reload => self.send(&Event::Reloaded {

@@ -13,6 +13,7 @@ use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 
 use crate::job::Limits;
+use crate::sys::fault_point;
 
 /// The scheduler's period: 100 ms, the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -175,7 +176,10 @@ fn write(dir: &Path, file: &'static str, value: &str) -> Result<(), LimitError> 
 
 fn expect(dir: &Path, file: &'static str, wanted: &str, read_back: &mut ReadBack) -> Result<(), LimitError> {
     let path: PathBuf = dir.join(file);
-    let text = fs::read_to_string(path).map_err(|source| LimitError::System { file, source })?;
+    let text = fault_point!("cgroup.limit")
+        .map_err(io::Error::from)
+        .and_then(|()| fs::read_to_string(path))
+        .map_err(|source| LimitError::System { file, source })?;
     let actual = text.trim();
     if actual != wanted {
         return Err(LimitError::ReadBack {

@@ -12,6 +12,7 @@ use super::controllers::{self, LimitError};
 use super::meter::MeterFiles;
 use super::tree::{CgroupError, CgroupTree, Version, make_dir};
 use crate::job::Limits;
+use crate::sys::fault_point;
 
 /// What an earlier job may have left charged, for the cgroup to be given to another: what the kernel keeps in stock for
 /// each CPU alone comes to half a MiB.
@@ -57,8 +58,13 @@ impl JobCgroup {
             pids_new: false,
             open: None,
         };
-        made.directories().try_for_each(|path| make_dir(path))?;
-        made.open()?;
+        let directories = made.directories().try_for_each(|path| make_dir(path));
+        let result = directories.and_then(|()| made.open());
+        if let Err(error) = result {
+            // One that is half made is of no use, and nobody else would know of it.
+            let _ = made.remove();
+            return Err(error);
+        }
         Ok(made)
     }
 
@@ -226,6 +232,9 @@ fn open_file(directory: impl AsFd, path: &Path, name: &str, flags: OFlags) -> Re
 
 /// False while something is in it. One that is not there is as good as removed.
 fn remove_dir(path: &Path) -> Result<bool, CgroupError> {
+    if fault_point!("cgroup.rmdir").is_err() {
+        return Ok(false);
+    }
     match fs::remove_dir(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),

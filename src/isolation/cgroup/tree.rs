@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, Mode, OFlags};
 
 use super::job::JobCgroup;
+use crate::sys::fault_point;
 
 /// The controllers that a job's limits need.
 pub(super) const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
@@ -134,7 +135,7 @@ impl CgroupTree {
         let Some(path) = self.unified.as_ref().map(|branch| branch.join(name)) else {
             return Ok(None);
         };
-        make_dir(&path)?;
+        make_dirs(&path)?;
         let opened = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         opened.map(Some).map_err(|error| CgroupError::System {
             operation: "open",
@@ -166,6 +167,9 @@ impl CgroupTree {
     #[must_use]
     pub fn sweep(&self, name: &str) -> bool {
         let gone = |path: PathBuf| {
+            if fault_point!("cgroup.rmdir").is_err() {
+                return false;
+            }
             let _ = fs::write(path.join("cgroup.kill"), "1");
             matches!(
                 fs::remove_dir(&path).map_err(|error| error.kind()),
@@ -220,7 +224,7 @@ impl CgroupTree {
 
     fn make_branch(&self) -> Result<(), CgroupError> {
         for branch in self.branches() {
-            make_dir(branch)?;
+            make_dirs(branch)?;
             // One that was there already may be another user's, or mounted read-only.
             rustix::fs::access(branch, Access::WRITE_OK).map_err(|error| CgroupError::System {
                 operation: "write to",
@@ -235,12 +239,24 @@ impl CgroupTree {
     }
 }
 
+/// Without those above it: where a hierarchy has been unmounted, folders of another file system are no cgroups.
 pub(super) fn make_dir(path: &Path) -> Result<(), CgroupError> {
-    fs::create_dir_all(path).map_err(|source| CgroupError::System {
+    let made = fault_point!("cgroup.mkdir")
+        .map_err(std::io::Error::from)
+        .and_then(|()| fs::create_dir(path));
+    made.map_err(mkdir_failed(path))
+}
+
+fn make_dirs(path: &Path) -> Result<(), CgroupError> {
+    fs::create_dir_all(path).map_err(mkdir_failed(path))
+}
+
+fn mkdir_failed(path: &Path) -> impl FnOnce(std::io::Error) -> CgroupError {
+    move |source| CgroupError::System {
         operation: "mkdir",
         path: path.to_owned(),
         source,
-    })
+    }
 }
 
 /// Enables the controllers for the children of `branch`, in each cgroup from the hierarchy's root down to it.

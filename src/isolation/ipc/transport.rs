@@ -161,7 +161,12 @@ impl Channel {
             IoSliceMut::new(rest),
         ];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let length = match recvmsg(&self.socket, &mut parts, &mut ancillary, flags) {
+        let mut received = recvmsg(&self.socket, &mut parts, &mut ancillary, flags);
+        // A peer that closed with a message of ours unread: the kernel tells that first, and once, then what it had sent.
+        if matches!(received, Err(Errno::CONNRESET)) {
+            received = recvmsg(&self.socket, &mut parts, &mut ancillary, flags);
+        }
+        let length = match received {
             Ok(received) => received.bytes,
             Err(Errno::AGAIN) => return Ok(None),
             Err(Errno::CONNRESET) => return Err(TransportError::Closed),
@@ -258,6 +263,16 @@ mod tests {
         drop(a);
         assert!(matches!(b.try_receive::<u8>(), Err(TransportError::Closed)));
         assert!(matches!(b.try_send(&1_u8), Err(TransportError::Closed)));
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_listen_arrive() {
+        let (a, b) = pair().expect("pair");
+        assert!(a.try_send(&1_u8).expect("send"));
+        assert!(b.try_send(&2_u8).expect("send"));
+        drop(b);
+        assert_eq!(a.try_receive::<u8>().expect("receive"), Some(2));
+        assert!(matches!(a.try_receive::<u8>(), Err(TransportError::Closed)));
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! Takes over what an earlier launcher has left: jobs that run, outcomes that nobody has taken.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, statat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::daemon::{Job, Keeper};
 use super::job_dir::{JOB_FILE, JobDirs, JobFileError, read_job_file};
+use super::unwritten::Unwritten;
 use crate::isolation::ipc::{KnownJob, Origin};
 use crate::isolation::supervisor::{read_exit_record, read_start_record, write_exit_record};
 use crate::job::{Cause, ExitRecord, JobId, Timestamp};
+
+const LOCK_LOOK: Duration = Duration::from_millis(5);
+const LOCK_LOOKS: u32 = 200;
 
 /// What a scan of the state folder has found.
 #[derive(Debug, Default)]
@@ -41,8 +46,8 @@ impl Found {
         let (dir, alive) = dirs.existing(id)?;
         let job = match read_job_file(&dir) {
             Ok(job) => job,
-            // Its launcher died before it let the job go: nothing of it has run. Unless it is still at it.
-            Err(error) if error.is_missing() && !alive => {
+            // Its launcher died before it let the job go: nothing of it has run.
+            Err(error) if error.is_missing() && (!alive || is_let_loose(dirs, id)?) => {
                 self.unused.push(id);
                 return Ok(());
             }
@@ -70,15 +75,34 @@ impl Found {
     }
 }
 
+/// A fork of the dead launcher holds the lock until it has closed what it inherited: a moment.
+fn is_let_loose(dirs: &JobDirs, id: JobId) -> std::io::Result<bool> {
+    for _ in 0..LOCK_LOOKS {
+        std::thread::sleep(LOCK_LOOK);
+        if !dirs.existing(id)?.1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The folder's lock says that the process lives, so its pid has not been given to another.
 fn open_supervisor(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
 /// What is known of a job that has something on disk; `running` is it where it runs.
-pub(super) fn describe(dirs: &JobDirs, id: JobId, running: Option<&Job>) -> Option<KnownJob> {
+pub(super) fn describe(
+    dirs: &JobDirs,
+    id: JobId,
+    running: Option<&Job>,
+    unwritten: &Unwritten,
+) -> Option<KnownJob> {
     let dir = dirs.existing_unlocked(id).ok()?;
-    let record = read_exit_record(&dir).ok().flatten();
+    let record = read_exit_record(&dir)
+        .ok()
+        .flatten()
+        .or_else(|| unwritten.get(id).cloned());
     let known = KnownJob {
         id,
         tenant: String::new(),

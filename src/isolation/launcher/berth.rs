@@ -8,11 +8,12 @@
 use std::sync::Arc;
 
 use crate::isolation::cgroup::{CgroupTree, JobCgroup};
-use crate::isolation::failure::Failure;
+use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{Network, SandboxSpec, StartStep};
+use crate::sys::fault_point;
 
 /// How many wait for their next job at most.
 const MOST_IDLE: usize = 32;
@@ -49,6 +50,7 @@ pub(super) struct Berths {
     cgroups: CgroupTree,
     /// Of jobs that are over, not looked at yet.
     used: Vec<Berth>,
+    stuck: Vec<String>,
     next_name: u64,
     /// Begins the names of the cgroups.
     prefix: String,
@@ -61,6 +63,7 @@ impl Berths {
         Self {
             cgroups,
             used: Vec::new(),
+            stuck: Vec::new(),
             next_name: 0,
             prefix: prefix.to_owned(),
             reuse,
@@ -101,6 +104,7 @@ impl Berths {
     ) -> Result<Berth, Failure> {
         let network = match sandbox.network {
             Network::None if own_network => {
+                fault_point!("launcher.network").at(StartStep::Network, "unshare")?;
                 let mut network = NetworkNamespace::make()?;
                 if self.reuse {
                     network.remember()?;
@@ -110,6 +114,7 @@ impl Berths {
             Network::None | Network::Host => None,
         };
         let room = if self.reuse && Room::fits(sandbox) {
+            fault_point!("launcher.room").at(StartStep::Rootfs, "room")?;
             Some(Room::lay(template)?)
         } else {
             None
@@ -163,9 +168,14 @@ impl Berths {
         }
     }
 
-    fn discard(&self, berth: &Berth) {
-        if !matches!(berth.cgroup.remove(), Ok(true)) {
-            let _ = self.cgroups.sweep(&berth.cgroup_name);
+    /// Names of cgroups that could not be removed at once.
+    pub(super) fn take_stuck(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.stuck)
+    }
+
+    fn discard(&mut self, berth: &Berth) {
+        if !matches!(berth.cgroup.remove(), Ok(true)) && !self.cgroups.sweep(&berth.cgroup_name) {
+            self.stuck.push(berth.cgroup_name.clone());
         }
     }
 }

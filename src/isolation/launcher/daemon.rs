@@ -19,6 +19,7 @@ use super::server_link::{ServerEnd, ServerLink};
 use super::slot::Slot;
 use super::spawn::{Sandboxes, memory_dir, run_dir};
 use super::standing::Standing;
+use super::unwritten::Unwritten;
 use crate::config::Config;
 use crate::isolation::cgroup::{CgroupError, CgroupTree};
 use crate::isolation::failure::{At, Failure};
@@ -26,7 +27,7 @@ use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
 use crate::job::{Cause, Enforcement, ExitRecord, JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
-use crate::sys::{self, Delivered, Reaped, SignalFd};
+use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
 
 /// With nothing to do for so long, the launcher makes sandboxes for later.
 const REST: Duration = Duration::from_millis(10);
@@ -76,6 +77,7 @@ pub(super) struct Daemon {
     pub(super) jobs: HashMap<JobId, Job>,
     pub(super) parked: Parked,
     pub(super) clean_up: CleanUp,
+    pub(super) unwritten: Unwritten,
     pub(super) server: ServerLink,
     tokens: HashMap<u64, JobId>,
     next_token: u64,
@@ -98,7 +100,7 @@ pub fn run(
     serve: fn(Config, Channel) -> ExitCode,
 ) -> Result<ExitCode, Failure> {
     let mut daemon = Daemon::start(config, policies, serve)?;
-    daemon.adopt_jobs();
+    daemon.adopt_jobs()?;
     daemon.start_server()?;
     daemon.prepare_ahead();
     while daemon.ending.is_none() {
@@ -146,6 +148,7 @@ impl Daemon {
             jobs: HashMap::new(),
             parked: Parked::default(),
             clean_up: CleanUp::default(),
+            unwritten: Unwritten::default(),
             server: ServerLink::new(serve),
             tokens: HashMap::new(),
             next_token: FIRST_JOB,
@@ -187,10 +190,11 @@ impl Daemon {
             }
         }
         self.clean_up();
+        self.unwritten.turn(&self.dirs);
         self.server.flush();
         self.rearm_server();
         self.server.kill_if_due();
-        self.restart_server_if_due()?;
+        self.restart_server_if_due();
         // While nobody waits: after a rest, or while the jobs run that have just been launched.
         let launched = std::mem::take(&mut self.launched);
         let spares = if self.ending.is_none() {
@@ -217,6 +221,7 @@ impl Daemon {
         });
         [
             self.clean_up.next_try(),
+            self.unwritten.next_try(),
             self.server.next_deadline(),
             prepare,
             trim,
@@ -243,11 +248,14 @@ impl Daemon {
         }
     }
 
-    fn restart_server_if_due(&mut self) -> Result<(), Failure> {
+    fn restart_server_if_due(&mut self) {
         if self.server.restart_in().is_some_and(|wait| wait.is_zero()) {
-            self.start_server()?;
+            // For want of processes or descriptors, as a rule: jobs go on, and so does the launcher.
+            if let Err(failure) = self.start_server() {
+                eprintln!("stockade: launcher: the server cannot be started: {failure}");
+                self.server.start_later();
+            }
         }
-        Ok(())
     }
 
     /// Waits for room in the socket while something is to be sent, and for orders unless the server is behind.
@@ -347,19 +355,17 @@ impl Daemon {
 
     // ---- jobs ----
 
-    pub(super) fn keep(&mut self, id: JobId, keeper: Keeper) {
+    /// Hears of the end of what keeps a job. What cannot be watched must not run: nobody would tell how it ended.
+    pub(super) fn watch(&mut self, fd: impl AsFd) -> Result<u64, Failure> {
         let token = self.next_token;
         self.next_token += 1;
-        let watched = match &keeper {
-            Keeper::Own(slot) => {
-                self.supervisors
-                    .insert(slot.supervisor.as_raw_nonzero().get(), id);
-                self.watch_fd(&slot.control, token)
-            }
-            Keeper::Adopted { pidfd, .. } => self.watch_fd(pidfd, token),
-        };
-        if let Err(failure) = watched {
-            eprintln!("stockade: launcher: job {id}: {failure}");
+        self.watch_fd(fd, token).map(|()| token)
+    }
+
+    pub(super) fn keep(&mut self, id: JobId, token: u64, keeper: Keeper) {
+        if let Keeper::Own(slot) = &keeper {
+            self.supervisors
+                .insert(slot.supervisor.as_raw_nonzero().get(), id);
         }
         self.tokens.insert(token, id);
         self.jobs.insert(
@@ -375,6 +381,7 @@ impl Daemon {
     }
 
     fn watch_fd(&self, fd: impl AsFd, token: u64) -> Result<(), Failure> {
+        fault_point!("launcher.watch").at(StartStep::Supervisor, "epoll_ctl")?;
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
             .at(StartStep::Supervisor, "epoll_ctl")
     }
@@ -418,8 +425,15 @@ impl Daemon {
                         receipt,
                     });
                 }
-                Ok(Some(Report::Finished { record, killed })) => {
+                Ok(Some(Report::Finished {
+                    record,
+                    killed,
+                    written,
+                })) => {
                     slot.berth.killed |= killed;
+                    if !written {
+                        self.unwritten.add(id, (*record).clone());
+                    }
                     self.finish(id, *record, false);
                 }
                 Ok(Some(Report::Failed(failure))) => {
@@ -438,8 +452,11 @@ impl Daemon {
     pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
         if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
             record.output = self.dirs.kept_output(id);
-            let _ = crate::isolation::supervisor::write_exit_record(&dir, &record);
+            if crate::isolation::supervisor::write_exit_record(&dir, &record).is_err() {
+                self.unwritten.add(id, record.clone());
+            }
         }
+        let _ = fault_point!("launcher.finished");
         if let Some(job) = self.jobs.get_mut(&id) {
             job.told = true;
         }
@@ -454,10 +471,18 @@ impl Daemon {
         let Some(job) = self.forget(id) else { return };
         let Keeper::Own(slot) = job.keeper else { return };
         let _ = epoll::delete(&self.epoll, &slot.control);
+        let mut told = job.told;
+        // It may have died between writing its record and telling.
+        if !told
+            && let Ok(dir) = self.dirs.existing_unlocked(id)
+            && let Ok(Some(record)) = crate::isolation::supervisor::read_exit_record(&dir)
+        {
+            self.finish(id, record, false);
+            told = true;
+        }
         if job.recorded {
             self.remove_control(id);
         }
-        let told = job.told;
         let record = (!told).then(|| ExitRecord::without_run(lost()));
         self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
     }
@@ -488,10 +513,13 @@ impl Daemon {
         Some(job)
     }
 
-    fn adopt_jobs(&mut self) {
+    fn adopt_jobs(&mut self) -> Result<(), Failure> {
         let found = adopt::scan(&self.dirs);
         for (id, keeper) in found.running {
-            self.keep(id, keeper);
+            if let Keeper::Adopted { pidfd, .. } = &keeper {
+                let token = self.watch(pidfd)?;
+                self.keep(id, token, keeper);
+            }
         }
         for id in found.unused {
             if let Err(stuck) = self.dirs.remove(id) {
@@ -500,9 +528,8 @@ impl Daemon {
         }
         if found.newer.contains(&None) {
             // Which of the cgroups are theirs cannot be told: none is touched.
-            return eprintln!(
-                "stockade: launcher: cgroups are left as they are, for the jobs of a newer worker"
-            );
+            eprintln!("stockade: launcher: cgroups are left as they are, for the jobs of a newer worker");
+            return Ok(());
         }
         let living: Vec<&str> = self
             .jobs
@@ -519,6 +546,7 @@ impl Daemon {
                 self.clean_up.add(name, None);
             }
         }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use crate::isolation::sandbox::identity::HostIds;
+use crate::sys::fault_point;
 
 const SINGLES: u32 = 1 << 16;
 const BLOCK: u32 = 1 << 16;
@@ -89,6 +90,7 @@ impl IdPool {
 
 impl Locks {
     fn lease(&mut self, count: u32) -> std::io::Result<IdLease> {
+        fault_point!("launcher.ids")?;
         let lock = open(&self.file, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (tries, next) = if count == 1 {
             (SINGLES, &mut self.next_single)

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::removal::{Stuck, remove_folder};
 use crate::isolation::supervisor::{EXIT_FILE, FILES, STDERR_FILE, STDOUT_FILE, STOP_FILE};
 use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
+use crate::sys::fault_point;
 
 pub const JOB_FILE: &str = "job";
 const LARGEST: u64 = 1 << 20;
@@ -56,8 +57,13 @@ pub enum JobFileError {
 }
 
 impl JobFileError {
+    /// One that ends too early is as good as none: its launcher died, or the disk was full, before the job was let go.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+        match self {
+            Self::Io(error) => error.kind() == io::ErrorKind::NotFound,
+            Self::Malformed(error) => error.is_eof(),
+            Self::Newer(_) => false,
+        }
     }
 }
 
@@ -97,19 +103,36 @@ impl JobDirs {
     }
 
     /// Makes the control folder of a new job, and locks it: its supervisor holds the lock as long as it lives.
+    ///
+    /// What an earlier start has left that never let the job go is taken away: its end may never have been told.
     pub fn make(&self, id: JobId) -> io::Result<OwnedFd> {
         let name = id.to_string();
+        fault_point!("launcher.job-folder")?;
         // The output of a job that is over and recorded: another's, that this one would write over.
-        if statat(&self.outputs, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        let output = statat(&self.outputs, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        if output.is_ok() && !self.was_never_let_go(id) {
             return Err(Errno::EXIST.into());
         }
-        mkdirat(&self.control, name.as_str(), Mode::from_raw_mode(0o700))?;
+        let mode = Mode::from_raw_mode(0o700);
+        match mkdirat(&self.control, name.as_str(), mode) {
+            Err(Errno::EXIST) if self.was_never_let_go(id) && self.remove(id).is_ok() => {
+                mkdirat(&self.control, name.as_str(), mode)?;
+            }
+            made => made?,
+        }
         let dir = open_dir(&self.control, &name)?;
         flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+        fault_point!("launcher.outputs")?;
         if let Some(gid) = self.give_to {
             self.make_output(&name, gid)?;
         }
         Ok(dir)
+    }
+
+    fn was_never_let_go(&self, id: JobId) -> bool {
+        let no_job_file = |dir: &OwnedFd| read_job_file(dir).is_err_and(|error| error.is_missing());
+        self.existing(id)
+            .is_ok_and(|(dir, alive)| !alive && no_job_file(&dir))
     }
 
     /// Where the folder of output does not hand its group on, a supervisor could not give files to the reader.
@@ -225,6 +248,7 @@ fn give_to_reader(file: impl AsFd, gid: u32) -> io::Result<()> {
 
 /// Writes the job file. A job without one was never let go.
 pub fn write_job_file(dir: impl AsFd, job: &JobFile) -> io::Result<()> {
+    fault_point!("launcher.job-file")?;
     write_new(dir, JOB_FILE, &serde_json::to_vec(job)?)
 }
 
@@ -273,6 +297,18 @@ mod tests {
         (state, dirs)
     }
 
+    fn job_file() -> JobFile {
+        JobFile {
+            format: FORMAT,
+            tenant: "default".into(),
+            policy: "default".into(),
+            created_at: Timestamp::now(),
+            idempotency_key: None,
+            supervisor_pid: 1,
+            cgroup: "1".into(),
+        }
+    }
+
     #[test]
     fn a_folder_is_alive_as_long_as_its_lock_is_held() {
         let (_state, dirs) = dirs();
@@ -295,26 +331,27 @@ mod tests {
     fn an_id_is_used_once() {
         let (_state, dirs) = dirs();
         let id = JobId::random();
-        dirs.make(id).expect("make");
-        assert_eq!(
-            dirs.make(id).expect_err("twice").kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        let is_taken = || dirs.make(id).expect_err("twice").kind() == io::ErrorKind::AlreadyExists;
+        let made = dirs.make(id).expect("make");
+        assert!(is_taken(), "while another start is at it");
+        drop(made);
+        let torn = |bytes: &[u8]| {
+            let made = dirs.make(id).expect("a start that never let the job go is none");
+            write_new(&made, JOB_FILE, bytes).expect("write");
+        };
+        torn(b"");
+        torn(b"{\"format\":1,\"ten");
+        let made = dirs.make(id).expect("nor with a torn job file");
+        write_job_file(&made, &job_file()).expect("write");
+        drop(made);
+        assert!(is_taken(), "once the job was let go");
     }
 
     #[test]
     fn a_newer_format_is_not_taken_over() {
         let (_state, dirs) = dirs();
         let made = dirs.make(JobId::random()).expect("make");
-        let mut job = JobFile {
-            format: FORMAT,
-            tenant: "default".into(),
-            policy: "default".into(),
-            created_at: Timestamp::now(),
-            idempotency_key: None,
-            supervisor_pid: 1,
-            cgroup: "1".into(),
-        };
+        let mut job = job_file();
         write_job_file(&made, &job).expect("write");
         assert_eq!(read_job_file(&made).expect("read"), job);
         unlinkat(&made, JOB_FILE, AtFlags::empty()).expect("unlink");

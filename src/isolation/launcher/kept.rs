@@ -28,7 +28,7 @@ impl Daemon {
         for piece in ids.chunks(RECORDS) {
             let known = piece
                 .iter()
-                .filter_map(|id| adopt::describe(&self.dirs, *id, self.jobs.get(id)))
+                .filter_map(|id| adopt::describe(&self.dirs, *id, self.jobs.get(id), &self.unwritten))
                 .collect::<Vec<_>>();
             if !known.is_empty() {
                 self.server.send(&Event::Known(known));
@@ -39,6 +39,7 @@ impl Daemon {
 
     /// The server has recorded how a job ended: what was for taking it over is of no more use.
     pub(super) fn recorded(&mut self, id: JobId) {
+        self.unwritten.forget(id);
         match self.jobs.get_mut(&id) {
             // Its supervisor may be about to write the record.
             Some(job) => job.recorded = job.told,
@@ -58,7 +59,10 @@ impl Daemon {
             false => self.dirs.remove(id).map_err(|stuck| stuck.to_string()),
         };
         self.server.send(&match removed {
-            Ok(()) => Event::Deleted { id },
+            Ok(()) => {
+                self.unwritten.forget(id);
+                Event::Deleted { id }
+            }
             Err(why) => {
                 eprintln!("stockade: launcher: job {id}: its folder stays for now: {why}");
                 self.clean_up.add_folder(&self.dirs, id, why);
@@ -89,6 +93,9 @@ impl Daemon {
 
     /// Tries again what could not be removed.
     pub(super) fn clean_up(&mut self) {
+        for name in self.sandboxes.berths().take_stuck() {
+            self.clean_up.add(name, None);
+        }
         let jobs = &self.jobs;
         let runs = |id| jobs.get(&id).is_some_and(|job| !job.told);
         let gone = self.clean_up.turn(&mut self.sandboxes, &self.dirs, runs);

@@ -19,6 +19,7 @@ mod server_link;
 mod slot;
 pub mod spawn;
 mod standing;
+mod unwritten;
 
 pub use daemon::run;
 pub use server_link::CANNOT_START;

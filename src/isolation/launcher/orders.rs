@@ -12,7 +12,7 @@ use crate::isolation::ipc::{Event, Launch};
 use crate::isolation::supervisor::{FORWARD_SIGNAL, Go, ToSupervisor};
 use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StartStep, StopOrder};
 use crate::policy::{Resolved, Tenant};
-use crate::sys;
+use crate::sys::{self, fault_point};
 
 /// With so many jobs, those that come are kept with as few descriptors as can be: each fork copies all of them.
 const LIGHT_FROM: usize = 64;
@@ -58,18 +58,23 @@ impl Daemon {
         };
         self.parked.wanted(&resolved.sandbox, &resolved.spec.limits);
         let id = launch.id;
-        match hand_over(&mut slot, launch, resolved, &dir, self.dirs.outputs()) {
-            Ok(()) => {
+        let watched = self.watch(&slot.control);
+        let handed_over = watched.and_then(|token| {
+            hand_over(&mut slot, launch, resolved, &dir, self.dirs.outputs()).map(|()| token)
+        });
+        match handed_over {
+            Ok(token) => {
                 self.launched += 1;
                 // Its supervisor has the lock that holds its ids.
                 slot.ids = None;
                 if self.jobs.len() >= LIGHT_FROM {
                     slot.berth.shed();
                 }
-                self.keep(id, Keeper::Own(Box::new(slot)));
+                self.keep(id, token, Keeper::Own(Box::new(slot)));
                 Ok(())
             }
             Err(failure) => {
+                let failure = slot.last_words().unwrap_or(failure);
                 // Its supervisor, hung up on before it has a job, ends; then its cgroup can go.
                 self.clean_up.add_slot(slot, None);
                 Err(failure)
@@ -143,7 +148,8 @@ fn hand_over(
     // Before the job runs: a launcher that dies after this line leaves a job that can be taken over.
     write_job_file(dir, &job_file(&launch, &resolved.policy, slot)).at(StartStep::StateDir, "job file")?;
     let limits = resolved.spec.limits;
-    slot.go(go(resolved, launch), &limits, &[dir, outputs])
+    slot.go(go(resolved, launch), &limits, &[dir, outputs])?;
+    fault_point!("launcher.handed-over").at(StartStep::Supervisor, "hand over")
 }
 
 fn go(resolved: Resolved, launch: Launch) -> Go {

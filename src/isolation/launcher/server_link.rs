@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::Config;
 use crate::isolation::ipc::{self, Channel, Event, Order, TransportError};
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, fault_point};
 
 /// Exit status of a server that could not even begin (sysexits.h, EX_CONFIG): to start it again would not help.
 pub const CANNOT_START: u8 = 78;
@@ -24,6 +24,9 @@ const STEADY: Duration = Duration::from_secs(10);
 const BEHIND: usize = 16 << 20;
 /// What a waiting event takes beside its bytes.
 const EVENT_OVERHEAD: usize = 64;
+
+/// Between a job's and a supervisor's.
+const OOM_SCORE_ADJ: &str = "300";
 
 /// Which side of the fork this is.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ impl ServerLink {
 
     /// Forks the server. It knows nothing of the events of an earlier one: it asks for what there is.
     pub(super) fn fork(&mut self, config: &Config) -> std::io::Result<ServerEnd> {
+        fault_point!("launcher.fork-server")?;
         let (ours, theirs) = ipc::pair().map_err(std::io::Error::other)?;
         // SAFETY: the launcher has one thread.
         match unsafe { sys::clone_into(0, None)? } {
@@ -97,6 +101,8 @@ impl ServerLink {
     /// Keeps of the launcher nothing but the channel: not the sockets of supervisors, not the cgroups' files.
     fn become_server(&self, config: &Config, channel: Channel) -> i32 {
         use std::os::fd::AsRawFd;
+        // Short of memory, the kernel ends jobs first, then the server, which starts again, and supervisors last.
+        let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
         // A client that hangs up is an error of its connection, and no death of the server.
         sys::ignore_broken_pipes();
         if sys::close_all_but(&mut [channel.as_raw_fd()]).is_err() || sys::unblock_all_signals().is_err() {
@@ -233,9 +239,16 @@ impl ServerLink {
             self.delay = FIRST_RESTART;
         }
         self.restarted = true;
+        self.start_later();
+        None
+    }
+
+    /// Each time a little later than the time before.
+    pub(super) fn start_later(&mut self) {
+        self.process = None;
+        self.channel = None;
         self.restart_at = Some(Instant::now() + self.delay);
         self.delay = (self.delay * 2).min(LAST_RESTART);
-        None
     }
 
     /// Until the server is to be started again, or killed.

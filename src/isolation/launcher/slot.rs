@@ -9,10 +9,11 @@ use rustix::process::Pid;
 use super::berth::Berth;
 use super::ids::IdLease;
 use crate::isolation::cgroup::{LimitError, Version};
-use crate::isolation::failure::Failure;
+use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::supervisor::{Go, Report, ToSupervisor};
 use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
+use crate::sys::fault_point;
 
 /// A sandbox that waits for its job, or has it.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl Slot {
 
     /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
     pub(super) fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
+        fault_point!("launcher.hand-over").at(StartStep::Supervisor, "send")?;
         let mut receipt = self.known_receipt();
         receipt.limits = self
             .berth
@@ -71,6 +73,14 @@ impl Slot {
                 Ok(Some(Report::Failed(failure))) => Err(failure),
                 _ => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
             },
+        }
+    }
+
+    /// What a supervisor said before it ended. It tells more than that nobody takes the job.
+    pub(super) fn last_words(&self) -> Option<Failure> {
+        match self.control.try_receive() {
+            Ok(Some(Report::Failed(failure))) => Some(failure),
+            _ => None,
         }
     }
 

@@ -21,7 +21,7 @@ use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::supervisor::{self, Assembly};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
-use crate::sys::{self, Forked, StartMemory};
+use crate::sys::{self, Forked, StartMemory, fault_point};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
@@ -144,6 +144,7 @@ impl Sandboxes {
             Root::Writable => Some(identity::make_user_namespace(sandbox.identity, ids.ids)?),
             Root::ReadOnly => None,
         };
+        fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
         let meter = berth
@@ -170,7 +171,10 @@ impl Sandboxes {
                 cpus: self.cpus,
                 launcher_start: self.own_start,
             }),
-            Forked::Parent(pid) => Ok((pid, control, ids)),
+            Forked::Parent(pid) => {
+                fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
+                Ok((pid, control, ids))
+            }
         }
     }
 

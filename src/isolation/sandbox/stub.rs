@@ -16,7 +16,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::plan::Plan;
 use crate::job::StartStep;
-use crate::sys::{self, CapabilitySets};
+use crate::sys::{self, CapabilitySets, fault_point};
 
 /// What the stub needs, all of it prepared before the fork.
 #[derive(Debug)]
@@ -108,20 +108,28 @@ impl Stub<'_> {
     }
 
     fn steps(&self) -> Result<std::convert::Infallible, (StartStep, Errno)> {
+        fault_point!("stub.cgroup").map_err(|error| (StartStep::Cgroup, error))?;
         self.enter_cgroups().map_err(|error| (StartStep::Cgroup, error))?;
         self.enter_user_namespace()
             .map_err(|error| (StartStep::Namespaces, error))?;
+        fault_point!("stub.cgroup-namespace").map_err(|error| (StartStep::Namespaces, error))?;
         Self::enter_cgroup_namespace().map_err(|error| (StartStep::Namespaces, error))?;
+        fault_point!("stub.session").map_err(|error| (StartStep::Session, error))?;
         setsid().map_err(|error| (StartStep::Session, error))?;
         // Until the ids inside have a meaning outside.
         self.wait_for_go();
+        fault_point!("stub.bounding-set").map_err(|error| (StartStep::Capabilities, error))?;
         // The bounding set first: dropping from it needs a capability.
         sys::drop_bounding_set(self.keep_capabilities).map_err(|error| (StartStep::Capabilities, error))?;
+        fault_point!("stub.credentials").map_err(|error| (StartStep::Credentials, error))?;
         sys::set_user(self.uid, self.gid).map_err(|error| (StartStep::Credentials, error))?;
+        fault_point!("stub.capabilities").map_err(|error| (StartStep::Capabilities, error))?;
         self.set_capabilities()
             .map_err(|error| (StartStep::Capabilities, error))?;
         umask(Mode::from_raw_mode(0o022));
+        fault_point!("stub.no-new-privs").map_err(|error| (StartStep::NoNewPrivs, error))?;
         sys::set_no_new_privs().map_err(|error| (StartStep::NoNewPrivs, error))?;
+        fault_point!("stub.landlock").map_err(|error| (StartStep::Landlock, error))?;
         self.restrict_files()
             .map_err(|error| (StartStep::Landlock, error))?;
         if self.filter_ahead {
@@ -133,8 +141,11 @@ impl Stub<'_> {
         self.wait_for_go();
         // SAFETY: the go byte says that the supervisor has laid out the plan, and it looks again only after the exec.
         let plan = unsafe { &mut *self.plan };
+        fault_point!("stub.rlimits").map_err(|error| (StartStep::Rlimits, error))?;
         set_rlimits(plan).map_err(|error| (StartStep::Rlimits, error))?;
+        fault_point!("stub.stdin").map_err(|error| (StartStep::Stdin, error))?;
         open_stdin(plan).map_err(|error| (StartStep::Stdin, error))?;
+        fault_point!("stub.working-dir").map_err(|error| (StartStep::WorkingDir, error))?;
         // With the job's own rights, so that it cannot stand where it could not go.
         enter_working_dir(plan).map_err(|error| (StartStep::WorkingDir, error))?;
         sys::close_on_exec_above_stdio().map_err(|error| (StartStep::Session, error))?;
@@ -143,6 +154,7 @@ impl Stub<'_> {
             self.restrict_calls()
                 .map_err(|error| (StartStep::Seccomp, error))?;
         }
+        fault_point!("stub.exec").map_err(|error| (StartStep::Exec, error))?;
         Err((StartStep::Exec, execute(plan)))
     }
 
@@ -198,6 +210,7 @@ impl Stub<'_> {
 
     /// From the return of the first call on, the filter decides on all others, the sending included.
     fn restrict_calls(&self) -> Result<(), Errno> {
+        fault_point!("stub.seccomp")?;
         let Some(program) = self.seccomp else {
             return Ok(());
         };

@@ -22,7 +22,7 @@ use super::{builder, by_users, etc};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::seccomp;
 use crate::job::{Root, SandboxSpec, StartStep};
-use crate::sys;
+use crate::sys::{self, fault_point};
 
 /// Names inside the template, relative to its root.
 pub const ROOT: &str = "root";
@@ -157,6 +157,7 @@ impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let layers = layers(spec);
+        fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (devices_bound, mount_namespace) = builder::in_copy(None, || construct(spec, &layers, by_user))?;
         let filter = spec
             .seccomp

@@ -26,7 +26,7 @@ use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
 use crate::job::{Identity, Limits, Network, Receipt, StartStep};
-use crate::sys::{self, Forked, SignalFd};
+use crate::sys::{self, Forked, SignalFd, fault_point};
 
 /// Jobs are killed before anything else when the machine is out of memory.
 const OOM_SCORE_ADJ: &str = "800";
@@ -63,14 +63,18 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
     let mut timings = Timings::start();
     let signals = prepare_process(assembly)?;
     timings.mark("process");
+    fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
     timings.mark("hostname");
+    fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
     let mut weaker = build_root(assembly)?;
     timings.mark("root");
+    fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
     timings.mark("landlock rules");
     let landlock_abi = layer.as_ref().map_or(0, |layer| layer.abi);
     weaker.extend(landlock::weaker(sandbox.landlock, landlock_abi));
+    fault_point!("supervisor.plan").at(StartStep::Supervisor, "shared memory")?;
     let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
     let pipes = Pipes::make()?;
     let stub = fork_stub(
@@ -80,11 +84,13 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
         layer.as_ref().map(|layer| &layer.ruleset),
     )?;
     timings.mark("stub fork");
+    fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
     if assembly.user_namespace.is_none() {
         identity::write_maps(Path::new("/proc"), stub, sandbox.identity, assembly.ids)?;
     }
     fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
+    fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
     // Not earlier: to an ordinary user the /proc files of a process that is not dumpable, and of its forks, are
     // the host's root's, and cannot be written. The stub becomes dumpable, or not, by its exec.
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
@@ -125,6 +131,7 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
 fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { assembly.launcher_start.erase() };
+    fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
     enter_namespaces(assembly)?;
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
@@ -135,6 +142,7 @@ fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
 
 /// Those that were not made by the clone.
 fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
     match (assembly.network, assembly.sandbox.network) {
         (Some(network), _) => {
             sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
@@ -188,6 +196,7 @@ struct Pipes {
 
 impl Pipes {
     fn make() -> Result<Self, Failure> {
+        fault_point!("supervisor.pipes").at(StartStep::Output, "pipe")?;
         let pipe = || pipe_with(PipeFlags::CLOEXEC).at(StartStep::Output, "pipe");
         let failure = socketpair(
             AddressFamily::UNIX,
@@ -236,6 +245,7 @@ fn fork_stub(
         seccomp: assembly.template.filter.as_deref(),
         filter_ahead: assembly.template.filter_ahead,
     };
+    fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;
     let namespaces = if assembly.user_namespace.is_some() {
         0
     } else {

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, openat, renameat};
 use serde::{Deserialize, Serialize};
 
 use crate::job::{ExitRecord, Receipt, StopOrder, Timestamp};
+use crate::sys::fault_point;
 
 /// The exit record, as JSON. It is there as a whole or not at all.
 pub const EXIT_FILE: &str = "exit";
@@ -52,8 +53,10 @@ pub fn read_start_record(job_dir: impl AsFd) -> Option<StartRecord> {
 /// A file that is there as a whole or not at all.
 fn write(job_dir: impl AsFd, unfinished: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fault_point!("record.write")?;
     let file = openat(&job_dir, unfinished, flags, Mode::from_raw_mode(0o640))?;
     File::from(file).write_all(bytes)?;
+    fault_point!("record.rename")?;
     renameat(&job_dir, unfinished, &job_dir, name)?;
     Ok(())
 }

@@ -14,8 +14,10 @@ mod start;
 mod stub_link;
 mod watch;
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -28,7 +30,7 @@ use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
-use crate::sys::{self, StartMemory};
+use crate::sys::{self, StartMemory, fault_point};
 
 use outlet::Outlet;
 pub use outlet::{STDERR_FILE, STDOUT_FILE};
@@ -38,6 +40,10 @@ pub use exit_file::{
 };
 pub use protocol::{Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
+
+/// How long, without a launcher, the record of a job's end is tried to be written.
+const RECORD_TRIES: u32 = 3600;
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the launcher has prepared for a supervisor, before it is known which job it will run.
 #[derive(Debug, Clone, Copy)]
@@ -135,20 +141,43 @@ fn run(assembly: &Assembly<'_>) -> Result<(), Failure> {
                     timings,
                 },
             );
+            let _ = fault_point!("supervisor.started");
             watch::watch(running, &go, control)
         }
         Err(failure) => ExitRecord::without_run(failure.into_cause()).into(),
     };
-    if let Some(control_dir) = control_dir {
-        // A record that cannot be written still reaches the launcher, which writes it when it can.
-        let _ = write_exit_record(&control_dir, &ended.record);
-    }
-    let finished = Report::Finished {
-        record: Box::new(ended.record),
-        killed: ended.killed,
-    };
-    protocol::report(control, &finished);
+    record_end(control, control_dir.as_ref(), ended);
     Ok(())
+}
+
+/// Writes down how the job ended, then tells it. A record that cannot be written the launcher keeps until it can; without
+/// a launcher this process does, for a while.
+fn record_end(control: &Channel, control_dir: Option<&OwnedFd>, ended: watch::Ended) {
+    // A folder that is gone takes nothing any more, and nobody asks for it.
+    let write = |record: &ExitRecord| {
+        control_dir.is_none_or(|dir| match write_exit_record(dir, record) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        })
+    };
+    let _ = fault_point!("supervisor.record");
+    let record = Box::new(ended.record);
+    let written = write(&record);
+    let _ = fault_point!("supervisor.recorded");
+    let finished = Report::Finished {
+        record: record.clone(),
+        killed: ended.killed,
+        written,
+    };
+    if protocol::report(control, &finished) || written {
+        return;
+    }
+    for _ in 0..RECORD_TRIES {
+        std::thread::sleep(RECORD_AGAIN);
+        if write(&record) {
+            return;
+        }
+    }
 }
 
 /// Blocks until the launcher has a job for this sandbox; `None` when it will never have one.

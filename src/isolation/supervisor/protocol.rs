@@ -47,11 +47,13 @@ pub enum Report {
         record: Box<ExitRecord>,
         /// All in its cgroup was killed at once.
         killed: bool,
+        /// The record is in the control folder, which could be full.
+        written: bool,
     },
 }
 
-/// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report.
-pub(super) fn report(control: &Channel, report: &Report) {
+/// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report; whether it has it.
+pub(super) fn report(control: &Channel, report: &Report) -> bool {
     for _ in 0..10 {
         match control.try_send(report) {
             Ok(false) => {
@@ -61,7 +63,9 @@ pub(super) fn report(control: &Channel, report: &Report) {
                 };
                 let _ = poll(&mut [PollFd::new(control, PollFlags::OUT)], Some(&moment));
             }
-            Ok(true) | Err(_) => return,
+            Ok(true) => return true,
+            Err(_) => return false,
         }
     }
+    false
 }

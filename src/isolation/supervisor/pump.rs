@@ -4,16 +4,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, pwrite, read};
 use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::setpriority_process;
 use sha2::{Digest, Sha256};
 
 use super::outlet::Outlet;
 use crate::job::StreamTotals;
-use crate::sys;
+use crate::sys::{self, fault_point};
 
 /// The size of a pipe at first, and of what is read from it at once.
 const CHUNK: usize = 64 << 10;
 /// A stream that fills its pipe gets a larger one: fewer wake-ups for a job that writes a lot.
 const BUSY_PIPE_BYTES: usize = 1 << 20;
+const BUSY_NICE: i32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Pump {
@@ -71,6 +73,8 @@ impl Pump {
                     self.widened = true;
                     // Refused where the user's pipes are large enough already: slower, not wrong.
                     let _ = fcntl_setpipe_size(pipe, BUSY_PIPE_BYTES);
+                    // What a flood costs is its own job's time, not the server's.
+                    let _ = setpriority_process(None, BUSY_NICE);
                 }
                 self.keep(&buffer[..count]);
                 Turn::More
@@ -127,7 +131,8 @@ impl Pump {
             }
         };
         while !rest.is_empty() {
-            match pwrite(file, rest, self.kept) {
+            let written = fault_point!("output.write").and_then(|()| pwrite(file, rest, self.kept));
+            match written {
                 Ok(count) => {
                     self.digest.update(&rest[..count]);
                     self.kept += count as u64;

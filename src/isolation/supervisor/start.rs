@@ -12,7 +12,7 @@ use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::{by_users, files, receipt, rlimits, rootfs};
 use crate::isolation::timings::Timings;
 use crate::job::{IsolationFloor, Receipt, StartStep, Timestamp};
-use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd};
+use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd, fault_point};
 
 /// A job that runs.
 #[derive(Debug)]
@@ -46,10 +46,12 @@ pub(super) fn start<'a>(
     let meter = Meter::start(assembled.meter);
     timings.mark("counters");
     let limits = &go.spec.limits;
+    fault_point!("supervisor.scratch").at(StartStep::Scratch, "resize")?;
     if (limits.disk_bytes, limits.inodes) != (assembled.limits.disk_bytes, assembled.limits.inodes) {
         rootfs::resize_scratch(limits)?;
     }
     timings.mark("scratch size");
+    fault_point!("supervisor.files").at(StartStep::Files, "the job's files")?;
     let stdin = files::put(&go.spec, assembled.ids.first)?;
     if assembled.own_run {
         by_users::seal_run()?;
@@ -122,6 +124,7 @@ fn drop_privileges() -> Result<(), Failure> {
         permitted: CAP_KILL,
         inheritable: 0,
     };
+    fault_point!("supervisor.privileges").at(StartStep::Supervisor, "capset")?;
     sys::set_capabilities(sets).at(StartStep::Supervisor, "capset")?;
     sys::set_no_new_privs().at(StartStep::Supervisor, "PR_SET_NO_NEW_PRIVS")
 }

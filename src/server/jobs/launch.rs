@@ -10,6 +10,7 @@ use crate::server::launcher::Encoded;
 use crate::server::store::{Change, NewJob, WriteError};
 
 use super::{Jobs, LaunchTrace, Live, Phase};
+use crate::sys::fault_point;
 
 /// A job that has a place and whose record is on its way to the disk.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ impl Jobs {
         let jobs = Arc::clone(self);
         let then = move |result: Result<(), WriteError>| {
             if result.is_ok() {
+                let _ = fault_point!("server.launch");
                 jobs.proceed(id, order);
                 jobs.launch_waiting();
             } else {

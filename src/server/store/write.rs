@@ -7,6 +7,7 @@ use tokio::sync::broadcast;
 
 use crate::job::{ExitRecord, JobId, State};
 use crate::server::view::{JobEvent, JobView};
+use crate::sys::fault_point;
 
 use super::StoreError;
 use super::row::{NewJob, state_number};
@@ -39,6 +40,8 @@ pub(in crate::server) type Then = Box<dyn FnOnce(Result<(), WriteError>) + Send>
 pub(in crate::server) enum WriteError {
     #[error("the idempotency key is taken")]
     Duplicate,
+    #[error("the disk is full")]
+    DiskFull,
     #[error("{0}")]
     Failed(String),
 }
@@ -158,6 +161,7 @@ impl Writer {
         let first = self.position;
         match self.transact(&batch) {
             Ok(results) => {
+                let _ = fault_point!("store.committed");
                 let mut position = first;
                 for (write, result) in batch.into_iter().zip(results) {
                     self.announce(&write.change, &result, &mut position);
@@ -206,7 +210,10 @@ impl Writer {
             error = source as &dyn std::error::Error,
             "job store: commit failed"
         );
-        let error = WriteError::Failed(source.to_string());
+        let error = match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => WriteError::DiskFull,
+            _ => WriteError::Failed(source.to_string()),
+        };
         for write in batch {
             if write.must_happen() {
                 self.owed.push(write);
@@ -224,7 +231,11 @@ fn in_transaction<T>(
 ) -> rusqlite::Result<T> {
     let run = |statement: &str| connection.prepare_cached(statement)?.execute([]).map(drop);
     run("BEGIN IMMEDIATE")?;
-    let outcome = work(connection).and_then(|value| run("COMMIT").map(|()| value));
+    let outcome = work(connection).and_then(|value| {
+        let passed = fault_point!("store.commit").map_err(std::io::Error::from);
+        passed.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        run("COMMIT").map(|()| value)
+    });
     // Some errors, such as a full disk, have ended the transaction already.
     if outcome.is_err() && !connection.is_autocommit() {
         run("ROLLBACK")?;

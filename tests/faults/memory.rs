@@ -1,0 +1,206 @@
+//! Memory runs out: of the worker, and of its jobs.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use stockade::proto::v1::{Cause, Limits, StartJobRequest};
+
+use super::exhaustion::Limited;
+use super::rest::{Rest, answers};
+use super::worker::{Setup, Worker, able, branches_of, children};
+use super::{Client, alone, in_runtime, output_of, python, query, rounds, shell, start, stop, wait};
+
+fn with_memory(request: StartJobRequest, bytes: u64) -> StartJobRequest {
+    StartJobRequest {
+        limits: Some(Limits {
+            memory_bytes: bytes,
+            ..Limits::default()
+        }),
+        ..request
+    }
+}
+
+/// Bytes in use below the worker's branch.
+fn in_use(worker: &Worker) -> u64 {
+    let files = branches_of(worker.launcher())
+        .into_iter()
+        .flat_map(|branch| ["memory.usage_in_bytes", "memory.current"].map(|file| branch.join(file)));
+    let sizes = files.filter_map(|file| fs::read_to_string(file).ok());
+    sizes
+        .filter_map(|text| text.trim().parse::<u64>().ok())
+        .max()
+        .expect("a memory controller")
+}
+
+/// F10
+#[test]
+fn memory_bombs_end_themselves_alone() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let worker = Worker::start();
+    const LIMIT: u64 = 48 << 20;
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        let before = in_use(&worker);
+        let neighbour =
+            "b = bytearray(20 << 20)\nimport time\nwhile True: time.sleep(0.01); b[::4096] = b[::4096]";
+        let neighbour = start(&mut client, with_memory(python(neighbour), LIMIT)).await;
+        for _ in 0..rounds(2) {
+            let bomb = "b = []\nwhile True: b.append(bytearray(1 << 20))";
+            let mut bombs = Vec::new();
+            for _ in 0..20 {
+                bombs.push(start(&mut client, with_memory(python(bomb), LIMIT)).await);
+            }
+            for id in &bombs {
+                let job = wait(&mut client, id).await;
+                assert_eq!(job.cause(), Cause::OutOfMemory, "{job:?}");
+                let usage = job.usage.expect("usage");
+                assert!(usage.oom_kills > 0, "{usage:?}");
+                let peak = usage.memory_peak_bytes;
+                assert!((LIMIT / 2..=LIMIT).contains(&peak), "{peak}");
+            }
+        }
+        assert_eq!(
+            query(&mut client, &neighbour).await.state(),
+            stockade::proto::v1::State::Running
+        );
+        let began = Instant::now();
+        stop(&mut client, &neighbour, 0).await;
+        while in_use(&worker) > before + (8 << 20) {
+            let waited = began.elapsed();
+            assert!(waited < Duration::from_secs(2), "{} of {before}", in_use(&worker));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(client);
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+fn oom_score(pid: u32) -> i32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("oom_score_adj");
+    text.trim().parse().expect("a number")
+}
+
+/// F9: where the worker is killed for want of memory, it is the server, and no job is lost.
+#[test]
+fn a_worker_short_of_memory_loses_no_job() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let memory = Limited::new("memory", ["memory.limit_in_bytes", "memory.max"]);
+    memory.limit(&(64 << 20).to_string());
+    let setup = Setup {
+        before: memory.enter(),
+        ..Setup::default()
+    };
+    let worker = Worker::start_as(setup, |_| {});
+    let launcher = worker.launcher();
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        for _ in 0..rounds(1) {
+            let mut client = worker.client().await;
+            let mut accepted = Vec::new();
+            let mut refused = 0;
+            for number in 0..100 {
+                let script = format!(
+                    "for i in 1 2 3 4 5 6 7 8; do head -c 100000 /dev/zero; sleep 0.5; done; exit {}",
+                    number % 7
+                );
+                match client.start_job(shell(&script)).await {
+                    Ok(answer) => accepted.push((answer.into_inner().job.expect("job").id, number % 7)),
+                    Err(_) => {
+                        refused += 1;
+                        client = worker.client().await;
+                    }
+                }
+            }
+            order_of_deaths(&worker);
+            let readers = readers(&worker, &accepted, 1000).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let mut client = worker.client().await;
+            answers(&mut client).await;
+            let mut failed = 0;
+            for (id, code) in &accepted {
+                let job = wait_patiently(&worker, id).await;
+                if job.cause() == Cause::StartFailed {
+                    failed += 1;
+                } else {
+                    assert_eq!(
+                        (job.cause(), job.exit_code),
+                        (Cause::Exited, Some(*code)),
+                        "{job:?}"
+                    );
+                }
+            }
+            let deaths = worker.log().matches("the server died").count();
+            println!(
+                "{refused} refused, {failed} failed to start, {} readers, the server died {deaths} times",
+                readers.len()
+            );
+            assert!(accepted.len() > 50, "{} jobs", accepted.len());
+            assert_eq!(worker.launcher(), launcher);
+            drop(readers);
+            rest.again(&worker).await;
+        }
+    });
+    worker.shut_down();
+    drop(memory);
+}
+
+async fn wait_patiently(worker: &Worker, id: &str) -> stockade::proto::v1::Job {
+    for _ in 0..20 {
+        let request = stockade::proto::v1::WaitJobRequest {
+            job_id: id.to_owned(),
+            timeout_ms: 60_000,
+        };
+        match worker.client().await.wait_job(request).await {
+            Ok(answer) => return answer.into_inner().job.expect("job"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    panic!("no answer about {id}");
+}
+
+/// Readers that read nothing.
+async fn readers(
+    worker: &Worker,
+    jobs: &[(String, i32)],
+    count: usize,
+) -> Vec<tonic::Streaming<stockade::proto::v1::StreamOutputResponse>> {
+    let mut readers = Vec::new();
+    let mut client: Client = worker.client().await;
+    for number in 0..count {
+        if number % 100 == 0 {
+            client = worker.client().await;
+        }
+        let asked = client.stream_output(output_of(&jobs[number % jobs.len()].0));
+        match tokio::time::timeout(Duration::from_secs(5), asked).await {
+            Ok(Ok(stream)) => readers.push(stream.into_inner()),
+            Ok(Err(status)) => assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}"),
+            Err(_) => panic!("no answer to a reader"),
+        }
+    }
+    readers
+}
+
+/// Jobs before the server, the server before launcher and supervisors.
+fn order_of_deaths(worker: &Worker) {
+    let server = worker.server().expect("a server");
+    let supervisors = children(worker.launcher())
+        .into_iter()
+        .filter(|pid| *pid != server);
+    let mut jobs = 0;
+    for supervisor in supervisors {
+        assert_eq!(oom_score(supervisor), oom_score(worker.launcher()));
+        for main in children(supervisor) {
+            assert!(oom_score(main) > oom_score(server));
+            jobs += 1;
+        }
+    }
+    assert!(jobs > 0 && oom_score(server) > oom_score(worker.launcher()));
+}

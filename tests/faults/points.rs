@@ -1,0 +1,320 @@
+//! Each step of a start fails in turn: the job says which, its command never runs, nothing is left, and the next job runs.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use stockade::proto::v1::Cause;
+
+use super::kills::{Victim, kill_and_restart};
+use super::rest::Rest;
+use super::worker::{Setup, Worker, able, kill};
+use super::{Client, alone, in_runtime, rounds, shell, start, wait};
+
+/// Of a worker's places to fail: switched on and off, with a count of how often each was passed while on.
+pub(crate) struct Switch {
+    page: PathBuf,
+}
+
+impl Switch {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let page = folder.join("faults");
+        fs::write(&page, [0; 4096]).expect("the page");
+        Self { page }
+    }
+
+    /// Arms rule `number` alone, from 0 on, and begins to count anew.
+    pub(crate) fn arm(&self, number: usize) {
+        let file = self.open();
+        file.write_all_at(&[0; 252], 4).expect("write");
+        let word = u32::try_from(number + 1).expect("a small number");
+        file.write_all_at(&word.to_ne_bytes(), 0).expect("write");
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.open().write_all_at(&[0; 4], 0).expect("write");
+    }
+
+    fn open(&self) -> File {
+        let page = File::options().read(true).write(true).open(&self.page);
+        page.expect("the page")
+    }
+
+    /// How often the place of rule `number` was passed.
+    pub(crate) fn passed(&self, number: usize) -> u32 {
+        let mut word = [0; 4];
+        let at = 4 + 4 * number as u64;
+        self.open().read_exact_at(&mut word, at).expect("read");
+        u32::from_ne_bytes(word)
+    }
+}
+
+/// A worker with these rules, all of them off.
+pub(crate) fn worker_with(rules: &str, mut setup: Setup) -> (Worker, Switch) {
+    let outside = tempfile::Builder::new()
+        .prefix("faults-")
+        .tempdir()
+        .expect("tempdir");
+    let folder = outside.keep();
+    let switch = Switch::new(&folder);
+    setup.environment.extend([
+        ("STOCKADE_FAULTS", rules.to_owned()),
+        ("STOCKADE_FAULT_PAGE", switch.page.display().to_string()),
+    ]);
+    (Worker::start_as(setup, |_| {}), switch)
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.page.parent().expect("a folder of its own"));
+    }
+}
+
+/// Place, and the step that a job's start failure names.
+const STEPS: [(&str, &str); 35] = [
+    ("launcher.job-folder", "state-dir"),
+    ("launcher.outputs", "state-dir"),
+    ("launcher.job-file", "state-dir"),
+    ("cgroup.mkdir", "cgroup"),
+    ("cgroup.limit", "cgroup-limit"),
+    ("launcher.ids", "identity"),
+    ("launcher.channel", "supervisor"),
+    ("launcher.forked", "namespaces"),
+    ("launcher.watch", "supervisor"),
+    ("launcher.hand-over", "supervisor"),
+    ("supervisor.process", "supervisor"),
+    ("supervisor.hostname", "namespaces"),
+    ("launcher.network", "network"),
+    ("launcher.room", "rootfs"),
+    ("supervisor.namespaces", "namespaces"),
+    ("supervisor.root", "rootfs"),
+    ("supervisor.landlock", "landlock"),
+    ("supervisor.plan", "supervisor"),
+    ("supervisor.pipes", "output"),
+    ("supervisor.clone", "namespaces"),
+    ("supervisor.maps", "identity"),
+    ("supervisor.proc", "proc"),
+    ("supervisor.scratch", "scratch"),
+    ("supervisor.files", "files"),
+    ("supervisor.privileges", "supervisor"),
+    ("stub.cgroup", "cgroup"),
+    ("stub.cgroup-namespace", "namespaces"),
+    ("stub.session", "session"),
+    ("stub.bounding-set", "capabilities"),
+    ("stub.credentials", "credentials"),
+    ("stub.capabilities", "capabilities"),
+    ("stub.landlock", "landlock"),
+    ("stub.seccomp", "seccomp"),
+    ("stub.rlimits", "rlimits"),
+    ("stub.exec", "exec"),
+];
+
+#[test]
+fn a_step_that_fails_is_named_and_leaves_nothing() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let rules: Vec<String> = STEPS.iter().map(|(place, _)| format!("{place}=EIO")).collect();
+    let (worker, switch) = worker_with(&rules.join(";"), Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        for _ in 0..rounds(1) {
+            for (number, (place, step)) in STEPS.into_iter().enumerate() {
+                println!("{place}");
+                let mut client = worker.client().await;
+                switch.arm(number);
+                // Sandboxes that were made before, and what jobs have left for others, pass no place again.
+                let mut failed = 0;
+                for batch in [1, 4, 12, 60] {
+                    failed += fail_at(&mut client, place, step, batch).await;
+                    if failed > 0 {
+                        break;
+                    }
+                }
+                let passed = switch.passed(number);
+                switch.disarm();
+                assert!(
+                    failed > 0 && passed > 0,
+                    "{place} failed no job; passed {passed} times"
+                );
+                let id = start(&mut client, shell("exit 3")).await;
+                let job = wait(&mut client, &id).await;
+                assert!(
+                    job.exit_code == Some(3) || job.cause() == Cause::StartFailed,
+                    "{job:?}"
+                );
+            }
+            rest.again(&worker).await;
+        }
+    });
+    worker.shut_down();
+}
+
+/// Runs jobs at the same time; how many have failed, at this step and before their command.
+async fn fail_at(client: &mut Client, place: &str, step: &str, jobs: usize) -> usize {
+    let mut ids = Vec::new();
+    for _ in 0..jobs {
+        ids.push(start(client, shell("echo ran; sleep 0.5; exit 3")).await);
+    }
+    let mut failed = 0;
+    for id in ids {
+        let job = wait(client, &id).await;
+        if job.cause() != Cause::StartFailed {
+            assert_eq!(job.exit_code, Some(3), "{place}: {job:?}");
+            continue;
+        }
+        let failure = job.start_failure.expect("the step");
+        assert_eq!(failure.step, step, "{place}: {}", job.error_text);
+        let output = job.output.and_then(|output| output.stdout);
+        assert_eq!(output.map_or(0, |stdout| stdout.total_bytes), 0, "{place}");
+        failed += 1;
+    }
+    failed
+}
+
+#[test]
+fn what_cannot_be_removed_at_once_is_removed_later() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let (worker, switch) = worker_with("cgroup.rmdir=EBUSY", Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        switch.arm(0);
+        for _ in 0..10 {
+            let id = start(&mut client, shell("exit 4")).await;
+            assert_eq!(wait(&mut client, &id).await.exit_code, Some(4));
+        }
+        assert!(switch.passed(0) >= 10);
+        switch.disarm();
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// A worker in a mount namespace of its own, in which a controller is taken away and given back.
+#[test]
+fn a_controller_that_is_taken_away_fails_starts_closed() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    for controller in ["memory", "pids", "cpu"] {
+        let folder = format!("/sys/fs/cgroup/{controller}");
+        if !Path::new(&folder).is_dir() {
+            // A controller of the unified hierarchy cannot be taken away alone.
+            println!("skipped: {controller} has no hierarchy of its own");
+            continue;
+        }
+        let setup = Setup {
+            before: "set -- unshare --mount \"$@\"".to_owned(),
+            ..Setup::default()
+        };
+        let mut worker = Worker::start_as(setup, |_| {});
+        let launcher = worker.launcher().to_string();
+        let inside = |command: &[&str]| {
+            let mut nsenter = Command::new("nsenter");
+            nsenter
+                .args(["--mount", "--target", &launcher, "--"])
+                .args(command);
+            assert!(nsenter.status().expect("nsenter").success(), "{command:?}");
+        };
+        in_runtime(async {
+            let rest = Rest::of(&worker).await;
+            for _ in 0..rounds(1) {
+                let mut client = worker.client().await;
+                inside(&["umount", "--lazy", &folder]);
+                let mut failed = 0;
+                let mut ids = Vec::new();
+                for _ in 0..30 {
+                    ids.push(start(&mut client, shell("echo ran; sleep 0.5; exit 3")).await);
+                }
+                for id in ids {
+                    let job = wait(&mut client, &id).await;
+                    if job.cause() == Cause::StartFailed {
+                        let step = job.start_failure.expect("the step").step;
+                        assert!(["cgroup", "cgroup-limit"].contains(&step.as_str()), "{step}");
+                        failed += 1;
+                    } else {
+                        // By a sandbox that was made before, with all its limits.
+                        assert_eq!(job.exit_code, Some(3), "{job:?}");
+                        let limits = job.isolation.expect("a receipt").limits;
+                        assert!(limits.contains_key("pids.max"), "{limits:?}");
+                        assert!(
+                            limits.keys().any(|name| name.starts_with("memory.")),
+                            "{limits:?}"
+                        );
+                        assert!(limits.keys().any(|name| name.starts_with("cpu.")), "{limits:?}");
+                    }
+                }
+                assert!(failed > 0, "{controller}");
+                inside(&["mount", "-t", "cgroup", "-o", controller, controller, &folder]);
+                rest.again(&worker).await;
+            }
+        });
+        // What ended meanwhile could not be removed there; the next start does it.
+        kill_and_restart(&mut worker, Victim::Both);
+        worker.shut_down();
+    }
+}
+
+/// A launcher that cannot start its server again tries later.
+#[test]
+fn a_server_that_cannot_be_forked_is_forked_later() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let (worker, switch) = worker_with("launcher.fork-server=EAGAIN@1-3", Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("sleep 1; exit 5")).await;
+        switch.arm(0);
+        kill(worker.server().expect("a server"), libc::SIGKILL);
+        super::worker::eventually("it serves again", || switch.passed(0) == 4);
+        let mut client = worker.client().await;
+        assert_eq!(wait(&mut client, &id).await.exit_code, Some(5));
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// The names of all places, from the sources, are in no other binary than one for tests.
+#[test]
+fn the_binary_for_tests_alone_has_places_to_fail() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let places = places_in(&sources);
+    assert!(places.len() > 40, "{places:?}");
+    let binary = fs::read(env!("CARGO_BIN_EXE_stockade")).expect("the binary");
+    let ascii = |byte: u8| if byte.is_ascii() { char::from(byte) } else { ' ' };
+    let text: String = binary.into_iter().map(ascii).collect();
+    let contains = |name: &str| text.contains(name);
+    assert!(contains("STOCKADE_FAULTS"));
+    for place in &places {
+        assert!(contains(place), "{place}");
+    }
+}
+
+fn places_in(folder: &Path) -> Vec<String> {
+    let mut places = Vec::new();
+    for entry in fs::read_dir(folder).expect("sources").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            places.extend(places_in(&path));
+        } else {
+            let text = fs::read_to_string(&path).expect("a source");
+            let named = text.split("fault_point!(\"").skip(1);
+            places.extend(
+                named
+                    .filter_map(|rest| rest.split_once('"'))
+                    .map(|(name, _)| name.to_owned()),
+            );
+        }
+    }
+    places
+}

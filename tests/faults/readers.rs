@@ -1,0 +1,190 @@
+//! Readers that stand still, readers that vanish, and jobs that write as fast as they can.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use stockade::proto::v1::{Cause, Limits, SignalJobRequest, StartJobRequest, StreamOutputResponse};
+use tonic::Streaming;
+
+use super::disks::read_stdout;
+use super::rest::Rest;
+use super::worker::{Worker, able, eventually};
+use super::{Client, Random, alone, in_runtime, output_of, python, query, rounds, shell, start, wait};
+
+/// KiB that a process has had in memory at most.
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.expect("VmHWM").parse().expect("a number")
+}
+
+/// From a signal on, 40 MiB at 200 MiB/s, as far as nobody holds it up; then it says how many milliseconds it took.
+fn paced() -> StartJobRequest {
+    python(
+        "import os, signal, sys, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nos.write(1, b'x')\nsignal.sigwait([signal.SIGUSR1])\nblock = b'x' * (1 << 20)\nbegan = time.monotonic()\nfor number in range(40):\n\
+         \x20   left = block\n    while left: left = left[os.write(1, left):]\n\
+         \x20   time.sleep(max(0, began + (number + 1) * 0.005 - time.monotonic()))\n\
+         sys.stderr.write(str(int((time.monotonic() - began) * 1000)))",
+    )
+}
+
+/// Starts it, and waits until a signal lets it go.
+async fn start_paced(worker: &Worker, client: &mut Client) -> String {
+    let id = start(client, paced()).await;
+    let output = worker.dir.path().join("state/jobs").join(&id).join("stdout");
+    eventually("it waits", || {
+        output.metadata().is_ok_and(|found| found.len() == 1)
+    });
+    id
+}
+
+/// Lets it go; milliseconds that it says.
+async fn took(worker: &Worker, client: &mut Client, id: &str) -> u64 {
+    let request = SignalJobRequest {
+        job_id: id.to_owned(),
+        signal: "USR1".to_owned(),
+    };
+    client.signal_job(request).await.expect("signal");
+    let job = wait(client, id).await;
+    assert_eq!((job.cause(), job.exit_code), (Cause::Exited, Some(0)), "{job:?}");
+    let said = worker.dir.path().join("state/jobs").join(id).join("stderr");
+    fs::read_to_string(said)
+        .expect("stderr")
+        .parse()
+        .expect("a number")
+}
+
+async fn open(client: &mut Client, id: &str) -> Streaming<StreamOutputResponse> {
+    client
+        .stream_output(output_of(id))
+        .await
+        .expect("stream")
+        .into_inner()
+}
+
+/// F13
+#[test]
+fn slow_and_dead_readers_hold_up_nobody() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let mut random = Random::new();
+    let worker = Worker::start();
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        for _ in 0..rounds(1) {
+            let (mut without, mut with) = (u64::MAX, u64::MAX);
+            // The best of some: other work on this machine is nobody's fault here.
+            for _ in 0..5 {
+                let id = start_paced(&worker, &mut client).await;
+                without = without.min(took(&worker, &mut client, &id).await);
+                let id = start_paced(&worker, &mut client).await;
+                let mut stalled = Vec::new();
+                let mut resets = Vec::new();
+                for _ in 0..100 {
+                    // Each on a connection of its own.
+                    stalled.push(open(&mut worker.client().await, &id).await);
+                    let mut stream = open(&mut worker.client().await, &id).await;
+                    let pause = random.micros(200_000);
+                    resets.push(async move {
+                        stream.message().await.expect("a first byte");
+                        let _ = tokio::time::timeout(pause, stream.message()).await;
+                    });
+                }
+                let resets = tokio::spawn(async move { futures_util::future::join_all(resets).await });
+                with = with.min(took(&worker, &mut client, &id).await);
+                resets.await.expect("no panic");
+                drop(stalled);
+            }
+            // One that reads, beside many that do not, loses nothing.
+            let id = start_paced(&worker, &mut client).await;
+            let mut stalled = Vec::new();
+            for _ in 0..100 {
+                stalled.push(open(&mut worker.client().await, &id).await);
+            }
+            let (mut reader, id_of_read) = (worker.client().await, id.clone());
+            let whole = tokio::spawn(async move { read_stdout(&mut reader, &id_of_read).await });
+            took(&worker, &mut client, &id).await;
+            let (bytes, gaps, _) = whole.await.expect("no panic");
+            assert_eq!((bytes.len(), gaps.len()), ((40 << 20) + 1, 0));
+            drop(stalled);
+            let peak = peak_kib(worker.server().expect("a server"));
+            println!("{without} ms without readers, {with} ms with them; the server had {peak} KiB");
+            assert!(
+                with * 10 <= without * 11,
+                "{without} ms without readers, {with} ms with them"
+            );
+            assert!(peak < 200 << 10, "{peak} KiB");
+        }
+        drop(client);
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// F14
+#[test]
+fn floods_are_cut_and_told() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    const CAP: u64 = 1 << 20;
+    let worker = Worker::start();
+    // A flood a round, or long ones where there is time.
+    let seconds = if rounds(1) > 1 { 30 } else { 4 };
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        let mut ids = Vec::new();
+        for _ in 0..50 {
+            let flood = StartJobRequest {
+                limits: Some(Limits {
+                    output_bytes: CAP,
+                    wall_time_ms: seconds * 1000,
+                    ..Limits::default()
+                }),
+                ..shell("yes >&2 & exec yes")
+            };
+            ids.push(start(&mut client, flood).await);
+        }
+        let mut latencies = Vec::new();
+        let end = Instant::now() + Duration::from_secs(seconds - 1);
+        while Instant::now() < end {
+            let began = Instant::now();
+            query(&mut client, &ids[latencies.len() % ids.len()]).await;
+            latencies.push(began.elapsed());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        for id in &ids {
+            let job = wait(&mut client, id).await;
+            assert_eq!(job.cause(), Cause::WallTime, "{job:?}");
+            let folder = worker.dir.path().join("state/jobs").join(id);
+            let size = |name: &str| folder.join(name).metadata().expect(name).len();
+            assert_eq!((size("stdout"), size("stderr")), (CAP, CAP));
+            let stdout = job.output.expect("output").stdout.expect("stdout");
+            assert_eq!(stdout.total_bytes - stdout.dropped_bytes, CAP);
+            assert!(stdout.dropped_bytes > 0);
+        }
+        let (bytes, gaps, _) = read_stdout(&mut client, &ids[0]).await;
+        assert_eq!(
+            (bytes.len() as u64, gaps.len(), gaps[0].0),
+            (CAP, 1, CAP),
+            "the cut is marked"
+        );
+        latencies.sort_unstable();
+        let p99 = latencies[latencies.len() * 99 / 100];
+        println!(
+            "{} queries, half within {:?}, 99 % within {p99:?}",
+            latencies.len(),
+            latencies[latencies.len() / 2]
+        );
+        assert!(p99 < Duration::from_millis(100), "99 % of queries within {p99:?}");
+        drop(client);
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
