@@ -282,13 +282,6 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).expect("a signal"));
 }
 
-/// Neither gone nor a zombie.
-pub(crate) fn lives(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, state)| !state.starts_with('Z'))
-}
-
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {

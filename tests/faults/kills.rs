@@ -212,7 +212,7 @@ fn a_death_at_any_place_makes_one_job_of_a_key() {
                     });
                     switch.disarm();
                 } else {
-                    eventually("it is dead", || !super::worker::lives(launcher));
+                    eventually("it is dead", || !lives(launcher));
                     switch.disarm();
                     worker.start_again();
                 }
@@ -321,4 +321,11 @@ fn a_kill_during_a_stop_leaves_nothing() {
         rest.again(&worker).await;
     });
     worker.shut_down();
+}
+
+/// Neither gone nor a zombie.
+fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, state)| !state.starts_with('Z'))
 }
