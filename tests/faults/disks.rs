@@ -278,7 +278,7 @@ fn output_that_cannot_be_written() {
     }
     let _alone = alone();
     let errnos = ["EIO", "ENOSPC", "EDQUOT"];
-    let rules = errnos.map(|errno| format!("output.write={errno}@3"));
+    let rules = errnos.map(|errno| format!("supervisor.output={errno}@3"));
     let (worker, switch) = worker_with(&rules.join(";"), Setup::default());
     in_runtime(async {
         let rest = Rest::of(&worker).await;

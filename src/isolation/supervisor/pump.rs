@@ -131,7 +131,7 @@ impl Pump {
             }
         };
         while !rest.is_empty() {
-            let written = fault_point!("output.write").and_then(|()| pwrite(file, rest, self.kept));
+            let written = fault_point!("supervisor.output").and_then(|()| pwrite(file, rest, self.kept));
             match written {
                 Ok(count) => {
                     self.digest.update(&rest[..count]);

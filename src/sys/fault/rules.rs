@@ -1,4 +1,4 @@
-//! `STOCKADE_FAULTS`, such as `cgroup.mkdir=ENOSPC@3; store.commit=abort@5; output.write=EIO; supervisor.root=delay:200`:
+//! `STOCKADE_FAULTS`, such as `cgroup.mkdir=ENOSPC@3; store.commit=abort@5; supervisor.output=EIO; supervisor.root=delay:200`:
 //! what happens at a place, and at which of the times that it is passed (`@3`, `@3-5`; each time, where nothing is said).
 //!
 //! `STOCKADE_FAULT_PAGE` names a file of one page, whose first word arms one of the rules by its number, from 1 on, and
