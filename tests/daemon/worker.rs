@@ -266,13 +266,6 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).expect("a signal"));
 }
 
-/// Neither gone nor a zombie.
-pub(crate) fn lives(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, state)| !state.starts_with('Z'))
-}
-
 /// Where the worker of this state folder keeps what takes its jobs over after a restart.
 pub(crate) fn control(state: &Path) -> PathBuf {
     use sha2::{Digest, Sha256};

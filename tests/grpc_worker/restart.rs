@@ -359,7 +359,7 @@ async fn a_watcher_over_restarts_sees_each_end_once_and_no_step_back() {
         ..v1::WatchJobsRequest::default()
     };
     let mut events = client.watch_jobs(request).await.expect("watch").into_inner();
-    let more = tokio::time::timeout(std::time::Duration::from_millis(300), events.message()).await;
+    let more = tokio::time::timeout(Duration::from_millis(300), events.message()).await;
     assert!(more.is_err(), "{more:?}");
     for id in &ids {
         let states = &seen[&id.to_string()];
