@@ -9,7 +9,10 @@ mod job;
 #[path = "containment/harness/process.rs"]
 mod process;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use able::able;
 use job::{Finished, Job};
@@ -120,6 +123,107 @@ fn limits_without_cgroups() {
         "{output:?}"
     );
     assert!(output.stderr.contains("cgroup"), "{output:?}");
+}
+
+/// Where the policy says so, the job runs, and its receipt tells each limit that is not there.
+#[test]
+fn limits_at_best_effort_without_cgroups() {
+    if !able() {
+        return;
+    }
+    let job = Job::under_own("[sandbox]\nlimits = \"best-effort\"\n").bash("echo ran; cat /proc/self/cgroup");
+    let without = "umount --recursive --lazy /sys/fs/cgroup && exec \"$@\"";
+    let output = process::finish(&mut wrapped(
+        &job,
+        &["unshare", "--mount", "bash", "-c", without, "bash"],
+    ));
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.starts_with("ran\n"), "{output:?}");
+    let receipt = &job.report()["isolation"];
+    assert_eq!(receipt["cgroup_version"], "", "{receipt}");
+    for limit in ["memory", "pids", "cpus", "cpu_time"] {
+        let told = format!("limits.{limit}: ");
+        let weaker = receipt["weaker"].as_array().expect("a list");
+        let found = weaker
+            .iter()
+            .any(|entry| entry.as_str().is_some_and(|entry| entry.starts_with(&told)));
+        assert!(found, "{told}{receipt}");
+    }
+    assert_eq!(receipt["limits"]["RLIMIT_NPROC"], "128", "{receipt}");
+    assert!(receipt["limits"].get("RLIMIT_CPU").is_some(), "{receipt}");
+    // Nowhere do they stand where there is a cgroup.
+    let limited = Job::under_own("[sandbox]\nlimits = \"best-effort\"\n")
+        .bash("true")
+        .run();
+    assert_eq!(
+        limited.report["isolation"]["weaker"],
+        serde_json::json!([]),
+        "{limited:?}"
+    );
+    assert!(limited.report["isolation"]["limits"].get("RLIMIT_CPU").is_none());
+}
+
+/// A worker starts without cgroups where a policy takes that, and only jobs of such a policy run.
+#[test]
+fn a_worker_without_cgroups_runs_what_takes_none() {
+    if !able() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("tempdir");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::create_dir(dir.path().join("policies")).expect("mkdir");
+    let loose = "[sandbox]\nlimits = \"best-effort\"\n";
+    fs::write(dir.path().join("policies/loose.toml"), loose).expect("policy");
+    let config = format!(
+        "[grpc_server]\naddr = \"unix:{0}/socket\"\n[worker]\nstate_dir = \"{0}/state\"\npolicies_dir = \"{0}/policies\"\n\
+         durability = \"process\"\non_shutdown = \"stop\"\n[log]\nlevel = \"error\"\n",
+        dir.path().display()
+    );
+    fs::write(dir.path().join("config.toml"), config).expect("config");
+    let program = env!("CARGO_BIN_EXE_stockade");
+    let without = "umount --recursive --lazy /sys/fs/cgroup && exec \"$@\"";
+    let mut worker = Command::new("unshare")
+        .args([
+            "--mount", "bash", "-c", without, "bash", program, "serve", "--config",
+        ])
+        .arg(dir.path().join("config.toml"))
+        .spawn()
+        .expect("worker");
+    let began = Instant::now();
+    while !dir.path().join("socket").exists() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let endpoint = format!("unix:{}/socket", dir.path().display());
+    let start = |policy: &str| {
+        let mut command = Command::new(program);
+        command.args([
+            "start",
+            "--endpoint",
+            &endpoint,
+            "--wait",
+            "-o",
+            "json",
+            "--policy",
+            policy,
+            "--",
+            "true",
+        ]);
+        let output = command.output().expect("start");
+        let job: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), job)
+    };
+    let (loose, default) = (start("loose"), start("default"));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(worker.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signalled");
+    assert!(worker.wait().expect("wait").success());
+    assert_eq!(loose.0, Some(0), "{loose:?}");
+    let told = loose.1["isolation"]["weaker"].to_string();
+    assert!(told.contains("limits.memory"), "{told}");
+    assert_eq!(
+        (default.0, &default.1["start_failure"]["step"]),
+        (Some(125), &"cgroup".into()),
+        "{default:?}"
+    );
 }
 
 #[test]

@@ -62,5 +62,6 @@ fn nothing_is_left_of_root() {
         (found.uid(), found.gid(), found.mode() & 0o7777)
     };
     assert_eq!(owner("server"), (64901, 64901, 0o700));
+    // With its group for all that is made in it.
     assert_eq!(owner("jobs"), (0, 64901, 0o2750));
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -11,9 +12,9 @@ use super::print;
 use super::render::{Cell, Colour, Style, Table};
 use crate::config::Config;
 use crate::isolation::ipc::{AbilityStatus, HostAbility};
-use crate::isolation::launcher::foreground;
+use crate::isolation::launcher::foreground::{self, Outcome};
 use crate::isolation::{Failure, doctor};
-use crate::job::{IsolationFloor, JobRequest, StartStep};
+use crate::job::{Enforcement, IsolationFloor, JobRequest, StartStep};
 use crate::policy::{PolicySet, Site, Tenant};
 
 /// Tell what this host can and cannot isolate, and how to mend it
@@ -49,12 +50,18 @@ pub(super) fn execute(args: &DoctorArgs, style: Style) -> Result<ExitCode, CliEr
         None => PolicySet::built_in(),
     };
     let mut abilities = doctor::examine(&config.isolation.cgroup);
+    let limited = abilities
+        .iter()
+        .all(|found| found.name != "cgroups" || found.status == AbilityStatus::Ok);
     let mut works = true;
     for name in policies.names() {
         let is_default = name == config.worker.default_policy;
-        let found = try_policy(&config, &policies, &name, is_default);
-        works &= !is_default || found.status == AbilityStatus::Ok;
+        let found = try_policy(&config, &policies, &name, Trial::AsItIs { is_default });
+        works &= !is_default || found.status != AbilityStatus::Missing;
         abilities.push(found);
+        if is_default && !limited {
+            abilities.push(try_policy(&config, &policies, &name, Trial::WithoutLimits));
+        }
     }
     match args.format.format {
         Format::Json => print::json(&abilities)?,
@@ -63,8 +70,17 @@ pub(super) fn execute(args: &DoctorArgs, style: Style) -> Result<ExitCode, CliEr
     Ok(ExitCode::from(u8::from(!works)))
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Trial {
+    AsItIs {
+        is_default: bool,
+    },
+    /// What would hold under `limits = "best-effort"`.
+    WithoutLimits,
+}
+
 /// Runs a job that does nothing: versions and settings tell what should work, this what does.
-fn try_policy(config: &Config, policies: &PolicySet, name: &str, is_default: bool) -> HostAbility {
+fn try_policy(config: &Config, policies: &PolicySet, name: &str, trial: Trial) -> HostAbility {
     let request = JobRequest {
         argv: vec!["true".to_owned()],
         policy: Some(name.to_owned()),
@@ -77,25 +93,37 @@ fn try_policy(config: &Config, policies: &PolicySet, name: &str, is_default: boo
     let tenant = Tenant {
         name: "doctor".to_owned(),
     };
-    let cause = match policies.resolve(&request, &site, &tenant) {
-        Ok(resolved) => foreground::run(&config.isolation, &resolved, IsolationFloor::default())
-            .map_or_else(Failure::into_cause, |outcome| outcome.record.cause),
-        Err(denial) => Failure::new(StartStep::Policy, 0, denial.to_string()).into_cause(),
+    let ran = policies
+        .resolve(&request, &site, &tenant)
+        .map_err(|denial| Failure::new(StartStep::Policy, 0, denial.to_string()))
+        .and_then(|mut resolved| {
+            if matches!(trial, Trial::WithoutLimits) {
+                Arc::make_mut(&mut resolved.sandbox).limits = Enforcement::BestEffort;
+            }
+            foreground::run(&config.isolation, &resolved, IsolationFloor::default())
+        });
+    let (cause, weaker) = match ran {
+        Ok(Outcome { record, .. }) => (record.cause, record.receipt.weaker),
+        Err(failure) => (failure.into_cause(), Vec::new()),
     };
     let works = cause.is_success();
     HostAbility {
-        name: format!("policy {name}"),
-        status: match (works, is_default) {
-            (true, _) => AbilityStatus::Ok,
-            (false, true) => AbilityStatus::Missing,
-            (false, false) => AbilityStatus::Weaker,
+        name: match trial {
+            Trial::AsItIs { .. } => format!("policy {name}"),
+            Trial::WithoutLimits => format!("policy {name} with limits = \"best-effort\""),
         },
-        detail: if works {
-            "a trial job ran".to_owned()
-        } else {
-            cause.text()
+        status: match trial {
+            _ if works && weaker.is_empty() => AbilityStatus::Ok,
+            Trial::AsItIs { is_default: true } if !works => AbilityStatus::Missing,
+            _ => AbilityStatus::Weaker,
         },
-        mend: if works {
+        detail: match (works, weaker.is_empty()) {
+            (true, true) => "a trial job ran".to_owned(),
+            (true, false) => format!("a trial job ran, with all but: {}", weaker.join("; ")),
+            // How to mend it stands in a line of its own.
+            (false, _) => cause.text().split("; to mend it: ").take(1).collect(),
+        },
+        mend: if works && weaker.is_empty() {
             String::new()
         } else {
             "see the lines above; else use another policy".to_owned()

@@ -9,7 +9,7 @@ use super::client_options::ClientOptions;
 use super::error::CliError;
 use crate::proto::v1::DrainWorkerRequest;
 
-/// Let a worker take no new jobs; those that run go on
+/// Let a worker take no new jobs and leave its scheduler; those that run go on
 ///
 /// Lasts until the worker is started anew.
 #[derive(Debug, Args)]

@@ -19,7 +19,8 @@ use crate::{grpc, server};
 /// Serves stockade.v1.Worker and jobscheduler.Worker on one port. The launcher keeps root; the server, the
 /// only part that the network reaches, gives up root and every capability before it listens.
 ///
-/// SIGTERM and SIGINT leave the scheduler, end the service as [worker] on_shutdown says and exit with 0.
+/// SIGTERM and SIGINT leave the scheduler, end the service as [worker] on_shutdown says and exit with 0; a second
+/// one ends it at once, with 1. Jobs that still run then run on, and the next start takes them up.
 /// SIGHUP reads the policy files again.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const OLD_FILE: &str = r#"
@@ -119,5 +121,35 @@ fn addresses_are_read_in_every_form() {
     ] {
         let parsed: ListenAddr = text.parse().expect(text);
         assert_eq!(parsed.to_string(), expected);
+    }
+}
+
+const FILE: &str = include_str!("../../config.toml");
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// No text that an operator could write makes the parser panic, and what it accepts is safe.
+    #[test]
+    fn a_damaged_file_is_an_error_or_a_safe_configuration(
+        at in 0..FILE.len(),
+        cut in 0..60_usize,
+        noise in "[\\[\\]{}\"'=,.#\n0-9a-zA-Z_*/:-]{0,12}",
+        uncommented in any::<bool>(),
+    ) {
+        let text = if uncommented { FILE.replace("\n# ", "\n") } else { FILE.to_owned() };
+        let (at, end) = (at.min(text.len()), (at + cut).min(text.len()));
+        let bytes = [&text.as_bytes()[..at], noise.as_bytes(), &text.as_bytes()[end..]].concat();
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, bytes).expect("write");
+        if let Ok(config) = Config::read(&path) {
+            prop_assert!(config.worker.server_uid != 0 && config.worker.server_gid != 0);
+            prop_assert!(config.worker.max_running > 0);
+            let server = &config.grpc_server;
+            if let ListenAddr::Tcp(addr) = server.addr.parse().expect("checked") {
+                prop_assert!(addr.ip().is_loopback() || server.use_tls || server.allow_plaintext);
+            }
+        }
     }
 }

@@ -16,7 +16,9 @@ impl From<Refusal> for Status {
             Refusal::KeyTaken => Self::already_exists(message),
             Refusal::Exhausted { retry_after, .. } => exhausted(message, retry_after),
             Refusal::Forbidden { .. } | Refusal::ScriptUnreadable => Self::permission_denied(message),
-            Refusal::Draining | Refusal::WrongState(_) => Self::failed_precondition(message),
+            Refusal::Draining | Refusal::WrongState(_) | Refusal::Unattainable { .. } => {
+                Self::failed_precondition(message)
+            }
             Refusal::ShuttingDown | Refusal::Unavailable(_) => Self::unavailable(message),
         }
     }
@@ -53,7 +55,12 @@ mod tests {
             what: "too many jobs wait",
             retry_after: Duration::from_secs(1),
         };
+        let unattainable = Refusal::Unattainable {
+            policy: "ci".into(),
+            unmet: "no seccomp filter".into(),
+        };
         for (refusal, code) in [
+            (unattainable, Code::FailedPrecondition),
             (Refusal::invalid("argv", "empty"), Code::InvalidArgument),
             (Refusal::NotFound, Code::NotFound),
             (Refusal::KeyTaken, Code::AlreadyExists),

@@ -20,10 +20,10 @@ mod time;
 pub use cause::{Cause, StartStep};
 pub use id::{InvalidJobId, JobId};
 pub use limits::{Limit, Limits, LimitsRequest};
-pub use receipt::{IsolationFloor, Receipt};
+pub use receipt::{IsolationCeiling, IsolationFloor, Receipt};
 pub use record::{ExitRecord, Output, Stop, StreamTotals, Usage};
-pub(crate) use request::is_unprintable;
 pub use request::{Blob, InputFile, InvalidField, JobRequest, bounds};
+pub(crate) use request::{check_teller, is_unprintable};
 pub use sandbox::{
     Enforcement, Identity, LandlockMode, Mount, Network, Proc, Root, SandboxSpec, SeccompProfile,
 };

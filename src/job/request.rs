@@ -27,6 +27,8 @@ pub mod bounds {
     pub const POLICY_NAME_BYTES: usize = 63;
     pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
     pub const REASON_BYTES: usize = 255;
+    /// A tenant's name, and the name of who stops a job.
+    pub const TENANT_BYTES: usize = 255;
     pub const GRACE_MS: u64 = 24 * 3600 * 1000;
 }
 
@@ -268,6 +270,18 @@ impl JobRequest {
     }
 }
 
+/// A tenant's name, or another's of whom a record tells.
+pub(crate) fn check_teller(field: &str, name: &str) -> Result<(), InvalidField> {
+    at_most(field, "bytes", name.len(), bounds::TENANT_BYTES)?;
+    if name.chars().any(is_unprintable) {
+        return Err(InvalidField::new(
+            field,
+            "holds control or text direction characters",
+        ));
+    }
+    Ok(())
+}
+
 fn at_most(field: &str, what: &str, count: usize, most: usize) -> Result<(), InvalidField> {
     if count > most {
         Err(InvalidField::new(field, format!("more than {most} {what}")))
@@ -478,6 +492,24 @@ mod tests {
             request.labels.insert(key.into(), value.into());
             assert!(refused_field(&request).starts_with("labels"), "{key:?} {value:?}");
         }
+    }
+
+    #[test]
+    fn what_is_large_is_bounded_together() {
+        let mut request = request(&["sh"]);
+        let half = bounds::REQUEST_BYTES / 2;
+        request.stdin = Some(Blob(vec![0; half - 64]));
+        request.script = Some(Blob(vec![0; half - 64]));
+        assert_eq!(request.check(), Ok(()));
+        request.files = vec![InputFile {
+            path: "f".into(),
+            content: Blob(vec![0; 256]),
+            mode: 0o644,
+        }];
+        let refused = request.check().expect_err("too much");
+        assert!(refused.reason.contains("whole request"), "{refused}");
+        request.script = Some(Blob(vec![0; bounds::REQUEST_BYTES]));
+        assert_eq!(refused_field(&request), "script");
     }
 
     #[test]

@@ -2,7 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blob, InputFile, Limits, Signal};
+use super::request::check_teller;
+use super::{Blob, InputFile, InvalidField, Limits, Signal, bounds};
 
 /// A job with everything decided: what the supervisor carries out, knowing no default.
 ///
@@ -47,6 +48,24 @@ pub struct StopOrder {
 }
 
 impl StopOrder {
+    /// Refuses what no server sends: the order becomes part of the job's record.
+    pub fn check(&self) -> Result<(), InvalidField> {
+        check_teller("by", &self.by)?;
+        if self.reason.len() > bounds::REASON_BYTES {
+            return Err(InvalidField::new(
+                "reason",
+                format!("more than {} bytes", bounds::REASON_BYTES),
+            ));
+        }
+        if self.grace_ms.is_some_and(|grace| grace > bounds::GRACE_MS) {
+            return Err(InvalidField::new(
+                "grace_ms",
+                format!("more than {}", bounds::GRACE_MS),
+            ));
+        }
+        Ok(())
+    }
+
     /// An order of which nothing is known but that it was given.
     #[must_use]
     pub const fn nameless() -> Self {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Site;
 use crate::isolation::layout;
-use crate::job::{Mount, Network, SandboxSpec};
+use crate::job::{Enforcement, Mount, Network, SandboxSpec};
 
 #[derive(Debug, Clone)]
 pub(super) struct Sandboxes {
@@ -25,6 +25,10 @@ impl Sandboxes {
             template,
             made: Default::default(),
         }
+    }
+
+    pub(super) const fn limits(&self) -> Enforcement {
+        self.template.limits
     }
 
     /// A worker has one site, so there is one sandbox for each network; for another site it is made anew.

@@ -7,7 +7,7 @@ use super::error::{Denial, PolicyError};
 use super::library::{Library, SECCOMP};
 use super::seccomp;
 use super::{Resolved, Site, Tenant};
-use crate::job::{InvalidField, JobRequest};
+use crate::job::{Enforcement, InvalidField, JobRequest};
 
 /// All policies of a worker: the built-in ones and those of its policies folder.
 #[derive(Debug, Clone)]
@@ -58,6 +58,14 @@ impl PolicySet {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.policies.keys().cloned().collect()
+    }
+
+    /// Whether a policy takes cgroup limits so.
+    #[must_use]
+    pub fn any_with(&self, limits: Enforcement) -> bool {
+        self.policies
+            .values()
+            .any(|policy| policy.sandboxes.limits() == limits)
     }
 
     #[must_use]

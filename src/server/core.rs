@@ -6,6 +6,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::config::Config;
 use crate::isolation::ipc::{Channel, Event, HostAbility, Order, TransportError};
+use crate::job::IsolationCeiling;
 use crate::policy::{PolicySet, Site};
 
 use super::ServerError;
@@ -35,10 +36,18 @@ pub struct Server {
     policies: RwLock<Arc<PolicySet>>,
     closing: watch::Sender<bool>,
     pub(super) drained: watch::Sender<bool>,
-    host: Mutex<Vec<HostAbility>>,
+    /// `None` until the launcher has told.
+    host: watch::Sender<Option<Host>>,
     pub(super) removals: Removals,
     /// Until it is done.
     pub(super) taking_up: Mutex<Option<TakeUp>>,
+}
+
+/// What the launcher has found out about the host.
+#[derive(Debug)]
+struct Host {
+    abilities: Vec<HostAbility>,
+    ceiling: IsolationCeiling,
 }
 
 impl Server {
@@ -70,7 +79,7 @@ impl Server {
             policies: RwLock::new(Arc::new(load_policies(config)?)),
             closing: watch::Sender::new(false),
             drained: watch::Sender::new(false),
-            host: Mutex::default(),
+            host: watch::Sender::new(None),
             removals: Removals::default(),
             taking_up: Mutex::default(),
         });
@@ -79,6 +88,13 @@ impl Server {
             taken_up = server.take_up() => taken_up?,
             // Not waited out: the next server needs this one's socket.
             reason = &mut lost => return Err(reason.unwrap_or(TransportError::Closed).into()),
+        }
+        // Records that were made again are found by the first who asks. A disk that is full keeps nobody from asking.
+        if let Err(error) = server.store.sync().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "recording what has been taken up"
+            );
         }
         for id in server.store.buried()? {
             server.launcher.send(&Order::Delete { id });
@@ -131,7 +147,9 @@ impl Server {
                 None => tracing::info!(?policies, "the launcher has read the policies"),
                 Some(error) => tracing::error!(error, "the launcher keeps its old policies"),
             },
-            Event::Host { abilities } => *lock(&self.host) = abilities,
+            Event::Host { abilities, ceiling } => {
+                self.host.send_replace(Some(Host { abilities, ceiling }));
+            }
         }
     }
 
@@ -162,7 +180,15 @@ impl Server {
     }
 
     pub(super) fn host_abilities(&self) -> Vec<HostAbility> {
-        lock(&self.host).clone()
+        let host = self.host.borrow();
+        host.as_ref().map_or_else(Vec::new, |host| host.abilities.clone())
+    }
+
+    /// What jobs can have at most on this host; `None` where the launcher does not tell.
+    pub(super) async fn ceiling(&self) -> Option<IsolationCeiling> {
+        let mut host = self.host.subscribe();
+        let told = tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, host.wait_for(Option::is_some)).await;
+        told.ok()?.ok()?.as_ref().map(|host| host.ceiling)
     }
 
     /// Ends all calls that wait for something, so that the process can go.

@@ -64,6 +64,9 @@ pub enum Refusal {
         rule: String,
         reason: String,
     },
+    /// No job of this policy on this host can meet the client's floor.
+    #[error("policy {policy} cannot give the demanded isolation here: {unmet}")]
+    Unattainable { policy: String, unmet: String },
     #[error("path: the script cannot be read by jobs")]
     ScriptUnreadable,
     #[error("this worker is draining and takes no jobs")]

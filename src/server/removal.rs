@@ -1,7 +1,7 @@
 //! Removal of what is kept of finished jobs: the launcher removes files, the store the record of them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -59,6 +59,33 @@ impl Removals {
             .filter(|leftover| leftover.tenant.as_ref().is_none_or(|name| *name == tenant.name))
             .map(|leftover| leftover.what.clone())
             .collect()
+    }
+}
+
+/// Removes output that no record tells of: nobody could ever read it or ask for its removal.
+///
+/// A record is durable before its job is launched, so such output is of a database that was lost or set back.
+pub(super) async fn sweep_unknown(server: Arc<Server>) {
+    // Records that are being made again at this start count.
+    if server.store.sync().await.is_err() {
+        return;
+    }
+    let sweeper = Arc::clone(&server);
+    let unknown = tokio::task::spawn_blocking(move || {
+        let jobs = sweeper.outputs.jobs();
+        jobs.into_iter()
+            .filter(|id| matches!(sweeper.store.is_known(*id), Ok(false)))
+            .collect::<Vec<_>>()
+    });
+    for id in unknown.await.unwrap_or_default() {
+        tracing::warn!(job = %id, "removing the output of a job that no record tells of");
+        if let Err(error) = server.remove(id).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "removing unknown output"
+            );
+            return;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::job::{State, StopOrder};
 use super::accept::{TlsSettings, accept};
 use super::registration::Registration;
 use super::tls::ServerTls;
-use super::{Prepared, Server, ServerError, retention};
+use super::{Prepared, Server, ServerError, removal, retention};
 
 /// Against connections whose other end is silently gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -64,6 +64,7 @@ impl Running {
             .add_routes(services(&server))
             .serve_with_incoming_shutdown(connections, async move { closing.closing().await });
         let grpc = tokio::spawn(grpc);
+        tokio::spawn(removal::sweep_unknown(Arc::clone(&server)));
         tokio::spawn(retention::keep_within(Arc::clone(&server), config.retention));
         tracing::info!(address, "serving");
         Ok(Self {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::isolation::ipc::Launch;
-use crate::job::{InvalidField, JobId, JobRequest, State, Timestamp, bounds};
+use crate::job::{InvalidField, IsolationFloor, JobId, JobRequest, State, Timestamp, bounds};
 use crate::policy::{Resolved, Tenant};
 
 use super::jobs::{Found, LaunchTrace};
@@ -109,10 +109,28 @@ impl Server {
         Ok(Some(Accepted { found, waits: false }))
     }
 
+    /// Refuses what no job can meet. What only a job's own receipt can tell is left to its supervisor.
+    async fn check_floor(&self, floor: &IsolationFloor, resolved: &Resolved) -> Result<(), Refusal> {
+        if *floor == IsolationFloor::default() {
+            return Ok(());
+        }
+        let Some(ceiling) = self.ceiling().await else {
+            return Ok(());
+        };
+        match floor.out_of_reach(&resolved.sandbox, ceiling) {
+            None => Ok(()),
+            Some(unmet) => Err(Refusal::Unattainable {
+                policy: resolved.policy.clone(),
+                unmet,
+            }),
+        }
+    }
+
     /// What the policy and the scripts folder say, before anything is recorded.
     async fn decide(&self, tenant: &Tenant, request: &JobRequest) -> Result<Resolved, Refusal> {
         request.check()?;
         let resolved = self.policies().resolve(request, &self.site, tenant)?;
+        self.check_floor(&request.require, &resolved).await?;
         if let Some(path) = &request.path {
             check_script(self.site.scripts_dir.clone(), path.clone()).await?;
         }

@@ -22,7 +22,7 @@ pub(crate) use fault::fault_point;
 pub use fault::start as start_faults;
 pub use heap::share_heap;
 pub use loopback::bring_loopback_up;
-pub use mount::{idmap_mount, make_tree_private};
+pub use mount::{idmap_mount, make_read_only, make_tree_private};
 pub use process::{
     ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, enter_namespace, execve, exit_now,
     hard_limit, private_memory, raise_open_files, reap, set_resource_limit, set_supplementary_groups_empty,

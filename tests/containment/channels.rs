@@ -14,7 +14,7 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use crate::harness::{Probe, Setting, able};
 
 /// What the host holds and does while a probe looks.
-struct Busy {
+pub(super) struct Busy {
     folder: tempfile::TempDir,
     _locks: Vec<Flock<File>>,
     _record: File,
@@ -24,7 +24,7 @@ struct Busy {
 }
 
 impl Busy {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let folder = tempfile::tempdir().expect("tempdir");
         let path = folder.path().to_owned();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -57,12 +57,12 @@ impl Busy {
         }
     }
 
-    fn policy(&self, inherits: &str) -> String {
+    pub(super) fn policy(&self, inherits: &str) -> String {
         let source = self.folder.path();
         format!("inherits = \"{inherits}\"\n[[mounts]]\nsource = {source:?}\ntarget = \"/planted\"\n")
     }
 
-    fn probe(&self) -> Probe<'static> {
+    pub(super) fn probe(&self) -> Probe<'static> {
         Probe::new(include_str!("probes/channels.py")).planted("folder", self.folder.path().to_string_lossy())
     }
 }

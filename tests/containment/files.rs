@@ -8,14 +8,14 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::harness::{Job, Probe, Setting, able, unique};
 
 /// Files of the host in places that a job has under the same names.
-struct Planted {
+pub(super) struct Planted {
     folder: TempDir,
     shared: Vec<NamedTempFile>,
     words: String,
 }
 
 impl Planted {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("stockade-host-")
             .tempdir_in("/tmp");
@@ -35,7 +35,7 @@ impl Planted {
         self.folder.path().join("secret")
     }
 
-    fn probe(&self) -> Probe<'static> {
+    pub(super) fn probe(&self) -> Probe<'static> {
         let passwd = fs::read_to_string("/etc/passwd").expect("passwd");
         let users: Vec<&str> = passwd.lines().filter_map(|line| line.split(':').next()).collect();
         let names: Vec<_> = self
@@ -99,4 +99,36 @@ fn what_a_writable_root_takes_never_reaches_the_host() {
         assert!(!path.exists(), "{}", path.display());
     }
     assert_eq!(fs::read("/usr/bin/yes").expect("a program"), before);
+}
+
+/// A container's /usr is an overlay, which maps no ids: its files are nobody's inside.
+#[test]
+fn a_writable_root_without_id_mapping_is_told_and_can_be_installed_to() {
+    if !able() {
+        return;
+    }
+    let script = "set -e; echo x >/usr/bin/new; mkdir /usr/lib/new /usr/share/doc/new; rm /usr/bin/yes; echo y >/usr/bin/yes; \
+                  stat -c %U /usr/bin /usr/bin/env /usr/bin/yes; mv /usr/bin/env /usr/bin/env2; ! echo x >>/usr/bin/bash";
+    let job = Job::under("ci").bash(script);
+    let run = job.to_command();
+    let over = "d=$(mktemp -d) && mount -t overlay overlay -o lowerdir=/usr:$d /usr && \"$@\"; s=$?; rmdir $d; exit $s";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "bash", "-c", over, "bash"]);
+    command.arg(run.get_program()).args(run.get_args());
+    let output = command.output().expect("unshare");
+    let report = job.report();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "root\nnobody\nroot\n",
+        "{output:?}"
+    );
+    let weaker = report["isolation"]["weaker"].to_string();
+    assert!(weaker.contains("no id mapping beneath /usr"), "{weaker}");
+    // Where it maps them, nothing is told and all can be changed.
+    let mapped = Job::under("ci")
+        .bash("echo x >>/usr/bin/yes; stat -c %U /usr/bin/env")
+        .run();
+    assert_eq!(mapped.stdout, "root\n", "{mapped:?}");
+    assert_eq!(mapped.report["isolation"]["weaker"], json!([]));
 }

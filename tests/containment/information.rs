@@ -2,7 +2,7 @@
 
 use crate::harness::{Probe, Setting, able};
 
-fn probe() -> Probe<'static> {
+pub(super) fn probe() -> Probe<'static> {
     let hostname = nix::unistd::gethostname().expect("a name");
     Probe::new(include_str!("probes/information.py")).planted("hostname", hostname.to_string_lossy())
 }

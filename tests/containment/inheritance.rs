@@ -14,14 +14,14 @@ const PLACES: [i32; 3] = [3, 37, 200];
 
 /// A launcher that was started carelessly: with open descriptors, a secret in its environment, a name that
 /// tells of the host, input that is not the job's, and SIGTERM and SIGHUP ignored.
-struct Careless {
+pub(super) struct Careless {
     secret: String,
     name: String,
     input: NamedTempFile,
 }
 
 impl Careless {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let secret = unique("secret");
         let input = NamedTempFile::new().expect("a file");
         std::fs::write(&input, &secret).expect("input");
@@ -47,7 +47,7 @@ impl Careless {
         }
     }
 
-    fn probe(&self) -> Probe<'_> {
+    pub(super) fn probe(&self) -> Probe<'_> {
         // Told in reverse, so that they are found nowhere by being told.
         let reversed = |text: &str| text.chars().rev().collect::<String>();
         Probe::new(include_str!("probes/inheritance.py"))

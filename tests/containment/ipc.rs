@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use crate::harness::{Job, Probe, Setting, able, unique};
 
 /// Objects of the host's, removed with this.
-struct Objects {
+pub(super) struct Objects {
     key: i32,
     shared_memory: i32,
     semaphores: i32,
@@ -28,7 +28,7 @@ fn unused_key() -> i32 {
 }
 
 impl Objects {
-    fn make() -> Self {
+    pub(super) fn make() -> Self {
         let key = unused_key();
         let posix_queue = CString::new(format!("/{}", unique("queue"))).expect("no NUL");
         let open_flags = libc::O_CREAT | libc::O_RDWR;
@@ -49,7 +49,7 @@ impl Objects {
         }
     }
 
-    fn probe(&self) -> Probe<'static> {
+    pub(super) fn probe(&self) -> Probe<'static> {
         let name = self.posix_queue.to_str().expect("UTF-8").trim_start_matches('/');
         let file = self.file.path().file_name().expect("a name");
         Probe::new(include_str!("probes/ipc.py"))

@@ -2,7 +2,7 @@
 
 use crate::harness::{Probe, Setting, able, unique};
 
-fn probe() -> Probe<'static> {
+pub(super) fn probe() -> Probe<'static> {
     Probe::new(include_str!("probes/kernel_files.py")).planted("name", unique("cgroup"))
 }
 

@@ -24,5 +24,7 @@ mod outside;
 mod processes;
 mod record;
 mod resources;
+mod rootless;
 mod setuid;
 mod terminals;
+mod traces;

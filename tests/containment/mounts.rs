@@ -3,24 +3,24 @@
 use crate::harness::{Probe, Setting, able};
 
 /// A policy with a host folder mounted, and a probe that looks for the folder's host path.
-struct Planted {
+pub(super) struct Planted {
     source: tempfile::TempDir,
 }
 
 impl Planted {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let source = tempfile::Builder::new().prefix("stockade-source-").tempdir();
         Self {
             source: source.expect("tempdir"),
         }
     }
 
-    fn policy(&self, inherits: &str) -> String {
+    pub(super) fn policy(&self, inherits: &str) -> String {
         let source = self.source.path();
         format!("inherits = \"{inherits}\"\n[[mounts]]\nsource = {source:?}\ntarget = \"/data\"\n")
     }
 
-    fn probe(&self) -> Probe<'static> {
+    pub(super) fn probe(&self) -> Probe<'static> {
         let source = self.source.path().display().to_string();
         Probe::new(include_str!("probes/mounts.py")).planted("source", source)
     }

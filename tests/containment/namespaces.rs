@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Probe, Setting, able};
 
-fn probe() -> Probe<'static> {
+pub(super) fn probe() -> Probe<'static> {
     let mine = |kind: &str| {
         let link = fs::read_link(format!("/proc/self/ns/{kind}")).expect("a namespace");
         link.to_string_lossy().into_owned()

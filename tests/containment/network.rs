@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use crate::harness::{Probe, Setting, able, unique};
 
 /// Services of the host's. Nobody accepts: a connection is made by the kernel.
-struct Services {
+pub(super) struct Services {
     tcp: TcpListener,
     tcp6: Option<TcpListener>,
     abstract_name: String,
@@ -17,7 +17,7 @@ struct Services {
 }
 
 impl Services {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let abstract_name = unique("abstract");
         let address = SocketAddr::from_abstract_name(&abstract_name).expect("an address");
         let folder = tempfile::tempdir().expect("tempdir");
@@ -34,7 +34,7 @@ impl Services {
         }
     }
 
-    fn probe(&self) -> Probe<'static> {
+    pub(super) fn probe(&self) -> Probe<'static> {
         let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
         Probe::new(include_str!("probes/network.py"))
             .planted("port", port(&self.tcp))

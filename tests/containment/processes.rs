@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use crate::harness::{Canary, Job, Probe, Setting, able, marked_processes, unique};
 
-fn probe(canary: &Canary) -> Probe<'static> {
+pub(super) fn probe(canary: &Canary) -> Probe<'static> {
     Probe::new(include_str!("probes/processes.py"))
         .planted("canary", canary.pid())
         .planted("marker", canary.name.as_str())

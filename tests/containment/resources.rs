@@ -21,7 +21,7 @@ inodes = 50000
 open_files = 4000
 ";
 
-fn probe() -> Probe<'static> {
+pub(super) fn probe() -> Probe<'static> {
     Probe::new(include_str!("probes/resources.py"))
         .planted("pids", 40)
         .planted("disk", 24 << 20)

@@ -136,7 +136,7 @@ fn an_immutable_file_stays_until_it_is_none() {
     let worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = finished(&mut client, "echo x").await;
+        let id = finished(&mut client, "echo x; echo y >&2").await;
         let folder = folder_of(&worker, &id);
         if set_immutable(&folder.join("stdout"), true) {
             delete_what_stays(&mut client, &id, "stdout: Operation not permitted").await;
@@ -238,6 +238,32 @@ fn output_beyond_the_bytes_to_keep_becomes_a_gap() {
             }
             worker.die_and_start_again(|_| {});
         }
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn output_that_no_record_tells_of_is_swept_at_the_start() {
+    if !able() {
+        return;
+    }
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let known = finished(&mut client, "echo x").await;
+        let unknown = stockade::job::JobId::random().to_string();
+        let strange = folder_of(&worker, "not-a-job");
+        worker.die_and_start_again(|state| {
+            let folder = state.join("jobs").join(&unknown);
+            fs::create_dir(&folder).expect("mkdir");
+            fs::write(folder.join("stdout"), "x").expect("write");
+            fs::create_dir(&strange).expect("mkdir");
+        });
+        let unknown = folder_of(&worker, &unknown);
+        super::worker::eventually("it is swept", || !unknown.exists());
+        let (bytes, gaps, _) = read(&mut worker.client().await, &known, 0).await;
+        assert_eq!((bytes, gaps.len()), (2, 0));
+        assert!(strange.exists(), "what is none of ours stays");
     });
     worker.shut_down();
 }

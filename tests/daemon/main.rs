@@ -12,11 +12,12 @@ mod sandboxes;
 mod scheduler;
 mod shares;
 mod shutdown;
+mod successors;
 mod survival;
 mod worker;
 
 use stockade::proto::v1::worker_client::WorkerClient;
-use stockade::proto::v1::{Job, QueryJobRequest, StartJobRequest, WaitJobRequest};
+use stockade::proto::v1::{Job, QueryJobRequest, StartJobRequest, State, WaitJobRequest};
 use tonic::transport::Channel;
 
 type Client = WorkerClient<Channel>;
@@ -73,4 +74,16 @@ async fn query(client: &mut Client, id: &str) -> Job {
         .into_inner()
         .job
         .expect("job")
+}
+
+/// The job once it runs.
+async fn running(client: &mut Client, id: &str) -> Job {
+    loop {
+        let job = query(client, id).await;
+        if job.state() == State::Running {
+            return job;
+        }
+        assert_eq!(job.state(), State::Pending);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }

@@ -1,11 +1,9 @@
 //! The end of a worker in order: what becomes of jobs, its exit status, and what it leaves behind.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use stockade::proto::v1::{Cause, State, StopJobRequest};
 use tonic::Code;
 
@@ -21,10 +19,8 @@ fn worker(on_shutdown: &str, timeout_s: u64) -> Worker {
     })
 }
 
-/// The worker's cgroups in every hierarchy.
-fn branches(state: &Path) -> Vec<PathBuf> {
-    let digest = Sha256::digest(fs::canonicalize(state).expect("state").as_os_str().as_bytes());
-    let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+/// What a worker of this name leaves on the host: its cgroups in every hierarchy, and its folder in memory.
+fn left(name: &str) -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = fs::read_dir("/sys/fs/cgroup")
         .expect("cgroups")
         .flatten()
@@ -33,8 +29,9 @@ fn branches(state: &Path) -> Vec<PathBuf> {
     roots.push(PathBuf::from("/sys/fs/cgroup"));
     roots
         .into_iter()
-        .map(|root| root.join(format!("stockade/worker-{name}")))
-        .filter(|branch| branch.exists())
+        .map(|root| root.join("stockade").join(name))
+        .chain(["/run", "/dev/shm"].map(|base| Path::new(base).join("stockade").join(name)))
+        .filter(|left| left.exists())
         .collect()
 }
 
@@ -59,10 +56,7 @@ fn leave_lets_jobs_run_on() {
         let took = end(&mut worker, 0);
         assert!(took < Duration::from_secs(5), "{took:?}");
         assert_eq!(marked("sleep\x006881"), 1);
-        assert!(
-            !branches(&worker.dir.path().join("state")).is_empty(),
-            "the job's"
-        );
+        assert!(!left(&worker.name()).is_empty(), "the job's");
         worker.start_again();
         let mut client = worker.client().await;
         assert_eq!(query(&mut client, &id).await.state(), State::Running);
@@ -74,8 +68,8 @@ fn leave_lets_jobs_run_on() {
         client.stop_job(stop).await.expect("stop");
         assert_eq!(marked("sleep\x006881"), 0);
     });
-    let state = worker.dir.path().join("state");
-    worker.shut_down_and(|| assert_eq!(branches(&state), [PathBuf::new(); 0]));
+    let name = worker.name();
+    worker.shut_down_and(|| assert_eq!(left(&name), Vec::<PathBuf>::new()));
 }
 
 #[test]
@@ -147,11 +141,7 @@ fn stop_ends_jobs_and_says_so() {
         let took = end(&mut worker, 0);
         assert!(took < Duration::from_secs(6), "{took:?}");
         assert_eq!(marked("sleep\x006883"), 0);
-        assert_eq!(
-            branches(&worker.dir.path().join("state")),
-            [PathBuf::new(); 0],
-            "nothing is left"
-        );
+        assert_eq!(left(&worker.name()), Vec::<PathBuf>::new());
         worker.start_again();
         let job = query(&mut worker.client().await, &id).await;
         assert_eq!((job.cause(), job.signal), (Cause::Stopped, Some(15)));

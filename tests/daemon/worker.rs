@@ -165,11 +165,6 @@ impl Worker {
         OldWorkerClient::new(self.channel().await)
     }
 
-    /// Folders of jobs that the worker would take over after a restart.
-    pub(crate) fn control_folders(&self) -> usize {
-        fs::read_dir(control(&self.dir.path().join("state"))).map_or(0, Iterator::count)
-    }
-
     /// Kills server and launcher, and starts the worker again after `meanwhile`.
     pub(crate) fn die_and_start_again(&mut self, meanwhile: impl FnOnce(&Path)) {
         let server = self.server().expect("a server");
@@ -183,6 +178,27 @@ impl Worker {
     /// Its exit status, once it has ended.
     pub(crate) fn exit_status(&mut self) -> std::process::ExitStatus {
         self.process.wait().expect("wait")
+    }
+
+    /// Folders of jobs that the worker would take over after a restart.
+    pub(crate) fn control_folders(&self) -> usize {
+        fs::read_dir(self.control()).map_or(0, Iterator::count)
+    }
+
+    /// The folder of these folders.
+    pub(crate) fn control(&self) -> PathBuf {
+        let bases = ["/run", "/dev/shm"].map(|base| Path::new(base).join("stockade").join(self.name()));
+        let found = bases.iter().find(|folder| folder.exists());
+        found.unwrap_or(&bases[0]).clone()
+    }
+
+    /// What its cgroups and its folder in memory are named.
+    pub(crate) fn name(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let state = fs::canonicalize(self.dir.path().join("state")).expect("state");
+        let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
+        let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("worker-{name}")
     }
 
     /// Ends it in order.
@@ -264,17 +280,6 @@ fn spawn(dir: &Path, setup: &Setup) -> Child {
 pub(crate) fn kill(pid: u32, signal: i32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::try_from(signal).expect("a signal"));
-}
-
-/// Where the worker of this state folder keeps what takes its jobs over after a restart.
-pub(crate) fn control(state: &Path) -> PathBuf {
-    use sha2::{Digest, Sha256};
-    let state = fs::canonicalize(state).expect("state");
-    let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-    let name: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    let folder = |base: &str| Path::new(base).join("stockade").join(format!("worker-{name}"));
-    let [run, memory] = ["/run", "/dev/shm"].map(folder);
-    if memory.exists() { memory } else { run }
 }
 
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

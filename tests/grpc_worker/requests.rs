@@ -280,3 +280,68 @@ proptest! {
         }
     }
 }
+
+/// What can be told before a job exists is told then; the launcher of these tests has landlock's ABI 5.
+#[tokio::test]
+async fn a_floor_that_is_out_of_reach_leaves_no_job() {
+    let worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let demanding = |policy: &str, require: v1::IsolationFloor| v1::StartJobRequest {
+        policy: policy.into(),
+        require: Some(require),
+        ..command(&["true"])
+    };
+    for (policy, require, missing) in [
+        (
+            "default",
+            v1::IsolationFloor {
+                landlock_abi: 6,
+                ..Default::default()
+            },
+            "landlock ABI 5 instead of 6",
+        ),
+        (
+            "ci",
+            v1::IsolationFloor {
+                no_capabilities: true,
+                ..Default::default()
+            },
+            "capability sets",
+        ),
+    ] {
+        let status = refusal(&mut client, demanding(policy, require)).await;
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+        assert!(status.message().contains(missing), "{status:?}");
+        assert!(status.message().contains(policy), "{status:?}");
+    }
+    let host_network = v1::StartJobRequest {
+        network: "host".into(),
+        ..demanding(
+            "ci",
+            v1::IsolationFloor {
+                namespaces: vec!["net".into()],
+                ..Default::default()
+            },
+        )
+    };
+    let status = refusal(&mut client, host_network).await;
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    assert_eq!(worker.launcher.launches(), 0);
+    let listed = client
+        .list_jobs(v1::ListJobsRequest::default())
+        .await
+        .expect("list");
+    assert!(listed.into_inner().jobs.is_empty());
+
+    let within = v1::IsolationFloor {
+        namespaces: vec!["user".into(), "net".into()],
+        seccomp: true,
+        landlock_abi: 5,
+        no_capabilities: true,
+        cgroup_limits: true,
+    };
+    client
+        .start_job(demanding("default", within))
+        .await
+        .expect("within reach");
+}

@@ -320,6 +320,8 @@ async fn a_watcher_over_restarts_sees_each_end_once_and_no_step_back() {
         let words: &[&str] = if number % 2 == 0 { &["true"] } else { &["sleep"] };
         ids.push(start(&mut client, words).await);
     }
+    // One that is launched anew after the first restart would not end then.
+    eventually("launches", || ids.iter().all(|id| worker.launcher.knows(*id))).await;
     let mut seen: std::collections::HashMap<String, Vec<v1::State>> = Default::default();
     let (mut position, mut ended) = (1, 0);
     for round in 0..3 {
@@ -330,7 +332,8 @@ async fn a_watcher_over_restarts_sees_each_end_once_and_no_step_back() {
         let mut events = client.watch_jobs(request).await.expect("watch").into_inner();
         let all = [5, 8, 10][round];
         while ended < all {
-            let event = events.message().await.expect("event").expect("event");
+            let event = tokio::time::timeout(Duration::from_secs(20), events.message());
+            let event = event.await.expect("in time").expect("event").expect("event");
             assert!(event.position > position);
             position = event.position;
             let job = event.job.expect("job");

@@ -12,7 +12,8 @@ use stockade::isolation::ipc::{
     Channel, Event, KnownJob, Launch, Leftover, Order, Origin, TransportError, pair,
 };
 use stockade::job::{
-    Cause, ExitRecord, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals, Timestamp,
+    Cause, ExitRecord, IsolationCeiling, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals,
+    Timestamp,
 };
 
 /// Stands in for the launcher and its supervisors. What it knows outlives the server, as theirs does.
@@ -208,12 +209,15 @@ impl FakeLauncher {
             }),
             Order::Probe => self.send(&Event::Host {
                 abilities: Vec::new(),
+                ceiling: IsolationCeiling {
+                    landlock_abi: 5,
+                    cgroups: true,
+                },
             }),
         }
     }
 
     fn launch(&self, launch: &Launch) {
-        self.launches.fetch_add(1, Ordering::SeqCst);
         let id = launch.id;
         self.lock().known.insert(
             id,
@@ -233,6 +237,8 @@ impl FakeLauncher {
         fs::create_dir(&folder).expect("job folder");
         fs::write(folder.join("stdout"), "").expect("stdout");
         fs::write(folder.join("stderr"), "").expect("stderr");
+        // Only now: who counts launches goes on with these jobs.
+        self.launches.fetch_add(1, Ordering::SeqCst);
         let word = |index: usize| launch.request.argv.get(index).map_or("", String::as_str);
         match word(0) {
             "held" => {}

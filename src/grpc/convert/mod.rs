@@ -4,6 +4,8 @@ mod enums;
 mod job;
 mod limits;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub(super) use enums::{listed_state, output_request};
 pub(crate) use job::job_to_wire;

@@ -174,6 +174,12 @@ impl<'a> Meter<'a> {
         now.cpu_user_us + now.cpu_system_us - self.baseline.cpu_user_us - self.baseline.cpu_system_us
     }
 
+    /// Whether CPU time is measured at all: not where there is no cgroup.
+    #[must_use]
+    pub const fn measures_cpu(&self) -> bool {
+        self.files.cpu.is_some()
+    }
+
     /// Processes that the kernel killed for lack of memory.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 
 use super::job::JobCgroup;
 use crate::sys::fault_point;
@@ -18,6 +18,8 @@ pub enum Version {
     V2,
     Hybrid,
     V1,
+    /// No hierarchy can be used: there are no limits.
+    Absent,
 }
 
 impl Version {
@@ -28,6 +30,7 @@ impl Version {
             Self::V2 => "v2",
             Self::Hybrid => "hybrid",
             Self::V1 => "v1",
+            Self::Absent => "",
         }
     }
 }
@@ -96,6 +99,16 @@ impl CgroupTree {
         };
         tree.make_branch()?;
         Ok(tree)
+    }
+
+    /// In place of a branch where none can be had: its jobs have no limits.
+    #[must_use]
+    pub const fn absent() -> Self {
+        Self {
+            version: Version::Absent,
+            unified: None,
+            legacy: None,
+        }
     }
 
     #[must_use]
@@ -212,6 +225,12 @@ impl CgroupTree {
     fn make_branch(&self) -> Result<(), CgroupError> {
         for branch in self.branches() {
             make_dirs(branch)?;
+            // One that was there already may be another user's, or mounted read-only.
+            rustix::fs::access(branch, Access::WRITE_OK).map_err(|error| CgroupError::System {
+                operation: "write to",
+                path: branch.clone(),
+                source: error.into(),
+            })?;
         }
         match &self.unified {
             Some(branch) if self.version == Version::V2 => enable_controllers(branch),
@@ -297,7 +316,27 @@ fn delegated(root: &Path) -> Option<PathBuf> {
         let mut value = [0_u8; 1];
         rustix::fs::getxattr(&own, *name, &mut value).is_ok() && value == *b"1"
     });
-    marked.then_some(own)
+    (marked || is_given_to_user(&own)).then_some(own)
+}
+
+/// To an ordinary user a cgroup is delegated by its ownership; see "Delegation" in the kernel's cgroup-v2.rst. A
+/// manager's own, such as that of a terminal, lacks the controllers.
+fn is_given_to_user(own: &Path) -> bool {
+    let writable = |file: &str| rustix::fs::access(own.join(file), Access::WRITE_OK).is_ok();
+    let controllers = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+    let has = |controller: &&str| controllers.split_whitespace().any(|word| word == *controller);
+    !is_root_of_host()
+        && ["cgroup.procs", "cgroup.subtree_control"]
+            .into_iter()
+            .all(writable)
+        && CONTROLLERS.iter().all(has)
+}
+
+/// Root of a user namespace is an ordinary user to cgroups.
+fn is_root_of_host() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_whitespace().nth(2) == Some("4294967295");
+    rustix::process::geteuid().is_root() && whole
 }
 
 #[derive(Debug, Default)]

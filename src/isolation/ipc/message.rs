@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StopOrder, Timestamp};
+use crate::job::{
+    ExitRecord, InvalidField, IsolationCeiling, JobId, JobRequest, Receipt, Signal, StopOrder, Timestamp,
+    bounds, check_teller,
+};
 
 /// Server to launcher.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,23 @@ pub struct Launch {
     pub idempotency_key: Option<String>,
 }
 
+impl Launch {
+    /// Refuses what no server adds to a request: it goes into files. The request itself is checked by the policy.
+    pub fn check(&self) -> Result<(), InvalidField> {
+        check_teller("tenant", &self.tenant)?;
+        if self.tenant.is_empty() {
+            return Err(InvalidField::new("tenant", "empty"));
+        }
+        match &self.idempotency_key {
+            Some(key) if key.len() > bounds::IDEMPOTENCY_KEY_BYTES => {
+                let reason = format!("more than {} bytes", bounds::IDEMPOTENCY_KEY_BYTES);
+                Err(InvalidField::new("idempotency_key", reason))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Launcher to server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
@@ -96,6 +116,7 @@ pub enum Event {
     },
     Host {
         abilities: Vec<HostAbility>,
+        ceiling: IsolationCeiling,
     },
 }
 
@@ -152,4 +173,100 @@ pub enum AbilityStatus {
     Ok,
     Weaker,
     Missing,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An order as a server would send it, to be damaged.
+    fn orders() -> impl Strategy<Value = Order> {
+        let id = || any::<[u8; 16]>().prop_map(JobId::from_bytes);
+        let launch = (id(), ".{0,300}", any::<Option<String>>(), "[a-z./]{0,80}").prop_map(
+            |(id, tenant, key, policy)| {
+                let request = JobRequest {
+                    argv: vec!["true".to_owned()],
+                    policy: Some(policy),
+                    ..JobRequest::default()
+                };
+                Order::Launch(Box::new(Launch {
+                    id,
+                    tenant,
+                    created_at: Timestamp::now(),
+                    request,
+                    idempotency_key: key,
+                }))
+            },
+        );
+        let stop = (id(), ".{0,600}", any::<Option<u64>>()).prop_map(|(id, reason, grace_ms)| Order::Stop {
+            id,
+            order: StopOrder {
+                grace_ms,
+                reason,
+                ..StopOrder::nameless()
+            },
+        });
+        prop_oneof![launch, stop, id().prop_map(|id| Order::Delete { id })]
+    }
+
+    /// Whatever decodes is held within bounds by the checks that the launcher makes before it acts.
+    fn assert_harmless(order: &Order) {
+        match order {
+            Order::Launch(launch) if launch.check().is_ok() => {
+                assert!((1..=bounds::TENANT_BYTES).contains(&launch.tenant.len()));
+                if launch.request.check().is_ok() {
+                    assert!(launch.request.argv.len() <= bounds::ARGUMENTS);
+                }
+                assert_eq!(
+                    launch.id.to_string().parse(),
+                    Ok(launch.id),
+                    "one spelling, one file"
+                );
+            }
+            Order::Stop { order, .. } if order.check().is_ok() => {
+                assert!(order.reason.len() <= bounds::REASON_BYTES && order.by.len() <= bounds::TENANT_BYTES);
+            }
+            Order::Signal { signal, .. } => assert!((1..=64).contains(&signal.number())),
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn arbitrary_bytes_are_an_error_or_a_bounded_order(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(order) = postcard::from_bytes::<Order>(&bytes) {
+                assert_harmless(&order);
+            }
+        }
+
+        #[test]
+        fn damaged_orders_are_an_error_or_a_bounded_order(
+            order in orders(),
+            at in any::<proptest::sample::Index>(),
+            noise in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
+            let mut bytes = postcard::to_stdvec(&order).expect("encodes");
+            assert_harmless(&postcard::from_bytes(&bytes).expect("decodes"));
+            let at = at.index(bytes.len());
+            let end = (at + noise.len()).min(bytes.len());
+            bytes.splice(at..end, noise);
+            if let Ok(order) = postcard::from_bytes::<Order>(&bytes) {
+                assert_harmless(&order);
+            }
+        }
+    }
+
+    /// A length that the message does not have must not be believed.
+    #[test]
+    fn a_length_that_is_a_lie_takes_no_memory() {
+        // Launch, 16 bytes of id, then a tenant of 2^63 bytes.
+        let mut bytes = vec![0, 16];
+        bytes.extend([7; 16]);
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
+        assert!(postcard::from_bytes::<Order>(&bytes).is_err());
+    }
 }

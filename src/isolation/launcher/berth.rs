@@ -22,7 +22,7 @@ const MOST_IDLE: usize = 32;
 pub(super) struct Berth {
     pub cgroup: JobCgroup,
     pub cgroup_name: String,
-    /// `None` where the job shares the host's network, or where it keeps its own for good.
+    /// `None` where the job shares the host's network, where it keeps its own for good, or where its supervisor makes it.
     pub network: Option<NetworkNamespace>,
     /// `None` where jobs write to their root.
     pub room: Option<Room>,
@@ -75,8 +75,13 @@ impl Berths {
         &self.cgroups
     }
 
-    /// One that no job has, for a sandbox of this kind.
-    pub(super) fn take(&mut self, sandbox: &SandboxSpec, template: &Arc<Template>) -> Result<Berth, Failure> {
+    /// One that no job has, for a sandbox of this kind. Without `own_network` the supervisor makes that.
+    pub(super) fn take(
+        &mut self,
+        sandbox: &SandboxSpec,
+        template: &Arc<Template>,
+        own_network: bool,
+    ) -> Result<Berth, Failure> {
         while let Some(index) = self
             .used
             .iter()
@@ -86,18 +91,27 @@ impl Berths {
             if berth.renew() {
                 return Ok(berth);
             }
-            self.discard(berth);
+            self.discard(&berth);
         }
-        self.make(sandbox, template)
+        self.make(sandbox, template, own_network)
     }
 
-    fn make(&mut self, sandbox: &SandboxSpec, template: &Arc<Template>) -> Result<Berth, Failure> {
+    fn make(
+        &mut self,
+        sandbox: &SandboxSpec,
+        template: &Arc<Template>,
+        own_network: bool,
+    ) -> Result<Berth, Failure> {
         let network = match sandbox.network {
-            Network::None => {
+            Network::None if own_network => {
                 fault_point!("launcher.network").at(StartStep::Network, "unshare")?;
-                Some(NetworkNamespace::make()?)
+                let mut network = NetworkNamespace::make()?;
+                if self.reuse {
+                    network.remember()?;
+                }
+                Some(network)
             }
-            Network::Host => None,
+            Network::None | Network::Host => None,
         };
         let room = if self.reuse && Room::fits(sandbox) {
             fault_point!("launcher.room").at(StartStep::Rootfs, "room")?;
@@ -124,12 +138,12 @@ impl Berths {
     /// Takes one back whose last process is gone.
     pub(super) fn give_back(&mut self, berth: Berth) {
         if !self.reuse {
-            self.discard(berth);
+            self.discard(&berth);
             return;
         }
         if self.used.len() >= MOST_IDLE {
             let oldest = self.used.remove(0);
-            self.discard(oldest);
+            self.discard(&oldest);
         }
         self.used.push(berth);
     }
@@ -143,14 +157,14 @@ impl Berths {
     /// Takes one down that waits for a job.
     pub(super) fn trim(&mut self) {
         if let Some(berth) = self.used.pop() {
-            self.discard(berth);
+            self.discard(&berth);
         }
     }
 
     /// Takes down all that no job has.
     pub(super) fn close(&mut self) {
         for berth in std::mem::take(&mut self.used) {
-            self.discard(berth);
+            self.discard(&berth);
         }
     }
 
@@ -159,9 +173,9 @@ impl Berths {
         std::mem::take(&mut self.stuck)
     }
 
-    fn discard(&mut self, berth: Berth) {
+    fn discard(&mut self, berth: &Berth) {
         if !matches!(berth.cgroup.remove(), Ok(true)) && !self.cgroups.sweep(&berth.cgroup_name) {
-            self.stuck.push(berth.cgroup_name);
+            self.stuck.push(berth.cgroup_name.clone());
         }
     }
 }

@@ -18,13 +18,14 @@ use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::slot::Slot;
 use super::spawn::{Sandboxes, memory_dir, run_dir};
+use super::standing::Standing;
 use super::unwritten::Unwritten;
 use crate::config::Config;
-use crate::isolation::cgroup::CgroupTree;
+use crate::isolation::cgroup::{CgroupError, CgroupTree};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
 use crate::isolation::supervisor::Report;
-use crate::job::{Cause, ExitRecord, JobId, Receipt, StartStep, Timestamp};
+use crate::job::{Cause, Enforcement, ExitRecord, JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
 
@@ -115,12 +116,14 @@ impl Daemon {
         policies: PolicySet,
         serve: fn(Config, Channel) -> ExitCode,
     ) -> Result<Self, Failure> {
+        if super::is_ordinary_user() {
+            let detail = "a worker needs root (sudo stockade serve); stockade run does without";
+            return Err(Failure::new(StartStep::Supervisor, libc::EPERM, detail));
+        }
         sys::default_all_signals();
         sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
         let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
-        if rustix::process::geteuid().is_root() {
-            sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
-        }
+        sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(StartStep::Supervisor, "epoll_create1")?;
         let in_use = run_dir()
             .and_then(InUse::announce)
@@ -132,7 +135,7 @@ impl Daemon {
                 JobDirs::open(&memory.join(&name), &outputs, config.worker.server_gid)
             })
             .at(StartStep::StateDir, "jobs")?;
-        let sandboxes = open_sandboxes(&config, &name)?;
+        let sandboxes = open_sandboxes(&config, &policies, &name)?;
         let site = Site {
             default_policy: config.worker.default_policy.clone(),
             scripts_dir: config.worker.scripts_dir.clone(),
@@ -255,7 +258,7 @@ impl Daemon {
         }
     }
 
-    /// Waits for room in the socket only while something is to be sent.
+    /// Waits for room in the socket while something is to be sent, and for orders unless the server is behind.
     fn rearm_server(&mut self) {
         if let Some(wanted) = self.server.interest_change()
             && let Some(channel) = self.server.channel()
@@ -267,6 +270,9 @@ impl Daemon {
     fn handle_server(&mut self) {
         // A bounded number, so that jobs get their turn under a flood of orders.
         for _ in 0..32 {
+            if self.server.is_behind() {
+                return;
+            }
             match self.server.receive() {
                 Ok(Some(order)) => self.obey(order),
                 Ok(None) => return,
@@ -294,7 +300,8 @@ impl Daemon {
             Order::Reload => self.reload(),
             Order::Probe => {
                 let abilities = crate::isolation::doctor::quick();
-                self.server.send(&Event::Host { abilities });
+                let ceiling = self.sandboxes.ceiling();
+                self.server.send(&Event::Host { abilities, ceiling });
             }
         }
     }
@@ -562,12 +569,17 @@ fn worker_name(config: &Config) -> Result<String, Failure> {
     ))
 }
 
-fn open_sandboxes(config: &Config, name: &str) -> Result<Sandboxes, Failure> {
-    let failed =
-        |error: crate::isolation::cgroup::CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
-    let branch = CgroupTree::open(&config.isolation.cgroup)
-        .and_then(|tree| tree.child(name))
-        .map_err(failed)?;
+fn open_sandboxes(config: &Config, policies: &PolicySet, name: &str) -> Result<Sandboxes, Failure> {
+    let failed = |error: CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
+    let opened = CgroupTree::open(&config.isolation.cgroup).and_then(|tree| tree.child(name));
+    let branch = match opened {
+        // Jobs of the other policies fail to start.
+        Err(error) if policies.any_with(Enforcement::BestEffort) => {
+            eprintln!("stockade: launcher: no cgroup limits: {error}");
+            CgroupTree::absent()
+        }
+        opened => opened.map_err(failed)?,
+    };
     let supervisors = branch.make_leaf(SUPERVISORS).map_err(failed)?;
     let ids = IdPool::open(
         config.isolation.first_host_id,
@@ -576,7 +588,12 @@ fn open_sandboxes(config: &Config, name: &str) -> Result<Sandboxes, Failure> {
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
     let prefix = format!("{:x}-", Timestamp::now().as_micros());
-    Sandboxes::new(Berths::new(branch, &prefix, true), supervisors, ids)
+    Sandboxes::new(
+        Standing::Root,
+        Berths::new(branch, &prefix, true),
+        supervisors,
+        ids,
+    )
 }
 
 /// What is written beside a job before it is let go.

@@ -15,12 +15,14 @@ use super::ids::IdPool;
 use super::in_use::InUse;
 use super::slot::Slot;
 use super::spawn::{Sandboxes, run_dir};
+use super::standing::{Standing, is_privileged};
 use crate::config::Isolation;
 use crate::isolation::cgroup::CgroupTree;
+use crate::isolation::doctor;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::supervisor::{Go, Report, ToSupervisor};
 use crate::isolation::timings::Timings;
-use crate::job::{Cause, ExitRecord, IsolationFloor, JobSpec, Receipt, StartStep, StopOrder};
+use crate::job::{Cause, Enforcement, ExitRecord, IsolationFloor, JobSpec, Receipt, StartStep, StopOrder};
 use crate::policy::Resolved;
 use crate::sys::{self, Delivered, SignalFd};
 
@@ -32,11 +34,17 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
-    let _in_use = run_dir()
-        .and_then(InUse::announce)
+    // An ordinary user's cgroup is the user's own, if there is one.
+    let _in_use = is_privileged()
+        .then(|| run_dir().and_then(InUse::announce))
+        .transpose()
         .at(StartStep::Supervisor, "/run/stockade")?;
-    let mut sandboxes = open_sandboxes(isolation)?;
+    let mut sandboxes = open_sandboxes(isolation, resolved.sandbox.limits)?;
     timings.mark("cgroup branch");
+    if let Some(unmet) = require.out_of_reach(&resolved.sandbox, sandboxes.ceiling()) {
+        let detail = format!("demanded isolation cannot be had: {unmet}");
+        return Err(Failure::new(StartStep::Policy, 0, detail));
+    }
     sandboxes.prepare(&resolved.sandbox)?;
     timings.mark("template");
     let mut slot = sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?;
@@ -61,14 +69,30 @@ pub struct Outcome {
     pub supervisor: Option<Timings>,
 }
 
-fn open_sandboxes(isolation: &Isolation) -> Result<Sandboxes, Failure> {
-    let run_dir = run_dir().at(StartStep::Supervisor, "/run/stockade")?;
-    let cgroups = CgroupTree::open(&isolation.cgroup)
-        .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
+fn open_sandboxes(isolation: &Isolation, limits: Enforcement) -> Result<Sandboxes, Failure> {
+    let cgroups = open_cgroups(&isolation.cgroup, limits)?;
     sweep_abandoned(&cgroups);
-    let ids = IdPool::open(isolation.first_host_id, run_dir).at(StartStep::Identity, "host ids")?;
+    let standing = Standing::take()?;
+    let ids = match standing {
+        Standing::User { uid, .. } => IdPool::own(uid),
+        Standing::Root => {
+            let run_dir = run_dir().at(StartStep::Supervisor, "/run/stockade")?;
+            IdPool::open(isolation.first_host_id, run_dir).at(StartStep::Identity, "host ids")?
+        }
+    };
     let prefix = format!("{PREFIX}{}-", std::process::id());
-    Sandboxes::new(Berths::new(cgroups, &prefix, false), None, ids)
+    Sandboxes::new(standing, Berths::new(cgroups, &prefix, false), None, ids)
+}
+
+fn open_cgroups(branch: &str, limits: Enforcement) -> Result<CgroupTree, Failure> {
+    match CgroupTree::open(branch) {
+        Ok(tree) => Ok(tree),
+        Err(_) if limits == Enforcement::BestEffort => Ok(CgroupTree::absent()),
+        Err(error) => {
+            let detail = format!("{error}; to mend it: {}", doctor::cgroup_mend());
+            Err(Failure::new(StartStep::Cgroup, 0, detail))
+        }
+    }
 }
 
 const PREFIX: &str = "run-";

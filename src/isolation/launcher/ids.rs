@@ -18,6 +18,18 @@ const BLOCKS: u32 = 4096;
 /// so it goes when the last process that needs it has gone, and never earlier.
 #[derive(Debug)]
 pub(super) struct IdPool {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Locks(Locks),
+    /// An ordinary user has none to give but its own: the ids outside of the launcher's user namespace.
+    Own(u32),
+}
+
+#[derive(Debug)]
+struct Locks {
     first: u32,
     file: PathBuf,
     next_single: u32,
@@ -43,15 +55,41 @@ impl IdPool {
         // Different workers begin in different places, so that they seldom try the same.
         let start = std::process::id().wrapping_mul(97);
         Ok(Self {
-            first,
-            file,
-            next_single: start % SINGLES,
-            next_block: start % BLOCKS,
+            source: Source::Locks(Locks {
+                first,
+                file,
+                next_single: start % SINGLES,
+                next_block: start % BLOCKS,
+            }),
         })
     }
 
-    /// Leases `count` ids: 1, or a block of 65536.
+    /// All jobs get the one id of an ordinary user, `uid` on the host.
+    pub(super) const fn own(uid: u32) -> Self {
+        Self {
+            source: Source::Own(uid),
+        }
+    }
+
+    /// Leases `count` ids: 1, or a block of 65536. An ordinary user gives 1.
     pub(super) fn lease(&mut self, count: u32) -> std::io::Result<IdLease> {
+        match &mut self.source {
+            Source::Locks(locks) => locks.lease(count),
+            Source::Own(uid) => Ok(IdLease {
+                ids: HostIds {
+                    first: 0,
+                    count: 1,
+                    outside: *uid,
+                },
+                // Nothing to hold: the id is shared anyway.
+                lock: open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            }),
+        }
+    }
+}
+
+impl Locks {
+    fn lease(&mut self, count: u32) -> std::io::Result<IdLease> {
         fault_point!("launcher.ids")?;
         let lock = open(&self.file, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (tries, next) = if count == 1 {
@@ -70,7 +108,11 @@ impl IdPool {
             match try_lock_byte(&lock, byte) {
                 Ok(()) => {
                     return Ok(IdLease {
-                        ids: HostIds { first, count },
+                        ids: HostIds {
+                            first,
+                            count,
+                            outside: first,
+                        },
                         lock,
                     });
                 }
@@ -132,9 +174,12 @@ mod tests {
     fn an_id_comes_back_when_its_lease_is_dropped() {
         let dir = tempfile::tempdir().expect("tempdir");
         let mut pool = IdPool::open(1000, dir.path()).expect("pool");
-        let start = pool.next_single;
-        let first = pool.lease(1).expect("lease").ids.first;
-        pool.next_single = start;
-        assert_eq!(pool.lease(1).expect("lease").ids.first, first);
+        let Source::Locks(locks) = &mut pool.source else {
+            panic!("a pool of locks");
+        };
+        let start = locks.next_single;
+        let first = locks.lease(1).expect("lease").ids.first;
+        locks.next_single = start;
+        assert_eq!(locks.lease(1).expect("lease").ids.first, first);
     }
 }

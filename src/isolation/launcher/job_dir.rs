@@ -108,6 +108,11 @@ impl JobDirs {
     pub fn make(&self, id: JobId) -> io::Result<OwnedFd> {
         let name = id.to_string();
         fault_point!("launcher.job-folder")?;
+        // The output of a job that is over and recorded: another's, that this one would write over.
+        let output = statat(&self.outputs, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        if output.is_ok() && !self.was_never_let_go(id) {
+            return Err(Errno::EXIST.into());
+        }
         let mode = Mode::from_raw_mode(0o700);
         match mkdirat(&self.control, name.as_str(), mode) {
             Err(Errno::EXIST) if self.was_never_let_go(id) && self.remove(id).is_ok() => {

@@ -54,7 +54,7 @@ impl Daemon {
     }
 
     pub(super) fn delete(&mut self, id: JobId) {
-        let removed = match self.runs(id) {
+        let removed = match self.runs(id) || self.runs_for_another(id) {
             true => Err("its job runs".to_owned()),
             false => self.dirs.remove(id).map_err(|stuck| stuck.to_string()),
         };
@@ -80,6 +80,11 @@ impl Daemon {
             Ok(()) => Event::OutputDropped { id },
             Err(why) => Event::OutputStays { id, why },
         });
+    }
+
+    /// Of a newer worker's job only the lock tells.
+    fn runs_for_another(&self, id: JobId) -> bool {
+        !self.jobs.contains_key(&id) && self.dirs.existing(id).is_ok_and(|(_, alive)| alive)
     }
 
     fn runs(&self, id: JobId) -> bool {

@@ -18,7 +18,9 @@ mod removal;
 mod server_link;
 mod slot;
 pub mod spawn;
+mod standing;
 mod unwritten;
 
 pub use daemon::run;
 pub use server_link::CANNOT_START;
+pub(crate) use standing::{is_ordinary_user, is_privileged};

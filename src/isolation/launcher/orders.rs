@@ -24,12 +24,22 @@ impl Daemon {
         if self.jobs.contains_key(&id) {
             return;
         }
-        if let Err(failure) = self.try_launch(launch) {
-            self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
+        let mut made = false;
+        if let Err(failure) = self.try_launch(launch, &mut made) {
+            // A folder that was there before is another job's, and so is the record in it.
+            self.finish(id, ExitRecord::without_run(failure.into_cause()), made);
         }
     }
 
-    fn try_launch(&mut self, launch: Launch) -> Result<(), Failure> {
+    /// `made` tells whether the job's folder is this launch's own.
+    fn try_launch(&mut self, launch: Launch, made: &mut bool) -> Result<(), Failure> {
+        launch
+            .check()
+            .map_err(|invalid| Failure::new(StartStep::Policy, 0, invalid.to_string()))?;
+        if self.is_full() {
+            let detail = "as many jobs run as this worker's max_running";
+            return Err(Failure::new(StartStep::Policy, libc::EAGAIN, detail));
+        }
         let tenant = Tenant {
             name: launch.tenant.clone(),
         };
@@ -41,6 +51,7 @@ impl Daemon {
             .dirs
             .make(launch.id)
             .at(StartStep::StateDir, "the job's folder")?;
+        *made = true;
         let mut slot = match self.parked.take(&resolved.sandbox, &mut self.clean_up) {
             Some(slot) => slot,
             None => self.sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?,
@@ -71,7 +82,16 @@ impl Daemon {
         }
     }
 
+    /// The server keeps within the limit by itself; one that is taken over might not.
+    fn is_full(&self) -> bool {
+        let most = self.config.worker.max_running as usize;
+        self.jobs.len() >= most && self.jobs.values().filter(|job| !job.told).count() >= most
+    }
+
     pub(super) fn stop(&mut self, id: JobId, order: &StopOrder) {
+        if let Err(invalid) = order.check() {
+            return eprintln!("stockade: launcher: job {id}: stop order: {invalid}");
+        }
         match self.jobs.get(&id).map(|job| &job.keeper) {
             Some(Keeper::Own(slot)) => {
                 let _ = slot.control.try_send(&ToSupervisor::Stop(order.clone()));

@@ -20,6 +20,10 @@ const LAST_RESTART: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(10);
 /// A server that has lived this long starts again without delay.
 const STEADY: Duration = Duration::from_secs(10);
+/// Bytes that wait for a server which does not read: beyond, no order of its is taken.
+const BEHIND: usize = 16 << 20;
+/// What a waiting event takes beside its bytes.
+const EVENT_OVERHEAD: usize = 64;
 
 /// Between a job's and a supervisor's.
 const OOM_SCORE_ADJ: &str = "300";
@@ -39,7 +43,9 @@ pub(super) struct ServerLink {
     process: Option<Pid>,
     /// Encoded events that the socket had no room for.
     outbox: VecDeque<Vec<u8>>,
-    waits_for_room: bool,
+    outbox_bytes: usize,
+    /// What the socket is watched for.
+    interest: EventFlags,
     started: Instant,
     delay: Duration,
     restart_at: Option<Instant>,
@@ -58,7 +64,8 @@ impl ServerLink {
             channel: None,
             process: None,
             outbox: VecDeque::new(),
-            waits_for_room: false,
+            outbox_bytes: 0,
+            interest: EventFlags::IN,
             started: Instant::now(),
             delay: FIRST_RESTART,
             restart_at: None,
@@ -79,8 +86,8 @@ impl ServerLink {
                 Ok(ServerEnd::Server(self.become_server(config, theirs)))
             }
             Forked::Parent(pid) => {
-                self.outbox.clear();
-                self.waits_for_room = false;
+                self.clear_outbox();
+                self.interest = EventFlags::IN;
                 self.channel = Some(ours);
                 self.process = Some(pid);
                 self.started = Instant::now();
@@ -143,40 +150,52 @@ impl ServerLink {
             return;
         };
         if !self.outbox.is_empty() || !matches!(channel.try_send_bytes(&bytes), Ok(true)) {
+            self.outbox_bytes += bytes.len() + EVENT_OVERHEAD;
             self.outbox.push_back(bytes);
         }
+    }
+
+    /// It orders more than it reads the answers of.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.outbox_bytes > BEHIND
+    }
+
+    fn clear_outbox(&mut self) {
+        self.outbox.clear();
+        self.outbox_bytes = 0;
     }
 
     pub(super) fn flush(&mut self) {
         let Some(channel) = &self.channel else { return };
         while let Some(bytes) = self.outbox.front() {
             match channel.try_send_bytes(bytes) {
-                Ok(true) => drop(self.outbox.pop_front()),
+                Ok(true) => {
+                    self.outbox_bytes -= bytes.len() + EVENT_OVERHEAD;
+                    self.outbox.pop_front();
+                }
                 Ok(false) => return,
-                Err(_) => return self.outbox.clear(),
+                Err(_) => return self.clear_outbox(),
             }
         }
     }
 
     /// What to wait for from now on, if that is something else than before.
     pub(super) fn interest_change(&mut self) -> Option<EventFlags> {
-        let wanted = !self.outbox.is_empty();
-        if wanted == self.waits_for_room {
+        let mut wanted = EventFlags::empty();
+        wanted.set(EventFlags::IN, !self.is_behind());
+        wanted.set(EventFlags::OUT, !self.outbox.is_empty());
+        if wanted == self.interest {
             return None;
         }
-        self.waits_for_room = wanted;
-        Some(if wanted {
-            EventFlags::IN | EventFlags::OUT
-        } else {
-            EventFlags::IN
-        })
+        self.interest = wanted;
+        Some(wanted)
     }
 
     /// The connection is over. A server that has hung up is about to exit, in order or not, and is waited for;
     /// one that speaks nonsense is ended, and started again.
     pub(super) fn disconnect(&mut self, hung_up: bool) {
         self.channel = None;
-        self.outbox.clear();
+        self.clear_outbox();
         if hung_up {
             self.kill_at = Some(Instant::now() + FAREWELL);
         } else {
@@ -197,7 +216,7 @@ impl ServerLink {
         self.process = None;
         self.channel = None;
         self.kill_at = None;
-        self.outbox.clear();
+        self.clear_outbox();
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
             return Some(ExitCode::SUCCESS);
         }

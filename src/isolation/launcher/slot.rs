@@ -8,7 +8,7 @@ use rustix::process::Pid;
 
 use super::berth::Berth;
 use super::ids::IdLease;
-use crate::isolation::cgroup::LimitError;
+use crate::isolation::cgroup::{LimitError, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::supervisor::{Go, Report, ToSupervisor};
@@ -24,6 +24,8 @@ pub(super) struct Slot {
     pub control: Channel,
     pub berth: Berth,
     pub sandbox: Arc<SandboxSpec>,
+    /// What it lacks for the launcher's lack of privileges.
+    pub weaker: Vec<String>,
     /// Holds the job's host ids for as long as this or the supervisor's copy is open.
     pub ids: Option<IdLease>,
 }
@@ -66,7 +68,11 @@ impl Slot {
                 libc::EAGAIN,
                 "the supervisor takes no message",
             )),
-            Err(error) => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
+            // A supervisor that could not build the sandbox has said why, and gone.
+            Err(error) => match self.control.try_receive() {
+                Ok(Some(Report::Failed(failure))) => Err(failure),
+                _ => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
+            },
         }
     }
 
@@ -80,7 +86,12 @@ impl Slot {
 
     fn known_receipt(&self) -> Receipt {
         let seccomp = self.sandbox.seccomp.as_ref();
+        let mut weaker = self.weaker.clone();
+        if self.berth.cgroup.version() == Version::Absent {
+            weaker.extend(LIMITS_WITHOUT_CGROUP.map(str::to_owned));
+        }
         Receipt {
+            weaker,
             cgroup_version: self.berth.cgroup.version().as_str().to_owned(),
             seccomp_profile: seccomp.map_or_else(String::new, |profile| profile.name.clone()),
             seccomp_hash: seccomp.map_or_else(String::new, |profile| profile.hash.clone()),
@@ -98,6 +109,14 @@ impl Slot {
         }
     }
 }
+
+/// What becomes of the limits that a cgroup would hold, under `limits = "best-effort"`.
+const LIMITS_WITHOUT_CGROUP: [&str; 4] = [
+    "limits.memory: no cgroup: each process alone is limited (RLIMIT_DATA)",
+    "limits.pids: no cgroup: held by RLIMIT_NPROC",
+    "limits.cpus: no cgroup: not limited",
+    "limits.cpu_time: no cgroup: each process alone is limited (RLIMIT_CPU)",
+];
 
 pub(super) fn limit_failure(error: &LimitError) -> Failure {
     Failure::new(StartStep::CgroupLimit, error.errno(), error.to_string())

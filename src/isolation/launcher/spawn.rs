@@ -11,19 +11,22 @@ use rustix::process::Pid;
 use super::berth::{Berth, Berths};
 use super::ids::{IdLease, IdPool};
 use super::slot::{Slot, limit_failure};
-use crate::isolation::cgroup::CgroupTree;
+use super::standing::Standing;
+use crate::isolation::cgroup::{CgroupTree, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
+use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::supervisor::{self, Assembly};
-use crate::job::{Limits, Root, SandboxSpec, StartStep};
+use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
 pub(super) struct Sandboxes {
+    standing: Standing,
     berths: Berths,
     /// Where supervisors are, apart from the jobs.
     supervisors: Option<OwnedFd>,
@@ -39,19 +42,34 @@ pub(super) struct Sandboxes {
 const TEMPLATES: usize = 16;
 
 impl Sandboxes {
-    pub(super) fn new(berths: Berths, supervisors: Option<OwnedFd>, ids: IdPool) -> Result<Self, Failure> {
+    pub(super) fn new(
+        standing: Standing,
+        berths: Berths,
+        supervisors: Option<OwnedFd>,
+        ids: IdPool,
+    ) -> Result<Self, Failure> {
         // Most hosts give it enough already, or do not let it have more.
         let _ = sys::raise_open_files();
         Ok(Self {
+            standing,
             berths,
             supervisors,
             ids,
             own_namespaces: receipt::namespace_ids("self"),
             own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
-            // Not asked for in each supervisor: the answer takes as long as half of a launch.
-            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64,
+            // The standard library would look through all mounts for a quota that is not the job's.
+            cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count()).max(1)),
             templates: VecDeque::new(),
         })
+    }
+
+    /// What no job here can have more of.
+    #[must_use]
+    pub(super) fn ceiling(&self) -> IsolationCeiling {
+        IsolationCeiling {
+            landlock_abi: landlock::usable_abi(),
+            cgroups: self.cgroups().version() != Version::Absent,
+        }
     }
 
     #[must_use]
@@ -66,8 +84,14 @@ impl Sandboxes {
 
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
+        let unlimited = self.cgroups().version() == Version::Absent;
+        if unlimited && sandbox.limits == Enforcement::FailClosed {
+            return Err(no_limits());
+        }
         let template = self.template(sandbox)?;
-        let mut berth = self.berths.take(sandbox, &template)?;
+        // A network namespace made in this process could not be left again by an ordinary user.
+        let own_network = !self.standing.is_user();
+        let mut berth = self.berths.take(sandbox, &template, own_network)?;
         match self.fork_supervisor(sandbox, limits, &template, &mut berth) {
             Ok((supervisor, control, ids)) => Ok(Slot {
                 supervisor,
@@ -75,6 +99,7 @@ impl Sandboxes {
                 control,
                 berth,
                 sandbox: Arc::clone(sandbox),
+                weaker: self.standing.weaker(sandbox),
                 ids: Some(ids),
             }),
             Err(failure) => {
@@ -160,13 +185,22 @@ impl Sandboxes {
             .position(|(spec, _)| Arc::ptr_eq(spec, sandbox) || **spec == **sandbox);
         let entry = match known.and_then(|index| self.templates.remove(index)) {
             Some(entry) => entry,
-            None => (Arc::clone(sandbox), Arc::new(Template::build(sandbox)?)),
+            None => {
+                let template = Template::build(sandbox, self.standing.is_user())?;
+                (Arc::clone(sandbox), Arc::new(template))
+            }
         };
         let template = Arc::clone(&entry.1);
         self.templates.push_front(entry);
         self.templates.truncate(TEMPLATES);
         Ok(template)
     }
+}
+
+fn no_limits() -> Failure {
+    let detail =
+        "this host has no cgroup hierarchy that can be used, and the policy's sandbox.limits is fail-closed";
+    Failure::new(StartStep::Cgroup, 0, detail)
 }
 
 /// Those that a supervisor is cloned into. It makes its mount namespace itself, from a room or a template, and enters

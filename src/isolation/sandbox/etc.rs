@@ -25,14 +25,28 @@ const LARGE: usize = 24;
 #[must_use]
 pub(super) fn large_folders(spec: &SandboxSpec) -> Vec<PathBuf> {
     let is_large = |path: &PathBuf| {
-        fs::symlink_metadata(path).is_ok_and(|kind| kind.is_dir())
-            && fs::read_dir(path).is_ok_and(|entries| entries.count() > LARGE)
+        fs::symlink_metadata(path).is_ok_and(|kind| kind.is_dir()) && count(path, LARGE + 1) > LARGE
     };
     let named = spec
         .etc
         .iter()
         .flat_map(|pattern| matches(Path::new("/etc"), pattern));
     named.filter(is_large).collect()
+}
+
+/// Entries beneath a folder, counted up to `most`.
+fn count(folder: &Path, most: usize) -> usize {
+    let mut found = 0;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        found += 1;
+        if found < most && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found += count(&entry.path(), most - found);
+        }
+        if found >= most {
+            break;
+        }
+    }
+    found
 }
 
 /// Entries by their path relative to /etc.
@@ -241,6 +255,17 @@ mod tests {
         found.sort();
         assert_eq!(found, [dir.path().join("java-17"), dir.path().join("java-21")]);
         assert_eq!(matches(dir.path(), "perl"), [dir.path().join("perl")]);
+    }
+
+    #[test]
+    fn a_folder_is_counted_with_what_is_beneath_it_and_no_further_than_asked() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for name in ["a", "b"] {
+            fs::create_dir(dir.path().join(name)).expect("mkdir");
+            fs::write(dir.path().join(name).join("file"), "").expect("write");
+        }
+        assert_eq!(count(dir.path(), 10), 4);
+        assert_eq!(count(dir.path(), 3), 3);
     }
 
     #[test]

@@ -17,8 +17,11 @@ use crate::sys::{self, Forked};
 /// The host ids of one job, used by no other living job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostIds {
+    /// As the launcher's user namespace has them.
     pub first: u32,
     pub count: u32,
+    /// The first as the host has it: another number where an ordinary user's launcher is in a user namespace.
+    pub outside: u32,
 }
 
 /// Capabilities that root of a user namespace of its own keeps over that namespace: those that installing

@@ -45,12 +45,18 @@ pub fn kernel_abi() -> u32 {
     u32::try_from(version).unwrap_or(0)
 }
 
+/// The newest that jobs here get.
+#[must_use]
+pub fn usable_abi() -> u32 {
+    kernel_abi().min(NEWEST)
+}
+
 /// Makes the ruleset for the root that this process has now.
 pub fn prepare(mode: LandlockMode, root: Root) -> Result<Option<Layer>, Failure> {
     if mode == LandlockMode::Off {
         return Ok(None);
     }
-    let abi = kernel_abi().min(NEWEST);
+    let abi = usable_abi();
     if abi == 0 {
         return match mode {
             LandlockMode::Require => Err(Failure::new(

@@ -2,6 +2,7 @@
 //! the payload.
 
 mod builder;
+pub mod by_users;
 mod etc;
 pub mod files;
 pub mod identity;
@@ -16,3 +17,4 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod stub;
 pub mod template;
+mod unmapped;

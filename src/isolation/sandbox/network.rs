@@ -38,29 +38,31 @@ impl NetworkNamespace {
         made
     }
 
+    /// Makes one for this process alone, for good.
+    pub fn enter_new() -> Result<(), Failure> {
+        // SAFETY: a new network namespace touches no memory and no descriptor.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.at(StartStep::Network, "unshare")?;
+        sys::bring_loopback_up().at(StartStep::Network, "loopback")
+    }
+
     fn of_this_process() -> Result<Self, Failure> {
         sys::bring_loopback_up().at(StartStep::Network, "loopback")?;
-        let namespace = open_own()?;
-        let mut figures = Vec::with_capacity(FIGURES.len());
-        for name in FIGURES {
-            match open(
-                format!("/proc/thread-self/net/{name}"),
-                OFlags::RDONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            ) {
-                Ok(file) => figures.push(file),
-                // A kernel without IPv6 has no file of it.
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(error).at(StartStep::Network, name),
-            }
-        }
-        let mut made = Self {
-            namespace,
-            figures,
+        Ok(Self {
+            namespace: open_own()?,
+            figures: Vec::new(),
             as_new: Vec::new(),
-        };
-        made.as_new = made.read_figures().at(StartStep::Network, "figures")?;
-        Ok(made)
+        })
+    }
+
+    /// Notes what it shows before its first job, for [`NetworkNamespace::is_as_new`].
+    pub fn remember(&mut self) -> Result<(), Failure> {
+        let home = open_own()?;
+        sys::enter_namespace(self.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
+        let figures = open_figures();
+        sys::enter_namespace(home.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "come back")?;
+        self.figures = figures?;
+        self.as_new = self.read_figures().at(StartStep::Network, "figures")?;
+        Ok(())
     }
 
     #[must_use]
@@ -69,8 +71,9 @@ impl NetworkNamespace {
     }
 
     /// No socket is left in it, and no figure tells that there was one.
+    #[must_use]
     pub fn is_as_new(&self) -> bool {
-        self.read_figures().is_ok_and(|figures| figures == self.as_new)
+        !self.figures.is_empty() && self.read_figures().is_ok_and(|figures| figures == self.as_new)
     }
 
     fn read_figures(&self) -> Result<Vec<Vec<u8>>, Errno> {
@@ -94,6 +97,20 @@ impl NetworkNamespace {
             })
             .collect()
     }
+}
+
+fn open_figures() -> Result<Vec<OwnedFd>, Failure> {
+    let mut figures = Vec::with_capacity(FIGURES.len());
+    for name in FIGURES {
+        let path = format!("/proc/thread-self/net/{name}");
+        match open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => figures.push(file),
+            // A kernel without IPv6 has no file of it.
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error).at(StartStep::Network, name),
+        }
+    }
+    Ok(figures)
 }
 
 /// This process's network namespace.

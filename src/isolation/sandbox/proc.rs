@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
-use serde::{Deserialize, Serialize};
-
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Proc, StartStep};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 
 /// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
 /// What programs read to fit themselves to the machine (cpuinfo, meminfo, version, filesystems) stays.
@@ -73,20 +71,20 @@ pub const COVER_FILE: &str = "null";
 pub const COVER_FOLDER: &str = "empty";
 
 /// What has to lie over one name of [`MASKED`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cover {
     File,
     Folder,
-    /// This kernel had no such name when the template was built; a module may bring it later.
+    /// There was no such name when the template was built: it is looked for in each job's /proc, since a module may
+    /// have brought it.
     NotYet,
 }
 
-/// The cover for each name of [`MASKED`], by what a new /proc at `scratch` has.
-pub fn find_covers(scratch: &Path) -> Result<Vec<Cover>, Failure> {
-    mount("proc", scratch, "proc", FLAGS, None).at(StartStep::Proc, "mount")?;
-    let covers = MASKED.iter().map(|name| cover_for(&scratch.join(name))).collect();
-    unmount(scratch, UnmountFlags::DETACH).at(StartStep::Proc, "unmount")?;
-    Ok(covers)
+/// The cover for each name of [`MASKED`], by what this process's own /proc has.
+#[must_use]
+pub fn find_covers() -> Vec<Cover> {
+    let proc = Path::new("/proc");
+    MASKED.iter().map(|name| cover_for(&proc.join(name))).collect()
 }
 
 fn cover_for(path: &Path) -> Cover {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 
+use super::identity::HostIds;
 use crate::job::Receipt;
 
 /// Namespace names as in /proc/PID/ns.
@@ -43,10 +44,15 @@ pub fn read_back(pid: i32, launcher: &NamespaceIds) -> Receipt {
     receipt
 }
 
-/// Joins what the launcher knows with what was read back.
-pub fn complete(known: &mut Receipt, read: &Receipt) {
+/// Joins what the launcher knows with what was read back of a job that has `ids`.
+pub fn complete(known: &mut Receipt, read: &Receipt, ids: HostIds) {
     known.namespaces.clone_from(&read.namespaces);
-    known.host_uid = read.host_uid;
+    // The kernel tells ids as the supervisor's user namespace has them.
+    known.host_uid = if read.host_uid == ids.first {
+        ids.outside
+    } else {
+        read.host_uid
+    };
     known.capabilities.clone_from(&read.capabilities);
     known.no_new_privs = read.no_new_privs;
     if read.seccomp_profile.is_empty() {
@@ -61,7 +67,7 @@ fn read_status(receipt: &mut Receipt, status: &str) {
     for (key, value) in status.lines().filter_map(|line| line.split_once(':')) {
         let value = value.trim();
         match key {
-            // This process is in the initial user namespace, so these are the host's numbers.
+            // As this process's user namespace has them.
             "Uid" => {
                 receipt.host_uid = value
                     .split_whitespace()
@@ -100,7 +106,12 @@ mod tests {
             &mut read,
             "Uid:\t70000\t70000\t70000\t70000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t0\n",
         );
-        complete(&mut known, &read);
+        let ids = HostIds {
+            first: 0,
+            count: 1,
+            outside: 1000,
+        };
+        complete(&mut known, &read, ids);
         assert_eq!(known.host_uid, 70000);
         assert_eq!(known.capabilities["CapEff"], "0000000000000000");
         assert!(known.no_new_privs);

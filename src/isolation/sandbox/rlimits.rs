@@ -14,9 +14,11 @@ const PENDING_SIGNALS: u64 = 4096;
 
 /// The limits of a job's processes.
 ///
+/// Without a cgroup (`in_cgroup` false) they stand in for its limits as far as they can, for each process alone.
+///
 /// None can be above this process's own hard limit: the stub sets them inside of its user namespace, where the right
 /// to raise one is worth nothing.
-pub fn of(limits: &Limits) -> Result<[Rlimit; 8], Failure> {
+pub fn of(limits: &Limits, in_cgroup: bool) -> Result<Vec<Rlimit>, Failure> {
     let most = hard_limit(libc::RLIMIT_NOFILE)?;
     if limits.open_files > most {
         let detail = format!(
@@ -28,7 +30,7 @@ pub fn of(limits: &Limits) -> Result<[Rlimit; 8], Failure> {
     let limit = |resource, value| Rlimit { resource, value };
     // Bounds that nobody asked for: a host that sets them lower is welcome to it.
     let at_most = |resource, value| Ok(limit(resource, hard_limit(resource)?.min(value)));
-    Ok([
+    let mut all = vec![
         limit(libc::RLIMIT_NOFILE, limits.open_files),
         // A second bound on processes beside the cgroup's, counted by the job's own user id.
         at_most(libc::RLIMIT_NPROC, limits.pids)?,
@@ -40,7 +42,13 @@ pub fn of(limits: &Limits) -> Result<[Rlimit; 8], Failure> {
         at_most(libc::RLIMIT_SIGPENDING, PENDING_SIGNALS)?,
         limit(libc::RLIMIT_RTPRIO, 0),
         limit(libc::RLIMIT_NICE, 0),
-    ])
+    ];
+    if !in_cgroup {
+        // Whole seconds; 0 would be taken for 1.
+        all.push(at_most(libc::RLIMIT_CPU, limits.cpu_time_ms.div_ceil(1000))?);
+        all.push(at_most(libc::RLIMIT_DATA, limits.memory_bytes)?);
+    }
+    Ok(all)
 }
 
 fn hard_limit(resource: u32) -> Result<u64, Failure> {
@@ -50,7 +58,9 @@ fn hard_limit(resource: u32) -> Result<u64, Failure> {
 /// The limits by the names of setrlimit(2), for the receipt.
 #[must_use]
 pub fn named(limits: &[Rlimit]) -> BTreeMap<String, String> {
-    const NAMES: [(u32, &str); 8] = [
+    const NAMES: [(u32, &str); 10] = [
+        (libc::RLIMIT_CPU, "RLIMIT_CPU"),
+        (libc::RLIMIT_DATA, "RLIMIT_DATA"),
         (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
         (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
         (libc::RLIMIT_CORE, "RLIMIT_CORE"),
@@ -93,15 +103,15 @@ mod tests {
     #[test]
     fn what_cannot_be_given_is_refused_with_both_numbers() {
         let most = sys::hard_limit(libc::RLIMIT_NOFILE).expect("getrlimit");
-        assert!(of(&limits(most)).is_ok());
-        let failure = of(&limits(most + 1)).expect_err("refused");
+        assert!(of(&limits(most), true).is_ok());
+        let failure = of(&limits(most + 1), true).expect_err("refused");
         assert_eq!(failure.step, StartStep::Rlimits);
         assert!(failure.detail.contains(&(most + 1).to_string()), "{failure}");
     }
 
     #[test]
     fn no_limit_is_above_the_hosts() {
-        for limit in of(&limits(64)).expect("limits") {
+        for limit in of(&limits(64), false).expect("limits") {
             let most = sys::hard_limit(limit.resource).expect("getrlimit");
             assert!(limit.value <= most, "{limit:?}");
         }
@@ -109,9 +119,17 @@ mod tests {
 
     #[test]
     fn every_limit_has_its_name() {
-        let all = of(&limits(64)).expect("limits");
+        let all = of(&limits(64), false).expect("limits");
         let named = named(&all);
         assert_eq!(named.len(), all.len());
         assert_eq!(named["RLIMIT_NOFILE"], "64");
+    }
+
+    #[test]
+    fn without_a_cgroup_each_process_alone_is_limited() {
+        let named_with = |in_cgroup| named(&of(&limits(64), in_cgroup).expect("limits"));
+        assert!(!named_with(true).contains_key("RLIMIT_CPU"));
+        assert_eq!(named_with(false)["RLIMIT_CPU"], "1");
+        assert!(named_with(false).contains_key("RLIMIT_DATA"));
     }
 }

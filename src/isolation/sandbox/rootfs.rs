@@ -19,21 +19,27 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
-use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::template::{self, Template};
+use crate::isolation::sandbox::unmapped;
+use crate::isolation::sandbox::{by_users, proc};
 use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
 use crate::sys;
 
+/// Told in the receipt where the template could make none of its own.
+const SHARED_DEVICES: &str =
+    "devices: the host's own nodes: locks and notices (inotify) on them pass between jobs";
+
 /// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
 ///
-/// `owner` is the job's uid and gid on the host.
+/// `owner` is the job's uid and gid on the host. Gives what could not be had, for the receipt.
 pub fn assemble(
     spec: &SandboxSpec,
     template: &Template,
     limits: &Limits,
     owner: u32,
     user_namespace: Option<BorrowedFd<'_>>,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
+    let mut weaker = Vec::new();
     chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
     // The template's mounts never hear of what is mounted here.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -42,32 +48,38 @@ pub fn assemble(
     let writable = user_namespace.map(|user_namespace| Upper {
         owner,
         user_namespace,
+        by_user: template.by_user,
     });
-    mount_overlay(writable, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)?;
+    let root = Lower::plain(template::ROOT);
+    if !mount_overlay(writable, root, template::NEW_ROOT, MountFlags::NOSUID)? {
+        weaker.push(unmapped::describe("/"));
+    }
     for (index, layer) in template.layers.iter().enumerate() {
         // Only what a package may install to is writable in a writable root; further mounts are read-only.
         let upper = writable.filter(|_| layer.system);
         let target = format!("{}{}", template::NEW_ROOT, layer.target);
-        mount_overlay(
-            upper,
-            &template::layer_name(index),
-            &target,
-            MountFlags::NOSUID | MountFlags::NODEV,
-        )?;
+        if !mount_layer(upper, index, &target)? {
+            weaker.push(unmapped::describe(&layer.target));
+        }
     }
     bind_scratch(template::SCRATCH, template::NEW_ROOT)?;
     bind_devices(template)?;
+    if template.devices_bound {
+        weaker.push(SHARED_DEVICES.to_owned());
+    }
     if spec.identity == Identity::Root {
-        mount_terminals(owner)?;
+        mount_terminals(owner, template.by_user)?;
     }
     let new_proc = format!("{}/proc", template::NEW_ROOT);
-    proc::mount_proc(spec.proc, &new_proc)?;
+    proc::mount_proc(spec.proc, &new_proc)
+        .map_err(|failure| by_users::explain_proc(failure, template.by_user))?;
     if spec.proc == Proc::Masked {
         mount_covers()?;
         let folder = format!("{}/proc/", template::COVERS);
         proc::mask(&template.proc_covers, &folder, &new_proc)?;
     }
-    enter()
+    enter()?;
+    Ok(weaker)
 }
 
 /// Lays the part of a read-only root that jobs leave as it was; see [`super::room`].
@@ -75,18 +87,27 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
     chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at(StartStep::Rootfs, "private")?;
-    mount_overlay(None, template::ROOT, template::NEW_ROOT, MountFlags::NOSUID)?;
+    mount_overlay(
+        None,
+        Lower::plain(template::ROOT),
+        template::NEW_ROOT,
+        MountFlags::NOSUID,
+    )?;
     for (index, layer) in template.layers.iter().enumerate() {
         let target = format!("{}{}", template::NEW_ROOT, layer.target);
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount_overlay(None, &template::layer_name(index), &target, flags)?;
+        mount_layer(None, index, &target)?;
     }
     bind_devices(template)?;
     enter()
 }
 
-/// Adds to a copy of a room what is one job's alone: its scratch space and its /proc.
-pub fn furnish(spec: &SandboxSpec, template: &Template, limits: &Limits, owner: u32) -> Result<(), Failure> {
+/// Adds to a copy of a room what is one job's alone: its scratch space and its /proc. Gives what could not be had.
+pub fn furnish(
+    spec: &SandboxSpec,
+    template: &Template,
+    limits: &Limits,
+    owner: u32,
+) -> Result<Vec<String>, Failure> {
     // Its folders are bound from there, and the last of them lies over it.
     const SCRATCH: &str = "/run";
     mount_scratch(SCRATCH, spec, limits, owner)?;
@@ -97,7 +118,18 @@ pub fn furnish(spec: &SandboxSpec, template: &Template, limits: &Limits, owner: 
     if spec.proc == Proc::Masked {
         proc::mask(&template.proc_covers, "", "/proc")?;
     }
-    chdir("/").at(StartStep::Rootfs, "chdir")
+    chdir("/").at(StartStep::Rootfs, "chdir")?;
+    let shared = template.devices_bound.then(|| SHARED_DEVICES.to_owned());
+    Ok(shared.into_iter().collect())
+}
+
+fn mount_layer(upper: Option<Upper<'_>>, index: usize, target: &str) -> Result<bool, Failure> {
+    let (cap, name) = (template::cap_name(index), template::layer_name(index));
+    let lower = Lower {
+        above: Some(&cap),
+        name: &name,
+    };
+    mount_overlay(upper, lower, target, MountFlags::NOSUID | MountFlags::NODEV)
 }
 
 fn mount_scratch(scratch: &str, spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
@@ -152,32 +184,65 @@ struct Upper<'a> {
     owner: u32,
     /// The lower layer's files get the ids of this namespace, or its root would own none of them.
     user_namespace: BorrowedFd<'a>,
+    /// An ordinary user's overlay keeps its own marks in attributes that such a user may set.
+    by_user: bool,
+}
+
+/// The layers that are not written, by their names in the template.
+#[derive(Debug, Clone, Copy)]
+struct Lower<'a> {
+    /// Empty, and of another file system.
+    above: Option<&'a str>,
+    name: &'a str,
+}
+
+impl<'a> Lower<'a> {
+    const fn plain(name: &'a str) -> Self {
+        Self { above: None, name }
+    }
 }
 
 /// All paths are relative to the template, so that the job's mount table tells no path of the host.
+///
+/// False where the lower layer's ids could not be mapped.
 fn mount_overlay(
     upper: Option<Upper<'_>>,
-    lower: &str,
+    lower: Lower<'_>,
     target: &str,
     flags: MountFlags,
-) -> Result<(), Failure> {
-    let options = match upper {
+) -> Result<bool, Failure> {
+    let mut mapped = true;
+    let (above, lower) = (lower.above, lower.name);
+    let options = match (upper, above) {
+        (None, Some(above)) => format!("lowerdir={above}:{lower}"),
         // An overlay without an upper layer must have two lower ones.
-        None => format!("lowerdir={lower}:{}", template::EMPTY),
-        Some(upper) => {
+        (None, None) => format!("lowerdir={lower}:{}", template::EMPTY),
+        (Some(upper), _) => {
             let scratch = template::SCRATCH;
             for part in ["upper", "work", "lower"] {
                 let path = format!("{scratch}/{part}/{lower}");
                 fs::create_dir_all(&path).at(StartStep::Rootfs, part)?;
                 chown(&path, Some(upper.owner), Some(upper.owner)).at(StartStep::Rootfs, part)?;
             }
-            let lowest = map_lower(upper, lower)?;
-            format!("lowerdir={lowest},upperdir={scratch}/upper/{lower},workdir={scratch}/work/{lower}")
+            let lowest = map_lower(upper, lower)?.unwrap_or_else(|| {
+                mapped = false;
+                lower.to_owned()
+            });
+            if !mapped {
+                let folder = format!("{scratch}/upper/{lower}");
+                unmapped::repeat_folders(Path::new(lower), Path::new(&folder), upper.owner)
+                    .at(StartStep::Rootfs, "folders of the root")?;
+            }
+            let marks = if upper.by_user { ",userxattr" } else { "" };
+            format!(
+                "lowerdir={lowest},upperdir={scratch}/upper/{lower},workdir={scratch}/work/{lower}{marks}"
+            )
         }
     };
     let options = CString::new(options).unwrap_or_default();
     mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
-        .at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))
+        .at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))?;
+    Ok(mapped)
 }
 
 /// A path as the job would name it, for messages.
@@ -189,15 +254,17 @@ fn inside(target: &str) -> &str {
     }
 }
 
-/// Mounts a copy of `lower` with the ids of the job's user namespace, and gives its path.
-fn map_lower(upper: Upper<'_>, lower: &str) -> Result<String, Failure> {
+/// Mounts a copy of `lower` with the ids of the job's user namespace, and gives its path; `None` where its file system
+/// maps no ids.
+fn map_lower(upper: Upper<'_>, lower: &str) -> Result<Option<String>, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, lower, flags).at(StartStep::Rootfs, lower)?;
     match sys::idmap_mount(tree.as_fd(), upper.user_namespace) {
         Ok(()) => {}
-        // A file system that maps no ids (tmpfs before 6.3): its files belong to nobody inside, and can be replaced
-        // but not changed.
-        Err(Errno::INVAL) => return Ok(lower.to_owned()),
+        // Such as tmpfs before 6.3, or a container's overlay.
+        Err(Errno::INVAL) => return Ok(None),
+        // An ordinary user's launcher may not map those of the host's file systems.
+        Err(Errno::PERM) if upper.by_user => return Ok(None),
         Err(error) => return Err(error).at(StartStep::Rootfs, "id-mapped mount"),
     }
     let target = format!("{}/lower/{lower}", template::SCRATCH);
@@ -209,14 +276,14 @@ fn map_lower(upper: Upper<'_>, lower: &str) -> Result<String, Failure> {
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
     .at(StartStep::Rootfs, lower)?;
-    Ok(target)
+    Ok(Some(target))
 }
 
 /// An overlay too, for its inodes (a lock on a cover would be seen by other jobs), and read-only with all that is
 /// bound from it: a device node as a cover would open for writing.
 fn mount_covers() -> Result<(), Failure> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_overlay(None, template::COVERS, template::COVERS, flags)
+    mount_overlay(None, Lower::plain(template::COVERS), template::COVERS, flags).map(drop)
 }
 
 fn bind_scratch(scratch: &str, root: &str) -> Result<(), Failure> {
@@ -244,11 +311,16 @@ fn bind_devices(template: &Template) -> Result<(), Failure> {
 }
 
 /// Pseudo-terminals, for test suites that need some: an instance with none of anybody else's.
-fn mount_terminals(owner: u32) -> Result<(), Failure> {
+fn mount_terminals(owner: u32, by_user: bool) -> Result<(), Failure> {
     /// How many a job has at most. The kernel keeps some of the machine's for its first instance, whatever others take.
     const MOST: u32 = 256;
     const GROUP_TTY: u32 = 5;
-    let group = owner.saturating_add(GROUP_TTY);
+    // An ordinary user has but one id.
+    let group = if by_user {
+        owner
+    } else {
+        owner.saturating_add(GROUP_TTY)
+    };
     let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={group},max={MOST}");
     let options = CString::new(options).unwrap_or_default();
     let target = format!("{}/dev/pts", template::NEW_ROOT);

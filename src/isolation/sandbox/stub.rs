@@ -25,7 +25,6 @@ pub struct Stub<'a> {
     pub attach: &'a [OwnedFd],
     /// Joined where the stub was not cloned into a user namespace of its own.
     pub user_namespace: Option<BorrowedFd<'a>>,
-    pub own_cgroup_namespace: bool,
     /// One byte: the ids are mapped. A second one: the plan is laid out and the world around the stub finished.
     pub go: BorrowedFd<'a>,
     /// A socket, closed by the exec. Bytes in it are a [`StubFailure`], a descriptor is the filter's listener.
@@ -114,8 +113,7 @@ impl Stub<'_> {
         self.enter_user_namespace()
             .map_err(|error| (StartStep::Namespaces, error))?;
         fault_point!("stub.cgroup-namespace").map_err(|error| (StartStep::Namespaces, error))?;
-        self.enter_cgroup_namespace()
-            .map_err(|error| (StartStep::Namespaces, error))?;
+        Self::enter_cgroup_namespace().map_err(|error| (StartStep::Namespaces, error))?;
         fault_point!("stub.session").map_err(|error| (StartStep::Session, error))?;
         setsid().map_err(|error| (StartStep::Session, error))?;
         // Until the ids inside have a meaning outside.
@@ -173,13 +171,11 @@ impl Stub<'_> {
         })
     }
 
-    /// Made inside the job's cgroup, which so becomes the root of all that the job sees of cgroups.
-    fn enter_cgroup_namespace(&self) -> Result<(), Errno> {
-        if self.own_cgroup_namespace {
-            // SAFETY: a new cgroup namespace touches no memory and no descriptor.
-            unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP)? };
-        }
-        Ok(())
+    /// Made inside the job's cgroup, which so becomes the root of all that the job sees of cgroups; without a cgroup of
+    /// its own, it sees no path of the host's.
+    fn enter_cgroup_namespace() -> Result<(), Errno> {
+        // SAFETY: a new cgroup namespace touches no memory and no descriptor.
+        unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }
     }
 
     /// All that can be given up ahead of time has been.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -16,10 +16,9 @@ use rustix::mount::{
     unmount,
 };
 use rustix::process::{chdir, pivot_root};
-use serde::{Deserialize, Serialize};
 
 use super::proc::{self, Cover};
-use super::{builder, etc};
+use super::{builder, by_users, etc};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::seccomp;
 use crate::job::{Root, SandboxSpec, StartStep};
@@ -31,6 +30,7 @@ pub const EMPTY: &str = "empty";
 pub const SCRATCH: &str = "scratch";
 pub const NEW_ROOT: &str = "newroot";
 pub const BOUND_DEVICES: &str = "devices";
+const HOST_PROC: &str = "hostproc";
 /// What lies over parts of /proc, in a folder that is named as if it were a /proc: the job's mount table shows the names.
 pub const COVERS: &str = "covers";
 
@@ -125,6 +125,8 @@ pub struct Template {
     pub filter_ahead: bool,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
+    /// Built by an ordinary user's launcher.
+    pub by_user: bool,
     /// What lies over parts of /proc.
     pub proc_covers: Vec<Cover>,
 }
@@ -145,12 +147,18 @@ pub fn layer_name(index: usize) -> String {
     format!("layer{index}")
 }
 
+/// A folder like the root of layer `index`, and empty.
+#[must_use]
+pub fn cap_name(index: usize) -> String {
+    format!("cap{index}")
+}
+
 impl Template {
-    /// Builds the template for `spec`.
-    pub fn build(spec: &SandboxSpec) -> Result<Self, Failure> {
+    /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
+    pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let layers = layers(spec);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let (built, mount_namespace) = builder::in_copy(None, || construct(spec, &layers))?;
+        let (devices_bound, mount_namespace) = builder::in_copy(None, || construct(spec, &layers, by_user))?;
         let filter = spec
             .seccomp
             .as_ref()
@@ -161,17 +169,11 @@ impl Template {
             layers,
             filter,
             filter_ahead,
-            devices_bound: built.devices_bound,
-            proc_covers: built.proc_covers,
+            by_user,
+            devices_bound,
+            proc_covers: proc::find_covers(),
         })
     }
-}
-
-/// What is known once the template is built.
-#[derive(Debug, Serialize, Deserialize)]
-struct Built {
-    devices_bound: bool,
-    proc_covers: Vec<Cover>,
 }
 
 fn layers(spec: &SandboxSpec) -> Vec<Layer> {
@@ -205,13 +207,15 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
     system.chain(etc).chain(further).collect()
 }
 
-fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
+/// Gives whether devices are bound.
+fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<bool, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
     let trees = layers
         .iter()
-        .map(|layer| detach(&layer.source))
+        .map(|layer| detach(&layer.source).map_err(|failure| by_users::explain_layer(failure, by_user)))
         .collect::<Result<Vec<_>, _>>()?;
+    let proc = by_user.then(by_users::detach_proc).transpose()?;
     let etc = etc::collect(spec, layers);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
@@ -231,6 +235,11 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
     }
     for (index, tree) in trees.iter().enumerate() {
         place(tree, &layer_name(index))?;
+        make_cap(&layer_name(index), &cap_name(index))?;
+    }
+    if let Some(proc) = proc {
+        fs::create_dir(HOST_PROC).at(StartStep::Rootfs, HOST_PROC)?;
+        attach(&proc, HOST_PROC)?;
     }
     make_root(layers)?;
     etc.write(&Path::new(ROOT).join("etc"))
@@ -239,7 +248,6 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
     for base in [COVERS, ROOT] {
         make_covers(Path::new(base), &stat)?;
     }
-    let proc_covers = proc::find_covers(Path::new(SCRATCH))?;
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
@@ -249,10 +257,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer]) -> Result<Built, Failure> {
         "",
     )
     .at(StartStep::Rootfs, "read-only")?;
-    Ok(Built {
-        devices_bound,
-        proc_covers,
-    })
+    Ok(devices_bound)
 }
 
 fn detach(source: &Path) -> Result<OwnedFd, Failure> {
@@ -266,8 +271,27 @@ fn detach(source: &Path) -> Result<OwnedFd, Failure> {
 fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {
     fs::create_dir(name).at(StartStep::Rootfs, name)?;
     attach(tree, name)?;
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount(name, flags, "").at(StartStep::Rootfs, name)
+    // Adds to what the mount has: an ordinary user could not take anything off it.
+    sys::make_read_only(tree.as_fd()).at(StartStep::Rootfs, name)
+}
+
+/// An overlay tells of the file system of its topmost layer: with this on top, a job does not see how full the host's
+/// disk is, which other jobs can change. Who may enter the layer's root is decided by its topmost layer, too.
+fn make_cap(layer: &str, cap: &str) -> Result<(), Failure> {
+    let root = fs::metadata(layer).at(StartStep::Rootfs, layer)?;
+    fs::create_dir(cap).at(StartStep::Rootfs, cap)?;
+    match chown(cap, Some(root.uid()), Some(root.gid())) {
+        Ok(()) => {}
+        // An ordinary user's launcher has one id. As the owner's rights are the job's then, they must not be more than
+        // those of all others.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL)) => {
+            let others = root.mode() & 0o7;
+            let mode = fs::Permissions::from_mode(others << 6 | others << 3 | others);
+            return fs::set_permissions(cap, mode).at(StartStep::Rootfs, cap);
+        }
+        Err(error) => return Err(error).at(StartStep::Rootfs, cap),
+    }
+    fs::set_permissions(cap, fs::Permissions::from_mode(root.mode() & 0o7777)).at(StartStep::Rootfs, cap)
 }
 
 fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {

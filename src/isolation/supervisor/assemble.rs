@@ -17,6 +17,7 @@ use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock;
+use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt;
@@ -24,7 +25,7 @@ use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
-use crate::job::{Limits, Receipt, StartStep};
+use crate::job::{Identity, Limits, Network, Receipt, StartStep};
 use crate::sys::{self, Forked, SignalFd, fault_point};
 
 /// Jobs are killed before anything else when the machine is out of memory.
@@ -47,9 +48,13 @@ pub(super) struct Assembled<'a> {
     pub ids: HostIds,
     pub cpus: u64,
     pub limits: Limits,
+    /// It is in a cgroup of its own.
+    pub in_cgroup: bool,
     pub landlock_abi: u32,
     /// What was asked for at best effort and is missing.
     pub weaker: Vec<String>,
+    /// /run is to be taken from the job, whose id the launcher shares.
+    pub own_run: bool,
     pub signals: SignalFd,
 }
 
@@ -62,12 +67,13 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
     sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
     timings.mark("hostname");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
-    build_root(assembly)?;
+    let mut weaker = build_root(assembly)?;
     timings.mark("root");
     fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
     timings.mark("landlock rules");
     let landlock_abi = layer.as_ref().map_or(0, |layer| layer.abi);
+    weaker.extend(landlock::weaker(sandbox.landlock, landlock_abi));
     fault_point!("supervisor.plan").at(StartStep::Supervisor, "shared memory")?;
     let plan = PlanMemory::map().at(StartStep::Supervisor, "shared memory")?;
     let pipes = Pipes::make()?;
@@ -85,6 +91,9 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
     fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
     fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
+    // Not earlier: to an ordinary user the /proc files of a process that is not dumpable, and of its forks, are
+    // the host's root's, and cannot be written. The stub becomes dumpable, or not, by its exec.
+    sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     proc::seal()?;
     timings.mark("id maps");
     let mut link = StubLink::new(pipes.go.1, pipes.failure.0);
@@ -110,10 +119,10 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
         ids: assembly.ids,
         cpus: assembly.cpus,
         limits: *assembly.limits,
+        in_cgroup: assembly.clone_into.is_some() || !assembly.attach.is_empty(),
         landlock_abi,
-        weaker: landlock::weaker(sandbox.landlock, landlock_abi)
-            .into_iter()
-            .collect(),
+        weaker,
+        own_run: assembly.template.by_user && sandbox.identity == Identity::Unprivileged,
         signals,
     })
 }
@@ -127,7 +136,6 @@ fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
-    sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
     Ok(signals)
 }
@@ -135,15 +143,21 @@ fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
 /// Those that were not made by the clone.
 fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
     fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
-    if let Some(network) = assembly.network {
-        sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
+    match (assembly.network, assembly.sandbox.network) {
+        (Some(network), _) => {
+            sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
+        }
+        // An ordinary user's launcher makes none ahead of time.
+        (None, Network::None) => NetworkNamespace::enter_new()?,
+        (None, Network::Host) => {}
     }
     let template = &assembly.template.mount_namespace;
     let mounts = assembly.room.map_or_else(|| template.as_fd(), Room::as_fd);
     sys::copy_mount_namespace(Some(mounts)).at(StartStep::Namespaces, "mount namespace")
 }
 
-fn build_root(assembly: &Assembly<'_>) -> Result<(), Failure> {
+/// Gives what could not be had, for the receipt.
+fn build_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
     let Assembly {
         sandbox,
         template,
@@ -221,7 +235,6 @@ fn fork_stub(
     let stub = Stub {
         attach: assembly.attach,
         user_namespace: assembly.user_namespace,
-        own_cgroup_namespace: assembly.clone_into.is_some() || !assembly.attach.is_empty(),
         go: pipes.go.0.as_fd(),
         failure: pipes.failure.1.as_fd(),
         plan: plan.plan(),

@@ -46,7 +46,7 @@ const RECORD_TRIES: u32 = 3600;
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the launcher has prepared for a supervisor, before it is known which job it will run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Assembly<'a> {
     pub control: &'a Channel,
     pub sandbox: &'a SandboxSpec,

@@ -9,7 +9,7 @@ use super::{Go, Outlets};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::receipt::NamespaceIds;
-use crate::isolation::sandbox::{files, receipt, rlimits, rootfs};
+use crate::isolation::sandbox::{by_users, files, receipt, rlimits, rootfs};
 use crate::isolation::timings::Timings;
 use crate::job::{IsolationFloor, Receipt, StartStep, Timestamp};
 use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd, fault_point};
@@ -53,21 +53,24 @@ pub(super) fn start<'a>(
     timings.mark("scratch size");
     fault_point!("supervisor.files").at(StartStep::Files, "the job's files")?;
     let stdin = files::put(&go.spec, assembled.ids.first)?;
+    if assembled.own_run {
+        by_users::seal_run()?;
+    }
     assembled
         .plan
-        .lay_out(&go.spec, stdin, &rlimits::of(limits)?)
+        .lay_out(&go.spec, stdin, &rlimits::of(limits, assembled.in_cgroup)?)
         .map_err(|error| Failure::new(StartStep::Exec, libc::E2BIG, error.to_string()))?;
     timings.mark("files, plan");
     let mut receipt = go.receipt.clone();
     receipt.landlock_abi = assembled.landlock_abi;
-    receipt.weaker.clone_from(&assembled.weaker);
+    receipt.weaker.extend_from_slice(&assembled.weaker);
     let (bytes, inodes) = rootfs::scratch_limits()?;
     receipt.limits.insert("tmpfs.size".to_owned(), bytes.to_string());
     receipt
         .limits
         .insert("tmpfs.nr_inodes".to_owned(), inodes.to_string());
     if let Some(read_back) = &assembled.read_back {
-        receipt::complete(&mut receipt, read_back);
+        receipt::complete(&mut receipt, read_back, assembled.ids);
         demand(&go.require, &receipt)?;
         drop_privileges()?;
     }
@@ -75,7 +78,8 @@ pub(super) fn start<'a>(
     let listener = assembled.link.let_go(&go.spec)?;
     timings.mark("stub to exec");
     if assembled.read_back.is_none() {
-        receipt::complete(&mut receipt, &receipt::read_back(assembled.stub, launcher));
+        let read_back = receipt::read_back(assembled.stub, launcher);
+        receipt::complete(&mut receipt, &read_back, assembled.ids);
         demand(&go.require, &receipt)?;
         drop_privileges()?;
     }

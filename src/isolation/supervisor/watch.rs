@@ -426,13 +426,25 @@ impl Watch<'_> {
         self.kill_again = Some(Instant::now() + KILL_AGAIN);
     }
 
-    fn into_record(self) -> ExitRecord {
+    fn into_record(mut self) -> ExitRecord {
         let children = sys::children_usage();
         let mut usage = self.meter.usage();
+        let wait_status = self.main_status.unwrap_or(libc::SIGKILL);
+        if !self.meter.measures_cpu() {
+            // Of those that were waited for: all, once none is left.
+            (usage.cpu_user_us, usage.cpu_system_us) = (children.user_us, children.system_us);
+            let used_ms = (children.user_us + children.system_us) / 1000;
+            if self.trigger.is_none()
+                && libc::WTERMSIG(wait_status) == libc::SIGKILL
+                && used_ms + used_ms / 10 >= self.go.spec.limits.cpu_time_ms
+            {
+                // RLIMIT_CPU, in the place of a cgroup. The kernel counts for it by ticks, which differs a little.
+                self.trigger = Some(Trigger::CpuTime);
+            }
+        }
         usage.wall_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         usage.io_read_bytes = children.read_bytes;
         usage.io_write_bytes = children.written_bytes;
-        let wait_status = self.main_status.unwrap_or(libc::SIGKILL);
         let cause = Evidence {
             wait_status,
             trigger: self.trigger,

@@ -56,6 +56,14 @@ impl Outputs {
         self.wakes.follow(&self.folder)
     }
 
+    /// All jobs that have output on disk.
+    pub(super) fn jobs(&self) -> Vec<JobId> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
     fn of(&self, id: JobId) -> PathBuf {
         self.folder.join(id.to_string())
     }

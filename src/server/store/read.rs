@@ -99,6 +99,16 @@ impl Store {
             .map_err(StoreError::query("looking for a job"))
     }
 
+    /// Whether there is a record of a job, or was one of which its folder is left.
+    pub(in crate::server) fn is_known(&self, job: JobId) -> Result<bool, StoreError> {
+        lock(&self.points)
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM jobs WHERE id = ?1) OR EXISTS (SELECT 1 FROM buried WHERE id = ?1)",
+            )
+            .and_then(|mut query| query.query_row([job.to_string()], |row| row.get(0)))
+            .map_err(StoreError::query("looking for a job"))
+    }
+
     /// Deleted jobs whose folder is still to be removed.
     pub(in crate::server) fn buried(&self) -> Result<Vec<JobId>, StoreError> {
         lock(&self.points)

@@ -1,7 +1,12 @@
 //! `stockade run`, with policies of the test's own.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,7 +21,11 @@ pub struct Job {
     policy: String,
     options: Vec<String>,
     command: Vec<String>,
+    as_user: bool,
 }
+
+/// An ordinary user, and a group, that nobody is in.
+pub const USER: u32 = 64_999;
 
 /// What became of a job.
 #[derive(Debug)]
@@ -37,6 +46,7 @@ impl Job {
             policy: policy.to_owned(),
             options: Vec::new(),
             command: Vec::new(),
+            as_user: false,
         }
     }
 
@@ -50,6 +60,12 @@ impl Job {
         fs::write(&config, format!("[worker]\npolicies_dir = {policies:?}\n")).expect("config");
         job.options = vec!["--config".into(), config.display().to_string()];
         job
+    }
+
+    /// Its launcher is an ordinary user's.
+    pub const fn by_user(mut self) -> Self {
+        self.as_user = true;
+        self
     }
 
     pub fn options(mut self, options: &[&str]) -> Self {
@@ -80,8 +96,16 @@ impl Job {
     pub fn to_command(&self) -> Command {
         // Elsewhere where the test's own program was copied to another machine.
         let elsewhere = std::env::var_os("STOCKADE_TEST_BIN");
-        let program = elsewhere.unwrap_or_else(|| env!("CARGO_BIN_EXE_stockade").into());
+        let mut program = elsewhere.unwrap_or_else(|| env!("CARGO_BIN_EXE_stockade").into());
+        if self.as_user {
+            self.give_files();
+            program = format!("/proc/self/fd/{}", shared_program(&program)).into();
+        }
         let mut command = Command::new(program);
+        if self.as_user {
+            // Without supplementary groups: root's are dropped on the way.
+            command.uid(USER).gid(USER);
+        }
         command
             .args(["run", "--policy", &self.policy])
             .args(&self.options);
@@ -92,6 +116,16 @@ impl Job {
             .current_dir(self.folder.path());
         command.stdin(std::process::Stdio::null());
         command
+    }
+
+    /// All that the user's process has to read, and the folder that it writes to.
+    fn give_files(&self) {
+        let mut left = vec![self.folder.path().to_owned()];
+        while let Some(path) = left.pop() {
+            chown(&path, Some(USER), Some(USER)).expect("chown");
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            left.extend(entries.map(|entry| entry.path()));
+        }
     }
 
     pub fn run(self) -> Finished {
@@ -121,6 +155,13 @@ impl Job {
     fn report_path(&self) -> std::path::PathBuf {
         self.folder.path().join("report.json")
     }
+}
+
+/// A descriptor of the program, to execute it wherever its folder may be out of the user's reach.
+fn shared_program(path: &OsStr) -> RawFd {
+    static PROGRAM: OnceLock<fs::File> = OnceLock::new();
+    let file = PROGRAM.get_or_init(|| fs::File::open(path).expect("the program"));
+    file.as_raw_fd()
 }
 
 impl Finished {

@@ -9,7 +9,7 @@ mod plant;
 mod probe;
 mod process;
 
-pub use able::able;
-pub use job::Job;
+pub use able::{able, able_as_user};
+pub use job::{Finished, Job, USER};
 pub use plant::{Canary, marked_processes, unique};
 pub use probe::{Probe, Setting};

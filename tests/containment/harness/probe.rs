@@ -18,6 +18,8 @@ pub enum Setting<'a> {
     Policy(&'a str),
     /// In a sandbox of a policy of the test's own: the policy file.
     Own(&'a str),
+    /// In a sandbox of an ordinary user's launcher, under a policy of the test's own that takes what limits there are.
+    User(&'a str),
     /// In none, as root of the host.
     Host,
 }
@@ -111,6 +113,7 @@ impl<'a> Probe<'a> {
         let (output, record) = match setting {
             Setting::Policy(policy) => self.run_job(Job::under(policy), &script),
             Setting::Own(policy) => self.run_job(Job::under_own(policy), &script),
+            Setting::User(policy) => self.run_job(Job::under_own(policy).by_user(), &script),
             Setting::Host => (self.run_on_host(&script), Value::Null),
         };
         parse(&output)

@@ -12,7 +12,7 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402
 
-ORDER = ["host", "outcome", "limits", "stop", "leftovers", "serve", "faults"]
+ORDER = ["host", "outcome", "limits", "stop", "leftovers", "rootless", "containment", "works", "serve", "faults"]
 
 
 def tests_of(module):

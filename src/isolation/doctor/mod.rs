@@ -1,29 +1,40 @@
 //! What this host can isolate, and what mends it where it cannot.
 
+mod place;
+mod privilege;
+
 use std::fs;
 use std::path::Path;
 
+use self::place::Place;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::ipc::{AbilityStatus, HostAbility};
-use crate::isolation::launcher::spawn::run_dir;
+use crate::isolation::launcher;
 use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::receipt::NAMESPACES;
+
+pub(crate) use privilege::mend as user_namespace_mend;
 
 /// Everything that can be told without a trial sandbox. `cgroup` is the name of the worker's branch.
 #[must_use]
 pub fn examine(cgroup: &str) -> Vec<HostAbility> {
-    let mut abilities = vec![privilege(), container(), cgroups(cgroup)];
+    let mut abilities = vec![
+        privilege::privilege(),
+        privilege::capabilities(),
+        privilege::container(),
+        cgroups(cgroup),
+    ];
     abilities.extend(quick());
     abilities
 }
 
-/// What can be told at once, from files of /proc and one system call.
+/// What can be told at once.
 #[must_use]
 pub fn quick() -> Vec<HostAbility> {
     vec![
         kernel(),
         namespaces(),
-        user_namespaces(),
+        privilege::user_namespaces(),
         seccomp(),
         landlock_abi(),
         overlay(),
@@ -66,17 +77,6 @@ fn kernel() -> HostAbility {
     )
 }
 
-fn privilege() -> HostAbility {
-    let root = rustix::process::geteuid().is_root();
-    let detail = if root { "root" } else { "not root" };
-    ability(
-        "privilege",
-        judged(root, AbilityStatus::Missing),
-        detail,
-        "run as root: sudo stockade ...",
-    )
-}
-
 /// The namespaces of this process tell what the kernel was built with.
 fn namespaces() -> HostAbility {
     let missing: Vec<&str> = NAMESPACES
@@ -93,19 +93,6 @@ fn namespaces() -> HostAbility {
         judged(missing.is_empty(), AbilityStatus::Missing),
         detail,
         "run a kernel built with CONFIG_NAMESPACES and all of its parts",
-    )
-}
-
-fn user_namespaces() -> HostAbility {
-    let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
-    let fine = most.trim().parse::<u64>().is_ok_and(|most| most > 0);
-    let detail = format!("user.max_user_namespaces = {}", most.trim());
-    let mend = "sysctl -w user.max_user_namespaces=65536";
-    ability(
-        "user namespaces",
-        judged(fine, AbilityStatus::Missing),
-        detail,
-        mend,
     )
 }
 
@@ -143,49 +130,38 @@ fn overlay() -> HostAbility {
 }
 
 fn cgroups(branch: &str) -> HostAbility {
-    let opened = run_dir().map_err(|error| error.to_string()).and_then(|_| {
-        CgroupTree::open(branch)
-            .map(|tree| tree.version())
-            .map_err(|error| error.to_string())
-    });
-    match opened {
-        Ok(version) => ability("cgroups", AbilityStatus::Ok, version.as_str(), ""),
-        Err(reason) => ability(
+    match CgroupTree::open(branch) {
+        Ok(tree) => ability("cgroups", AbilityStatus::Ok, tree.version().as_str(), ""),
+        Err(error) => ability(
             "cgroups",
             AbilityStatus::Missing,
-            reason,
-            "as root: mount the hierarchy writable (docker run -v /sys/fs/cgroup:/sys/fs/cgroup:rw); \
-             in a systemd unit: Delegate=yes",
+            error.to_string(),
+            &cgroup_mend(),
         ),
     }
 }
 
-/// A container's engine takes abilities away, and each has a flag that gives it back.
-fn container() -> HostAbility {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    let inside = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective
-        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
-        .unwrap_or(0);
-    let able = effective & CAP_SYS_ADMIN != 0;
-    let place = if inside {
-        "in a container"
+/// What gives this process a cgroup to put limits on, as an exact command where one can be told.
+#[must_use]
+pub(crate) fn cgroup_mend() -> String {
+    const WITHOUT: &str = "or allow jobs without limits by a policy with sandbox.limits = \"best-effort\"";
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let mend = if !launcher::is_ordinary_user() {
+        match Place::find() {
+            Place::Host => "mount a cgroup hierarchy writable; in a systemd unit: Delegate=yes",
+            Place::Docker => "docker run --cgroupns=private -v /sys/fs/cgroup:/sys/fs/cgroup:rw ...",
+            Place::Podman => "podman run --cgroupns=private --security-opt=unmask=/sys/fs/cgroup ...",
+            Place::Kubernetes | Place::Container => "give the container a cgroup hierarchy that is writable",
+        }
+    } else if unified && Path::new("/run/systemd/system").exists() {
+        "systemd-run --user --scope -p Delegate=yes stockade run ..."
+    } else if unified {
+        "run as root (sudo stockade run ...), or in a cgroup that belongs to this user and has the controllers memory, \
+         pids and cpu"
     } else {
-        "not in a container"
+        "run as root (sudo stockade run ...), since v1 hierarchies are not for ordinary users"
     };
-    let detail = if able {
-        place.to_owned()
-    } else {
-        format!("{place}, without CAP_SYS_ADMIN")
-    };
-    ability(
-        "container",
-        judged(able, AbilityStatus::Missing),
-        detail,
-        "docker run --cap-add SYS_ADMIN ...",
-    )
+    format!("{mend}; {WITHOUT}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,115 @@
+//! What a sandbox is made of may have served an earlier job: nothing tells of it.
+
+use stockade::proto::v1::stream_output_response::Part;
+use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, StreamOutputRequest};
+
+use super::worker::{Worker, able};
+use super::{Client, in_runtime, shell, start, wait};
+
+/// Uses what can be used, and leaves behind what can be left.
+const BUSY: &str = "
+exec 3<>/dev/udp/127.0.0.1/9; echo to nobody >&3; echo again >&3
+for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 0.05 & done
+ipcmk -M 4096 >/dev/null; echo mine >/tmp/left; echo mine >/dev/shm/left; echo mine >left
+exec 8</usr/bin/env; flock -x 8
+for n in $(seq 40000); do :; done
+wait";
+
+/// Prints what it finds of anybody else.
+const LOOK: &str = "
+awk '/lo:/ && $3 + $11 > 0 {print \"packets\", $0}' /proc/net/dev
+awk '/^Udp: [0-9]/ && $2 + $3 + $5 > 0 {print \"udp\", $0}' /proc/net/snmp
+awk 'FNR > 1' /proc/net/udp /proc/net/tcp
+ipcs -m | grep 0x
+find /tmp /dev/shm /workspace -mindepth 1
+exec 8</usr/bin/env; flock -n -x 8 || echo locked
+true";
+
+fn bash(script: &str) -> StartJobRequest {
+    StartJobRequest {
+        argv: ["bash", "-c", script].map(str::to_owned).to_vec(),
+        ..StartJobRequest::default()
+    }
+}
+
+async fn output(client: &mut Client, id: &str) -> String {
+    let request = StreamOutputRequest {
+        job_id: id.to_owned(),
+        ..StreamOutputRequest::default()
+    };
+    let mut parts = client.stream_output(request).await.expect("stream").into_inner();
+    let mut text = String::new();
+    while let Some(part) = parts.message().await.expect("part") {
+        if let Some(Part::Chunk(chunk)) = part.part {
+            text.push_str(&String::from_utf8_lossy(&chunk.data));
+        }
+    }
+    text
+}
+
+fn used(job: &Job) -> (u64, u64) {
+    let usage = job.usage.expect("usage");
+    (usage.pids_peak, usage.cpu_user_us + usage.cpu_system_us)
+}
+
+#[test]
+fn nothing_of_a_job_is_left_for_the_next() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        // More than sandboxes wait at the start, so that parts come back from jobs.
+        for round in 0..30 {
+            let id = start(&mut client, bash(BUSY)).await;
+            let busy = wait(&mut client, &id).await;
+            assert_eq!(busy.exit_code, Some(0), "{busy:?}");
+            assert!(used(&busy).0 > 10, "{busy:?}");
+            let id = start(&mut client, bash(LOOK)).await;
+            let looker = wait(&mut client, &id).await;
+            assert_eq!(output(&mut client, &id).await, "", "round {round}");
+            assert_eq!(looker.exit_code, Some(0), "{looker:?}");
+            let id = start(&mut client, shell("exit 3")).await;
+            let (pids, cpu_us) = used(&wait(&mut client, &id).await);
+            assert_eq!(pids, 1, "round {round}");
+            assert!(cpu_us < used(&busy).1, "round {round}: {cpu_us} µs");
+        }
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn no_death_is_the_next_ones() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        for round in 0..12 {
+            let hungry = StartJobRequest {
+                limits: Some(Limits {
+                    memory_bytes: 16 << 20,
+                    ..Limits::default()
+                }),
+                ..shell("head -c 64M /dev/zero | tail -c 64M >/dev/null; exit 0")
+            };
+            let id = start(&mut client, hungry).await;
+            let dead = wait(&mut client, &id).await;
+            assert_eq!(dead.cause(), Cause::OutOfMemory, "round {round}: {dead:?}");
+            let id = start(&mut client, shell("(setsid sleep 6811 &); exit 4")).await;
+            let leaves = wait(&mut client, &id).await;
+            assert_eq!((leaves.cause(), leaves.exit_code), (Cause::Exited, Some(4)));
+            assert_eq!(leaves.usage.expect("usage").oom_kills, 0, "round {round}");
+            let id = start(&mut client, shell("exit 5")).await;
+            let calm = wait(&mut client, &id).await;
+            assert_eq!(
+                (calm.cause(), calm.exit_code),
+                (Cause::Exited, Some(5)),
+                "{calm:?}"
+            );
+        }
+    });
+    worker.shut_down();
+}
