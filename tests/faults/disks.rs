@@ -100,7 +100,9 @@ fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr, number
             client.stop_job(order).await.expect("stop");
             eventually("the stop works", || marked(&marker) == 0);
             if round % 2 == 1 {
-                kill(worker.server().expect("a server"), libc::SIGKILL);
+                let server = worker.server();
+                kill(server.expect("a server"), libc::SIGKILL);
+                eventually("it is gone", || worker.server() != server);
             }
             free(&filler);
             let began = Instant::now();

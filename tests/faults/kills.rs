@@ -1,5 +1,6 @@
 //! Server, launcher or both are killed at random moments, and at each of the places where it matters.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use stockade::proto::v1::{Cause, Job, StartJobRequest, State, StopJobRequest};
@@ -159,6 +160,13 @@ fn a_kill_during_a_start_makes_one_job_of_a_key() {
         println!("{never} of {starts} never ran");
     });
     worker.shut_down();
+}
+
+/// Neither gone nor a zombie.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, state)| !state.starts_with('Z'))
 }
 
 /// Places at which server or launcher die, the first time that they come there. The worker has run a job before.
