@@ -48,7 +48,12 @@ impl Jobs {
 
     fn finish_in(self: &Arc<Self>, table: &mut MutexGuard<'_, Table>, id: JobId, record: ExitRecord) {
         let Some(entry) = table.get(id) else {
-            return tracing::debug!(job = %id, "finished, but not known to this server");
+            tracing::debug!(job = %id, "finished, but not known to this server");
+            // An earlier server may have recorded it, and its launcher have died before it could forget it.
+            if matches!(self.store.is_settled(id), Ok(true)) {
+                self.launcher.send(&Order::Recorded { id });
+            }
+            return;
         };
         if entry.phase == Phase::Ending {
             return;
