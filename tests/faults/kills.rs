@@ -330,10 +330,3 @@ fn a_kill_during_a_stop_leaves_nothing() {
     });
     worker.shut_down();
 }
-
-/// Neither gone nor a zombie.
-fn lives(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, state)| !state.starts_with('Z'))
-}
