@@ -68,7 +68,8 @@ async fn jobs_that_end_while_they_are_taken_up_are_told() {
     worker.revive();
     let mut client = worker.client().await;
     for id in ids {
-        assert_eq!(ended(&mut client, id).await.exit_code, Some(9));
+        let job = ended(&mut client, id).await;
+        assert_eq!(job.exit_code, Some(9), "{job:?}");
     }
 }
 
