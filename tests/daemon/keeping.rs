@@ -12,7 +12,7 @@ use stockade::proto::v1::{
 };
 use tonic::Code;
 
-use super::worker::{Worker, able};
+use super::worker::{Worker, able, eventually};
 use super::{Client, in_runtime, shell, start, wait};
 
 async fn worker_of(client: &mut Client) -> GetWorkerResponse {
@@ -123,6 +123,36 @@ fn nothing_that_is_mounted_on_a_folder_is_removed() {
         unmount(&folder, UnmountFlags::DETACH).expect("unmount");
         until_cleaned_up(&mut client).await;
         assert!(!folder.exists());
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_control_folder_that_stays_takes_no_output_with_it() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("echo kept; sleep 1")).await;
+        let output = folder_of(&worker, &id).join("stdout");
+        eventually("it has written", || {
+            fs::read(&output).is_ok_and(|text| text == b"kept\n")
+        });
+        let held = worker.control().join(&id).join("held");
+        fs::create_dir(&held).expect("mkdir");
+        mount("tmpfs", &held, "tmpfs", MountFlags::empty(), None).expect("tmpfs");
+        assert_eq!(wait(&mut client, &id).await.exit_code, Some(0));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while worker_of(&mut client).await.clean_up.is_empty() {
+            assert!(Instant::now() < deadline, "it is told");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        unmount(&held, UnmountFlags::DETACH).expect("unmount");
+        until_cleaned_up(&mut client).await;
+        eventually("it has gone", || worker.control_folders() == 0);
+        assert_eq!(fs::read(&output).expect("output"), b"kept\n");
     });
     worker.shut_down();
 }
@@ -260,7 +290,7 @@ fn output_that_no_record_tells_of_is_swept_at_the_start() {
             fs::create_dir(&strange).expect("mkdir");
         });
         let unknown = folder_of(&worker, &unknown);
-        super::worker::eventually("it is swept", || !unknown.exists());
+        eventually("it is swept", || !unknown.exists());
         let (bytes, gaps, _) = read(&mut worker.client().await, &known, 0).await;
         assert_eq!((bytes, gaps.len()), (2, 0));
         assert!(strange.exists(), "what is none of ours stays");

@@ -1,9 +1,10 @@
 //! What could not be removed at once: tried again until it is gone, and told while that lasts.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::job_dir::{JobDirs, read_job_file};
+use super::removal::Stuck;
 use super::slot::Slot;
 use super::spawn::Sandboxes;
 use crate::isolation::ipc::Leftover;
@@ -34,6 +35,23 @@ enum What {
     },
 }
 
+/// What of a job is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What a restarted launcher takes it over by. Its output stays.
+    Control,
+    All,
+}
+
+impl Part {
+    pub(super) fn remove(self, dirs: &JobDirs, id: JobId) -> Result<(), Stuck> {
+        match self {
+            Self::Control => dirs.remove_control(id),
+            Self::All => dirs.remove(id),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Item {
     what: What,
@@ -47,7 +65,7 @@ struct Item {
 #[derive(Debug, Default)]
 pub(super) struct CleanUp {
     items: Vec<Item>,
-    folders: HashSet<JobId>,
+    folders: HashMap<JobId, Part>,
     /// Something else is to be told than last time.
     changed: bool,
 }
@@ -57,7 +75,8 @@ pub(super) struct CleanUp {
 pub(super) struct Gone {
     /// Can be told now.
     pub(super) outcomes: Vec<(JobId, ExitRecord)>,
-    pub(super) folders: Vec<JobId>,
+    /// Jobs of which all has gone.
+    pub(super) jobs: Vec<JobId>,
 }
 
 impl CleanUp {
@@ -98,9 +117,13 @@ impl CleanUp {
         false
     }
 
-    /// A job's folder that stays for the reason `why`.
-    pub(super) fn add_folder(&mut self, dirs: &JobDirs, id: JobId, why: String) {
-        if !self.folders.insert(id) {
+    /// A part of a job that stays for the reason `why`.
+    pub(super) fn add_folder(&mut self, dirs: &JobDirs, id: JobId, part: Part, why: String) {
+        if let Some(known) = self.folders.insert(id, part) {
+            // Once all is to go, nothing less is.
+            if known == Part::All {
+                self.folders.insert(id, known);
+            }
             return;
         }
         let job = dirs
@@ -166,13 +189,14 @@ impl CleanUp {
                     (stays, LAST_TRY_AGAIN)
                 }
                 What::Folder { id, .. } => {
+                    let part = self.folders.get(id).copied().unwrap_or(Part::Control);
                     let stays = match runs(*id) {
                         true => Some("its job runs".to_owned()),
-                        false => dirs.remove(*id).err().map(|stuck| stuck.to_string()),
+                        false => part.remove(dirs, *id).err().map(|stuck| stuck.to_string()),
                     };
                     if stays.is_none() {
-                        gone.folders.push(*id);
                         self.folders.remove(id);
+                        gone.jobs.extend((part == Part::All).then_some(*id));
                     }
                     (stays, LAST_TRY_OF_FOLDER)
                 }

@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::adopt;
 use super::berth::Berths;
-use super::clean_up::CleanUp;
+use super::clean_up::{CleanUp, Part};
 use super::ids::IdPool;
 use super::in_use::InUse;
 use super::job_dir::{JobDirs, JobFile};
@@ -481,7 +481,7 @@ impl Daemon {
             told = true;
         }
         if job.recorded {
-            self.remove_control(id);
+            self.remove_part(id, Part::Control);
         }
         let record = (!told).then(|| ExitRecord::without_run(lost()));
         self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
@@ -522,9 +522,7 @@ impl Daemon {
             }
         }
         for id in found.unused {
-            if let Err(stuck) = self.dirs.remove(id) {
-                self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
-            }
+            self.remove_part(id, Part::All);
         }
         if found.newer.contains(&None) {
             // Which of the cgroups are theirs cannot be told: none is touched.

@@ -1,6 +1,7 @@
 //! What is kept of jobs on disk: told to the server, and removed at its word.
 
 use super::adopt;
+use super::clean_up::Part;
 use super::daemon::Daemon;
 use crate::isolation::ipc::Event;
 use crate::job::JobId;
@@ -43,13 +44,14 @@ impl Daemon {
         match self.jobs.get_mut(&id) {
             // Its supervisor may be about to write the record.
             Some(job) => job.recorded = job.told,
-            None => self.remove_control(id),
+            None => self.remove_part(id, Part::Control),
         }
     }
 
-    pub(super) fn remove_control(&mut self, id: JobId) {
-        if let Err(stuck) = self.dirs.remove_control(id) {
-            self.clean_up.add_folder(&self.dirs, id, stuck.to_string());
+    /// Now, or as soon as the host lets it go.
+    pub(super) fn remove_part(&mut self, id: JobId, part: Part) {
+        if let Err(stuck) = part.remove(&self.dirs, id) {
+            self.clean_up.add_folder(&self.dirs, id, part, stuck.to_string());
         }
     }
 
@@ -65,7 +67,7 @@ impl Daemon {
             }
             Err(why) => {
                 eprintln!("stockade: launcher: job {id}: its folder stays for now: {why}");
-                self.clean_up.add_folder(&self.dirs, id, why);
+                self.clean_up.add_folder(&self.dirs, id, Part::All, why);
                 Event::DeletedLater { id }
             }
         });
@@ -102,7 +104,7 @@ impl Daemon {
         for (id, record) in gone.outcomes {
             self.finish(id, record, true);
         }
-        for id in gone.folders {
+        for id in gone.jobs {
             self.server.send(&Event::Deleted { id });
         }
         if let Some(leftovers) = self.clean_up.news() {

@@ -47,7 +47,7 @@ impl Slot {
         )
     }
 
-    /// Gives this sandbox its job. `outlets` are stdout, stderr and, for a job with state, its folder.
+    /// Gives this sandbox its job. `outlets` are the descriptors of [`ToSupervisor::Go`].
     pub(super) fn go(&mut self, go: Go, limits: &Limits, outlets: &[&OwnedFd]) -> Result<(), Failure> {
         fault_point!("launcher.hand-over").at(StartStep::Supervisor, "send")?;
         let mut receipt = self.known_receipt();
