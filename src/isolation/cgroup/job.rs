@@ -1,4 +1,4 @@
-//! One job's cgroup: a directory in each hierarchy, one life.
+//! One job's cgroup: a directory in each hierarchy.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -113,31 +113,29 @@ impl JobCgroup {
         self.open = None;
     }
 
-    /// Makes it ready for another job, once nothing of the last one is left; false where it would not be as new.
+    /// Makes it ready for another job; false while something of the last one is in it.
     ///
-    /// The counters that cannot be set back are those of the pids controller, so its directory is made anew. All others
-    /// are counted from a baseline by [`super::Meter`]. In the unified hierarchy alone there is one directory for all
-    /// controllers: it serves one job.
-    ///
-    /// `killed`: everything in it was killed by cgroup.kill. Kernels since 6.14 kill what is cloned into such a cgroup
-    /// later on, as if it had been there before, so it is made anew.
+    /// The counters that cannot be set back are those of the pids controller, so its v1 directory is made anew. All
+    /// others are counted from a baseline by [`super::Meter`]. All directories are made anew in the unified hierarchy
+    /// alone, where one has all controllers; where much is still charged; and where everything was `killed` by
+    /// cgroup.kill: kernels since 6.14 kill what is cloned into such a cgroup later on, as if it had been there before.
     pub fn renew(&mut self, killed: bool) -> Result<bool, CgroupError> {
-        let (Some([memory, pids, _]), Some(open)) = (&self.legacy, &mut self.open) else {
+        let Some(open) = &mut self.open else {
             return Ok(false);
         };
-        if !open.meter.is_empty() || left_over(memory).is_none_or(|bytes| bytes > LEFT_OVER) {
-            return Ok(false);
-        }
-        if killed {
-            if !self.remove()? {
-                return Ok(false);
-            }
-            self.applied = None;
-            self.open = None;
-            self.directories().try_for_each(|path| make_dir(path))?;
-            self.open()?;
+        if self.version == Version::Absent {
             return Ok(true);
         }
+        if !open.meter.is_empty() {
+            return Ok(false);
+        }
+        let legacy = self
+            .legacy
+            .as_ref()
+            .filter(|[memory, ..]| !killed && left_over(memory).is_some_and(|bytes| bytes <= LEFT_OVER));
+        let Some([_, pids, _]) = legacy else {
+            return self.make_anew();
+        };
         if !remove_dir(pids)? {
             return Ok(false);
         }
@@ -147,6 +145,17 @@ impl JobCgroup {
         open.attach[PIDS] = open_file(&directory, pids, "tasks", OFlags::WRONLY)?;
         open.meter
             .renew_pids((directory.as_fd(), pids), self.unified.is_some())?;
+        Ok(true)
+    }
+
+    fn make_anew(&mut self) -> Result<bool, CgroupError> {
+        if !self.remove()? {
+            return Ok(false);
+        }
+        self.applied = None;
+        self.open = None;
+        self.directories().try_for_each(|path| make_dir(path))?;
+        self.open()?;
         Ok(true)
     }
 
