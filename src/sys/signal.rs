@@ -21,8 +21,9 @@ pub struct Delivered {
     pub signal: i32,
     /// What was sent with it; 0 for a plain kill.
     pub value: i32,
-    /// By kill(2) of a process that is not in this pid namespace: the kernel itself fills this in, and nobody can claim it.
-    pub killed_from_outside: bool,
+    /// By kill(2) of a process that is not in this pid namespace, or is PID 1 of it: the kernel itself fills this in, and
+    /// nobody else can claim it.
+    pub from_above: bool,
 }
 
 impl SignalFd {
@@ -65,7 +66,7 @@ impl SignalFd {
         Ok(Some(Delivered {
             signal: i32::try_from(info.ssi_signo).unwrap_or(0),
             value: info.ssi_int,
-            killed_from_outside: info.ssi_code == libc::SI_USER && info.ssi_pid == 0,
+            from_above: info.ssi_code == libc::SI_USER && info.ssi_pid <= 1,
         }))
     }
 }
@@ -156,7 +157,7 @@ pub fn is_thread_of(thread: i32, process: i32) -> bool {
     check(unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) }).is_ok()
 }
 
-/// As PID 1 of a namespace: kills every other process in it, atomically with regard to forks.
+/// Kills every other process in this pid namespace but its PID 1, atomically with regard to forks.
 pub fn kill_all_others() -> Result<(), Errno> {
     // SAFETY: plain numbers.
     match check(i64::from(unsafe { libc::kill(-1, libc::SIGKILL) })) {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open, openat};
 
 use super::controllers::{self, LimitError};
+use super::handles::Handles;
 use super::meter::MeterFiles;
 use super::tree::{CgroupError, CgroupTree, Version, make_dir};
 use crate::job::Limits;
@@ -30,18 +31,7 @@ pub struct JobCgroup {
     /// The directory of the pids controller is another than the limits were applied to.
     pids_new: bool,
     /// `None` while nobody needs them: a launcher of thousands of jobs would have tens of thousands.
-    open: Option<Open>,
-}
-
-/// The descriptors by which a supervisor and its stub use the cgroup without any path.
-#[derive(Debug)]
-struct Open {
-    unified: Option<OwnedFd>,
-    /// `tasks` of the v1 directories: written "0" by the one thread that moves itself in. A thread that moves itself
-    /// cannot change meanwhile, so the kernel takes no lock of all forks for it; the same by `cgroup.procs` waits for
-    /// a grace period of RCU, 7 to 20 ms on a quiet machine.
-    attach: Vec<OwnedFd>,
-    meter: MeterFiles,
+    open: Option<Handles>,
 }
 
 impl JobCgroup {
@@ -100,7 +90,7 @@ impl JobCgroup {
             .zip(self.unified.as_ref())
             .map(|(directory, path)| (directory.as_fd(), path.as_path()));
         let meter = MeterFiles::open(in_unified, in_legacy)?;
-        self.open = Some(Open {
+        self.open = Some(Handles {
             unified,
             attach,
             meter,
@@ -191,22 +181,10 @@ impl JobCgroup {
         self.version
     }
 
-    /// The directory to clone into.
+    /// `None` after [`JobCgroup::close`].
     #[must_use]
-    pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
-        self.open.as_ref()?.unified.as_ref().map(AsFd::as_fd)
-    }
-
-    /// The `tasks` files that a process of one thread writes "0" to after the clone.
-    #[must_use]
-    pub fn attach(&self) -> &[OwnedFd] {
-        self.open.as_ref().map_or(&[], |open| &open.attach)
-    }
-
-    /// The files by which a supervisor measures and kills.
-    #[must_use]
-    pub fn meter_files(&self) -> Option<&MeterFiles> {
-        self.open.as_ref().map(|open| &open.meter)
+    pub const fn handles(&self) -> Option<&Handles> {
+        self.open.as_ref()
     }
 
     /// Removes the cgroup; `Ok(false)` while something is still in it.

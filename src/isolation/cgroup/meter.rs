@@ -25,6 +25,9 @@ pub struct MeterFiles {
     oom_event: Option<OwnedFd>,
 }
 
+/// How many files there are at most.
+pub(super) const METER_FILES: usize = 7;
+
 type Located<'a> = (BorrowedFd<'a>, &'a Path);
 
 impl MeterFiles {
@@ -87,9 +90,8 @@ impl MeterFiles {
         self.processes.as_ref().is_some_and(|file| first(file) == Ok(0))
     }
 
-    /// All of them, for a fork that closes everything else.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let files = [
+    const fn all(&self) -> [&Option<OwnedFd>; METER_FILES] {
+        [
             &self.cpu,
             &self.memory_peak,
             &self.oom,
@@ -97,8 +99,39 @@ impl MeterFiles {
             &self.processes,
             &self.kill,
             &self.oom_event,
-        ];
-        files.into_iter().flatten().map(AsFd::as_fd)
+        ]
+    }
+
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all().into_iter().flatten().map(AsFd::as_fd)
+    }
+
+    /// Which of them there are, in the order of [`MeterFiles::descriptors`].
+    pub(super) fn present(&self) -> [bool; METER_FILES] {
+        self.all().map(Option::is_some)
+    }
+
+    /// `None` where there are fewer descriptors than files.
+    pub(super) fn from_parts(
+        present: [bool; METER_FILES],
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Option<Self> {
+        let mut files: [Option<OwnedFd>; METER_FILES] = Default::default();
+        for (file, present) in files.iter_mut().zip(present) {
+            if present {
+                *file = Some(descriptors.next()?);
+            }
+        }
+        let [cpu, memory_peak, oom, pids_peak, processes, kill, oom_event] = files;
+        Some(Self {
+            cpu,
+            memory_peak,
+            oom,
+            pids_peak,
+            processes,
+            kill,
+            oom_event,
+        })
     }
 }
 

@@ -5,11 +5,13 @@
 //! one, since that one alone can be cloned into, tells when it is empty and kills in one write.
 
 mod controllers;
+mod handles;
 mod job;
 mod meter;
 mod tree;
 
 pub use controllers::LimitError;
+pub use handles::{Handles, Shape};
 pub use job::JobCgroup;
 pub use meter::{Meter, MeterFiles};
 pub use tree::{CgroupError, CgroupTree, Version};

@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// No message is longer, whoever sends it.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// No message carries more descriptors, that of a memfd included.
-pub(super) const MAX_DESCRIPTORS: usize = 8;
+pub(super) const MAX_DESCRIPTORS: usize = 16;
 const DESCRIPTOR_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 const INLINE_BYTES: usize = 64 << 10;
 /// Nearly all messages are shorter.
@@ -93,7 +93,7 @@ impl Channel {
         self.try_send_with(bytes, &[])
     }
 
-    /// As [`Channel::try_send_bytes`], with at most 7 descriptors.
+    /// As [`Channel::try_send_bytes`], with at most 15 descriptors.
     pub fn try_send_with(
         &self,
         bytes: &[u8],

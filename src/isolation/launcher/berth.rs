@@ -39,7 +39,8 @@ impl Berth {
         self.room = None;
     }
 
-    fn renew(&mut self) -> bool {
+    /// Makes it ready for another job; false if it shows anything of the last one.
+    pub(super) fn renew(&mut self) -> bool {
         let network = self.network.as_ref().is_none_or(NetworkNamespace::is_as_new);
         network && matches!(self.cgroup.renew(std::mem::take(&mut self.killed)), Ok(true))
     }

@@ -24,8 +24,7 @@ use crate::config::Config;
 use crate::isolation::cgroup::{CgroupError, CgroupTree};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
-use crate::isolation::supervisor::Report;
-use crate::job::{Cause, Enforcement, ExitRecord, JobId, Receipt, StartStep, Timestamp};
+use crate::job::{Enforcement, JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
 
@@ -195,27 +194,25 @@ impl Daemon {
         self.rearm_server();
         self.server.kill_if_due();
         self.restart_server_if_due();
-        // While nobody waits: after a rest, or while the jobs run that have just been launched.
+        // While nobody waits: after a rest, or, where jobs come faster than sandboxes come back, while the jobs run that
+        // have just been launched.
         let launched = std::mem::take(&mut self.launched);
-        let spares = if self.ending.is_none() {
-            u32::from(quiet).max(launched)
-        } else {
-            0
-        };
-        for _ in 0..spares {
+        if self.ending.is_none() && (quiet || (launched > 0 && self.parked.is_nearly_out())) {
             self.prepare_ahead();
         }
         if launched > 0 {
             self.last_launch = Instant::now();
         } else if quiet && self.last_launch.elapsed() >= IDLE {
             self.sandboxes.berths().trim();
+            self.parked.trim(&mut self.clean_up);
         }
         Ok(())
     }
 
     fn next_timeout(&mut self) -> Option<Duration> {
         let prepare = (self.parked.is_short() || self.ending.is_some()).then_some(REST);
-        let trim = self.sandboxes.berths().idle().then(|| {
+        let spare = self.sandboxes.berths().idle() || self.parked.has_spare();
+        let trim = spare.then(|| {
             let rest = self.last_launch.elapsed();
             IDLE.saturating_sub(rest).max(REST)
         });
@@ -380,6 +377,23 @@ impl Daemon {
         );
     }
 
+    pub(super) fn unwatch(&self, fd: impl AsFd) {
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    pub(super) fn job_of(&self, token: u64) -> Option<JobId> {
+        self.tokens.get(&token).copied()
+    }
+
+    pub(super) fn forget(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.tokens.remove(&job.token);
+        if let Keeper::Own(slot) = &job.keeper {
+            self.supervisors.remove(&slot.supervisor.as_raw_nonzero().get());
+        }
+        Some(job)
+    }
+
     fn watch_fd(&self, fd: impl AsFd, token: u64) -> Result<(), Failure> {
         fault_point!("launcher.watch").at(StartStep::Supervisor, "epoll_ctl")?;
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
@@ -398,119 +412,6 @@ impl Daemon {
         self.sandboxes.close();
         self.dirs.leave();
         self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
-    }
-
-    fn handle_job(&mut self, token: u64) {
-        let Some(&id) = self.tokens.get(&token) else {
-            return;
-        };
-        loop {
-            let Some(job) = self.jobs.get_mut(&id) else {
-                return;
-            };
-            let Keeper::Own(slot) = &mut job.keeper else {
-                self.adopted_ended(id);
-                return;
-            };
-            match slot.control.try_receive::<Report>() {
-                Ok(Some(Report::Started {
-                    started_at, receipt, ..
-                })) => {
-                    if let Some(job) = self.jobs.get_mut(&id) {
-                        job.started = Some((started_at, receipt.clone()));
-                    }
-                    self.server.send(&Event::Started {
-                        id,
-                        started_at,
-                        receipt,
-                    });
-                }
-                Ok(Some(Report::Finished {
-                    record,
-                    killed,
-                    written,
-                })) => {
-                    slot.berth.killed |= killed;
-                    if !written {
-                        self.unwritten.add(id, (*record).clone());
-                    }
-                    self.finish(id, *record, false);
-                }
-                Ok(Some(Report::Failed(failure))) => {
-                    self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
-                }
-                Ok(None) => return,
-                Err(_) => {
-                    self.supervisor_gone(id);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Tells the server. `write`: the supervisor has not written the record itself.
-    pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
-        if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
-            record.output = self.dirs.kept_output(id);
-            if crate::isolation::supervisor::write_exit_record(&dir, &record).is_err() {
-                self.unwritten.add(id, record.clone());
-            }
-        }
-        let _ = fault_point!("launcher.finished");
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.told = true;
-        }
-        self.server.send(&Event::Finished {
-            id,
-            record: Box::new(record),
-        });
-    }
-
-    /// A supervisor ends after its last report, or dies: then the kernel has killed its job with it.
-    fn supervisor_gone(&mut self, id: JobId) {
-        let Some(job) = self.forget(id) else { return };
-        let Keeper::Own(slot) = job.keeper else { return };
-        let _ = epoll::delete(&self.epoll, &slot.control);
-        let mut told = job.told;
-        // It may have died between writing its record and telling.
-        if !told
-            && let Ok(dir) = self.dirs.existing_unlocked(id)
-            && let Ok(Some(record)) = crate::isolation::supervisor::read_exit_record(&dir)
-        {
-            self.finish(id, record, false);
-            told = true;
-        }
-        if job.recorded {
-            self.remove_part(id, Part::Control);
-        }
-        let record = (!told).then(|| ExitRecord::without_run(lost()));
-        self.clean_up.add_slot(*slot, record.map(|record| (id, record)));
-    }
-
-    fn adopted_ended(&mut self, id: JobId) {
-        let Some(job) = self.forget(id) else { return };
-        let Keeper::Adopted { pidfd, dir, cgroup } = job.keeper else {
-            return;
-        };
-        let _ = epoll::delete(&self.epoll, &pidfd);
-        match crate::isolation::supervisor::read_exit_record(&dir) {
-            Ok(Some(record)) => {
-                self.finish(id, record, false);
-                self.clean_up.add(cgroup, None);
-            }
-            _ => self
-                .clean_up
-                .add(cgroup, Some((id, ExitRecord::without_run(lost())))),
-        }
-    }
-
-    fn forget(&mut self, id: JobId) -> Option<Job> {
-        let job = self.jobs.remove(&id)?;
-        self.tokens.remove(&job.token);
-        if let Keeper::Own(slot) = &job.keeper {
-            self.supervisors.remove(&slot.supervisor.as_raw_nonzero().get());
-        }
-        Some(job)
     }
 
     fn adopt_jobs(&mut self) -> Result<(), Failure> {
@@ -545,12 +446,6 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-}
-
-fn lost() -> Cause {
-    Cause::Lost {
-        why: "its supervisor was killed".to_owned(),
     }
 }
 

@@ -163,7 +163,7 @@ fn run_in(
             Ok(Some(Report::Finished { record, .. })) => break *record,
             Ok(Some(Report::Failed(failure))) => return Err(failure),
             Ok(Some(Report::Started { timings, .. })) => launch = timings,
-            Ok(None) => {}
+            Ok(Some(Report::Vacant) | None) => {}
             Err(_) => {
                 let why = "its supervisor was killed".to_owned();
                 break ExitRecord::without_run(Cause::Lost { why });

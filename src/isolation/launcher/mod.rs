@@ -15,6 +15,7 @@ mod kept;
 mod orders;
 mod parked;
 mod removal;
+mod reports;
 mod server_link;
 mod slot;
 pub mod spawn;

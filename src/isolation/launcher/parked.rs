@@ -1,5 +1,8 @@
-//! Sandboxes made ahead of time, each for one job: what takes the kernel milliseconds is done while nobody waits.
+//! Sandboxes that wait for a job, each for one at a time: what takes the kernel milliseconds is done while nobody waits.
+//!
+//! Some are made ahead of time; others have served a job, and their init is making them ready for the next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustix::process::{WaitOptions, waitpid};
@@ -10,16 +13,21 @@ use super::spawn::Sandboxes;
 use crate::isolation::failure::Failure;
 use crate::job::{Limits, SandboxSpec};
 
-/// How many wait at one time, of the kind that was asked for last.
+/// How many wait on a quiet worker, of the kind that was asked for last.
 const PARKED: usize = 8;
-/// Of all kinds: those of a kind that nobody asks for any more make room.
-const MOST: usize = 2 * PARKED;
+/// Below so many, more are made even while jobs come.
+const FEW: usize = 2;
+/// Of all kinds, while jobs come.
+const MOST: usize = 32;
+/// Kinds of sandbox that are kept.
+const KINDS: usize = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Parked {
-    slots: Vec<Slot>,
-    /// The kind to make, with the limits that its jobs mostly have.
-    kind: Option<(Arc<SandboxSpec>, Limits)>,
+    /// The longest waiting first.
+    slots: VecDeque<Slot>,
+    /// The kinds that jobs ask for, the last first, with the limits that they mostly have.
+    kinds: VecDeque<(Arc<SandboxSpec>, Limits)>,
     /// Making one has failed: not tried again before the next job.
     failed: bool,
 }
@@ -27,42 +35,62 @@ pub(super) struct Parked {
 impl Parked {
     /// A sandbox of this kind, if one waits.
     pub(super) fn take(&mut self, kind: &Arc<SandboxSpec>, clean_up: &mut CleanUp) -> Option<Slot> {
-        // One that has failed meanwhile says so, and is of no use.
-        for slot in self.slots.extract_if(.., |slot| !slot.is_waiting()) {
+        // The oldest first: the most likely to be finished.
+        while let Some(index) = self.slots.iter().position(|slot| slot.is_of(kind)) {
+            let slot = self.slots.remove(index)?;
+            if slot.is_waiting() {
+                return Some(slot);
+            }
+            // It has failed meanwhile, and says so.
             clean_up.add_slot(slot, None);
         }
-        // The oldest first: the most likely to be finished.
-        let index = self
-            .slots
-            .iter()
-            .position(|slot| Arc::ptr_eq(&slot.sandbox, kind))?;
-        Some(self.slots.remove(index))
+        None
     }
 
     /// Notes what kind of sandbox jobs ask for.
     pub(super) fn wanted(&mut self, kind: &Arc<SandboxSpec>, limits: &Limits) {
         self.failed = false;
-        if !self
-            .kind
-            .as_ref()
-            .is_some_and(|(known, _)| Arc::ptr_eq(known, kind))
-        {
-            self.kind = Some((Arc::clone(kind), *limits));
+        let known = self.kinds.iter().position(|(known, _)| Arc::ptr_eq(known, kind));
+        if known == Some(0) {
+            return;
+        }
+        let entry = known
+            .and_then(|index| self.kinds.remove(index))
+            .unwrap_or_else(|| (Arc::clone(kind), *limits));
+        self.kinds.push_front(entry);
+        self.kinds.truncate(KINDS);
+    }
+
+    /// Takes one in that has served a job and of which nothing of it is left, or has it ended.
+    pub(super) fn take_in(&mut self, mut slot: Slot, clean_up: &mut CleanUp) {
+        let kind = self.kinds.iter().find(|(kind, _)| slot.is_of(kind));
+        let room = self.slots.len() < MOST;
+        match kind {
+            Some((_, limits)) if room && Sandboxes::ready_again(&mut slot, limits) => {
+                self.slots.push_back(slot);
+            }
+            _ => clean_up.add_slot(slot, None),
         }
     }
 
-    pub(super) const fn is_unused(&self) -> bool {
-        self.kind.is_none()
+    pub(super) fn is_unused(&self) -> bool {
+        self.kinds.is_empty()
     }
 
+    /// Whether some are to be made while nobody waits.
     pub(super) fn is_short(&self) -> bool {
-        let waiting = |kind: &Arc<SandboxSpec>| {
-            self.slots
-                .iter()
-                .filter(|slot| Arc::ptr_eq(&slot.sandbox, kind))
-                .count()
-        };
-        !self.failed && self.kind.as_ref().is_some_and(|(kind, _)| waiting(kind) < PARKED)
+        !self.failed && self.waiting().is_some_and(|waiting| waiting < PARKED)
+    }
+
+    /// Whether some are to be made even while jobs come.
+    pub(super) fn is_nearly_out(&self) -> bool {
+        !self.failed && self.waiting().is_some_and(|waiting| waiting < FEW)
+    }
+
+    /// How many of the kind that was asked for last.
+    fn waiting(&self) -> Option<usize> {
+        let (kind, _) = self.kinds.front()?;
+        Some(self.slots.iter().filter(|slot| slot.is_of(kind)).count())
     }
 
     /// Makes one, if too few wait.
@@ -71,26 +99,49 @@ impl Parked {
         sandboxes: &mut Sandboxes,
         clean_up: &mut CleanUp,
     ) -> Result<(), Failure> {
-        let Some((kind, limits)) = self.kind.clone().filter(|_| self.is_short()) else {
+        if !self.is_short() {
+            return Ok(());
+        }
+        let Some((kind, limits)) = self.kinds.front().cloned() else {
             return Ok(());
         };
-        if self.slots.len() >= MOST
-            && let Some(oldest) = self
-                .slots
-                .iter()
-                .position(|slot| !Arc::ptr_eq(&slot.sandbox, &kind))
-        {
-            let slot = self.slots.remove(oldest);
-            clean_up.add_slot(slot, None);
+        if self.slots.len() >= MOST {
+            self.end_one(|slot| !slot.is_of(&kind), clean_up);
         }
         match sandboxes.spawn(&kind, &limits) {
-            Ok(slot) => self.slots.push(slot),
+            Ok(slot) => self.slots.push_back(slot),
             Err(failure) => {
                 self.failed = true;
                 return Err(failure);
             }
         }
         Ok(())
+    }
+
+    /// Whether more wait than a quiet worker needs.
+    pub(super) fn has_spare(&self) -> bool {
+        self.slots.len() > PARKED
+    }
+
+    /// Ends one that a quiet worker does not need.
+    pub(super) fn trim(&mut self, clean_up: &mut CleanUp) {
+        if self.has_spare() {
+            let last = self.kinds.front().map(|(kind, _)| Arc::clone(kind));
+            let other = |slot: &Slot| last.as_ref().is_none_or(|kind| !slot.is_of(kind));
+            if !self.end_one(other, clean_up) {
+                self.end_one(|_| true, clean_up);
+            }
+        }
+    }
+
+    fn end_one(&mut self, which: impl Fn(&Slot) -> bool, clean_up: &mut CleanUp) -> bool {
+        let found = self.slots.iter().position(which);
+        let slot = found.and_then(|index| self.slots.remove(index));
+        let ended = slot.is_some();
+        if let Some(slot) = slot {
+            clean_up.add_slot(slot, None);
+        }
+        ended
     }
 
     /// A child has ended. If it was one of these, its sandbox is found useless when it is looked at.
@@ -100,9 +151,9 @@ impl Parked {
         }
     }
 
-    /// Ends those that wait, and forgets the kind.
+    /// Ends those that wait, and forgets the kinds.
     pub(super) fn release(&mut self, sandboxes: &mut Sandboxes) {
-        self.kind = None;
+        self.kinds.clear();
         for slot in self.slots.drain(..) {
             // A supervisor whose launcher hangs up before it has a job ends.
             let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);

@@ -10,8 +10,8 @@ use super::berth::Berth;
 use super::ids::IdLease;
 use crate::isolation::cgroup::{LimitError, Version};
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::ipc::Channel;
-use crate::isolation::supervisor::{Go, Report, ToSupervisor};
+use crate::isolation::ipc::{Channel, TransportError};
+use crate::isolation::supervisor::{Again, Go, Report, ToSupervisor};
 use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
 use crate::sys::fault_point;
 
@@ -31,6 +31,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    #[must_use]
+    pub(super) fn is_of(&self, kind: &Arc<SandboxSpec>) -> bool {
+        Arc::ptr_eq(&self.sandbox, kind)
+    }
+
     /// Its supervisor lives and has said nothing, so it is at work or waits.
     #[must_use]
     pub(super) fn is_waiting(&self) -> bool {
@@ -73,6 +78,36 @@ impl Slot {
                 Ok(Some(Report::Failed(failure))) => Err(failure),
                 _ => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
             },
+        }
+    }
+
+    /// Tells its init to make it ready for another job, with these limits.
+    pub(super) fn again(&mut self, limits: &Limits) -> Result<(), Failure> {
+        fault_point!("launcher.again").at(StartStep::Supervisor, "send")?;
+        self.berth
+            .cgroup
+            .apply(limits)
+            .map_err(|error| limit_failure(&error))?;
+        let closed = || Failure::new(StartStep::Cgroup, 0, "its files are closed");
+        let cgroup = self.berth.cgroup.handles().ok_or_else(closed)?;
+        let message = ToSupervisor::Again(Again {
+            limits: *limits,
+            cgroup: cgroup.shape(),
+        });
+        let sent = postcard::to_stdvec(&message)
+            .map_err(TransportError::from)
+            .and_then(|bytes| {
+                let descriptors: Vec<_> = cgroup.descriptors().collect();
+                self.control.try_send_with(&bytes, &descriptors)
+            });
+        match sent {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::new(
+                StartStep::Supervisor,
+                libc::EAGAIN,
+                "the init takes no message",
+            )),
+            Err(error) => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
         }
     }
 

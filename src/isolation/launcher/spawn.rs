@@ -109,6 +109,12 @@ impl Sandboxes {
         }
     }
 
+    /// Has a sandbox made ready for another job, of which its init says that nothing of the last one is left in it.
+    /// False where the launcher finds otherwise, or its init does not answer.
+    pub(super) fn ready_again(slot: &mut Slot, limits: &Limits) -> bool {
+        slot.berth.renew() && slot.again(limits).is_ok()
+    }
+
     /// Takes back what a sandbox has left, once its supervisor has been reaped.
     pub(super) fn take_back(&mut self, slot: Slot) {
         self.berths.give_back(slot.berth);
@@ -147,30 +153,35 @@ impl Sandboxes {
         fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        let meter = berth
+        let cgroup = berth
             .cgroup
-            .meter_files()
+            .handles()
             .ok_or_else(|| Failure::new(StartStep::Cgroup, 0, "its files are closed"))?;
         // SAFETY: the launcher has one thread.
         let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
         match forked.at(StartStep::Namespaces, "clone3")? {
-            Forked::Child => supervisor::supervise(&Assembly {
-                control: &supervisors_end,
-                sandbox,
-                template,
-                room: berth.room.as_ref(),
-                network: berth.network.as_ref(),
-                limits,
-                attach: berth.cgroup.attach(),
-                clone_into: berth.cgroup.clone_into(),
-                meter,
-                ids: ids.ids,
-                ids_lock: ids.lock.as_fd(),
-                user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
-                launcher_namespaces: &self.own_namespaces,
-                cpus: self.cpus,
-                launcher_start: self.own_start,
-            }),
+            Forked::Child => {
+                let assembly = Assembly {
+                    control: &supervisors_end,
+                    sandbox,
+                    template,
+                    room: berth.room.as_ref(),
+                    network: berth.network.as_ref(),
+                    limits,
+                    cgroup,
+                    ids: ids.ids,
+                    ids_lock: ids.lock.as_fd(),
+                    user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
+                    launcher_namespaces: &self.own_namespaces,
+                    cpus: self.cpus,
+                    launcher_start: self.own_start,
+                };
+                if berth.room.is_some() {
+                    supervisor::init::serve(&assembly)
+                } else {
+                    supervisor::supervise(&assembly, None)
+                }
+            }
             Forked::Parent(pid) => {
                 fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
                 Ok((pid, control, ids))

@@ -1,8 +1,6 @@
 //! Who a job is: a user id of its own on the host, and what that is called inside; see user_namespaces(7).
 
-use std::fs;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::read;
@@ -11,6 +9,7 @@ use rustix::process::{WaitOptions, waitpid};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
+use crate::isolation::sandbox::proc;
 use crate::job::{Identity, StartStep};
 use crate::sys::{self, Forked};
 
@@ -79,25 +78,26 @@ pub fn make_user_namespace(identity: Identity, ids: HostIds) -> Result<OwnedFd, 
         Forked::Parent(pid) => pid,
     };
     let pid = holder.as_raw_nonzero().get();
-    let namespace = write_maps(Path::new("/proc"), pid, identity, ids).and_then(|()| {
-        open(
-            format!("/proc/{pid}/ns/user"),
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .at(StartStep::Identity, "open the user namespace")
-    });
+    let namespace = proc::open_own()
+        .and_then(|proc| write_maps(proc.as_fd(), pid, identity, ids))
+        .and_then(|()| {
+            open(
+                format!("/proc/{pid}/ns/user"),
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .at(StartStep::Identity, "open the user namespace")
+        });
     drop(release);
     let _ = waitpid(Some(holder), WaitOptions::empty());
     namespace
 }
 
 /// Writes the id maps of the process `pid` of the /proc at `proc`. setgroups(2) is denied first, for good.
-pub fn write_maps(proc: &Path, pid: i32, identity: Identity, ids: HostIds) -> Result<(), Failure> {
+pub fn write_maps(proc: BorrowedFd<'_>, pid: i32, identity: Identity, ids: HostIds) -> Result<(), Failure> {
     let map = format!("{} {} {}", inside(identity), ids.first, ids.count);
-    let process = proc.join(pid.to_string());
     for (file, value) in [("setgroups", "deny"), ("uid_map", &map), ("gid_map", &map)] {
-        fs::write(process.join(file), value).at(StartStep::Identity, file)?;
+        proc::write_of(proc, pid, file, value).at(StartStep::Identity, file)?;
     }
     Ok(())
 }

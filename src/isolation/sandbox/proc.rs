@@ -1,11 +1,14 @@
 //! The job's own /proc, with covers over what tells of the whole machine or of other jobs.
 
 use std::fs;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Proc, StartStep};
-use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+use rustix::fs::{CWD, Mode, OFlags, open, openat};
+use rustix::io::{Errno, write};
+use rustix::mount::{MountFlags, OpenTreeFlags, mount, mount_bind, mount_remount, open_tree};
 
 /// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
 /// What programs read to fit themselves to the machine (cpuinfo, meminfo, version, filesystems) stays.
@@ -132,4 +135,31 @@ pub fn mask(covers: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
 /// Makes all of /proc read-only, once its supervisor has written what it has to write there about the payload.
 pub fn seal() -> Result<(), Failure> {
     mount_remount("/proc", FLAGS | MountFlags::BIND | MountFlags::RDONLY, "").at(StartStep::Proc, "read-only")
+}
+
+/// This process's /proc, to write to by [`write_of`].
+pub fn open_own() -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open("/proc", flags, Mode::empty()).at(StartStep::Proc, "open")
+}
+
+/// Another view of /proc, which stays writable when that is sealed, and which only this descriptor leads to.
+pub fn open_aside() -> Result<OwnedFd, Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, "/proc", flags).at(StartStep::Proc, "open_tree")
+}
+
+/// Writes to a file of the process `pid`.
+pub fn write_of(proc: BorrowedFd<'_>, pid: i32, file: &str, value: &str) -> Result<(), Errno> {
+    write_to(proc, &format!("{pid}/{file}"), value)
+}
+
+/// Has the next process of this pid namespace be number 2, as in a new one. Only PID 1 may be left in it.
+pub fn reset_pids(proc: BorrowedFd<'_>) -> Result<(), Errno> {
+    write_to(proc, "sys/kernel/ns_last_pid", "1")
+}
+
+fn write_to(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<(), Errno> {
+    let file = openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    write(&file, value.as_bytes()).map(drop)
 }

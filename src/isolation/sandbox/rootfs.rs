@@ -101,17 +101,8 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
     enter()
 }
 
-/// Adds to a copy of a room what is one job's alone: its scratch space and its /proc. Gives what could not be had.
-pub fn furnish(
-    spec: &SandboxSpec,
-    template: &Template,
-    limits: &Limits,
-    owner: u32,
-) -> Result<Vec<String>, Failure> {
-    // Its folders are bound from there, and the last of them lies over it.
-    const SCRATCH: &str = "/run";
-    mount_scratch(SCRATCH, spec, limits, owner)?;
-    bind_scratch(SCRATCH, "")?;
+/// Adds to a copy of a room the /proc of this pid namespace. Gives what could not be had, for the receipt.
+pub fn furnish(spec: &SandboxSpec, template: &Template) -> Result<Vec<String>, Failure> {
     // The covers are in the folder that /proc is mounted over: from inside they can still be named.
     chdir("/proc").at(StartStep::Proc, "chdir")?;
     proc::mount_proc(spec.proc, "/proc")?;
@@ -121,6 +112,24 @@ pub fn furnish(
     chdir("/").at(StartStep::Rootfs, "chdir")?;
     let shared = template.devices_bound.then(|| SHARED_DEVICES.to_owned());
     Ok(shared.into_iter().collect())
+}
+
+/// Where the scratch space of a job in a room is mounted: its folders are bound from there, and the last of them lies
+/// over it.
+const ROOM_SCRATCH: &str = "/run";
+
+/// Adds to a furnished room what is one job's alone.
+pub fn add_scratch(spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
+    mount_scratch(ROOM_SCRATCH, spec, limits, owner)?;
+    bind_scratch(ROOM_SCRATCH, "")
+}
+
+/// Takes it away. What is still in use cannot be: no open file, no working directory and no mapping may be left in it.
+pub fn clear_scratch() -> Result<(), Errno> {
+    let bound = SCRATCH_FOLDERS.iter().rev().map(|(_, target)| *target);
+    bound
+        .chain([ROOM_SCRATCH])
+        .try_for_each(|target| unmount(target, UnmountFlags::NOFOLLOW))
 }
 
 fn mount_layer(upper: Option<Upper<'_>>, index: usize, target: &str) -> Result<bool, Failure> {
@@ -286,13 +295,16 @@ fn mount_covers() -> Result<(), Failure> {
     mount_overlay(None, Lower::plain(template::COVERS), template::COVERS, flags).map(drop)
 }
 
+/// The folders of a scratch space, and where a job sees them.
+const SCRATCH_FOLDERS: [(&str, &str); 4] = [
+    ("workspace", layout::WORKSPACE),
+    ("tmp", "/tmp"),
+    ("shm", "/dev/shm"),
+    ("run", "/run"),
+];
+
 fn bind_scratch(scratch: &str, root: &str) -> Result<(), Failure> {
-    for (name, target) in [
-        ("workspace", layout::WORKSPACE),
-        ("tmp", "/tmp"),
-        ("shm", "/dev/shm"),
-        ("run", "/run"),
-    ] {
+    for (name, target) in SCRATCH_FOLDERS {
         mount_bind(format!("{scratch}/{name}"), format!("{root}{target}")).at(StartStep::Scratch, target)?;
     }
     Ok(())

@@ -1,31 +1,29 @@
-//! From a bare fork to a finished sandbox with a stub in it that waits for its job.
+//! From a fork to a finished sandbox with a stub in it that waits for its job.
 
-use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{getpid, set_child_subreaper};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::system::sethostname;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::Assembly;
 use super::pump;
 use super::stub_link::StubLink;
+use super::world::World;
 use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock;
-use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt;
-use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::stub::Stub;
 use crate::isolation::timings::Timings;
-use crate::job::{Identity, Limits, Network, Receipt, StartStep};
+use crate::job::{Identity, Limits, Receipt, StartStep};
 use crate::sys::{self, Forked, SignalFd, fault_point};
 
 /// Jobs are killed before anything else when the machine is out of memory.
@@ -58,16 +56,19 @@ pub(super) struct Assembled<'a> {
     pub signals: SignalFd,
 }
 
-pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Failure> {
+/// `world` is one that an init has entered for this job among others; without one, this process enters its own.
+pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Result<Assembled<'a>, Failure> {
     let sandbox = assembly.sandbox;
     let mut timings = Timings::start();
-    let signals = prepare_process(assembly)?;
-    timings.mark("process");
-    fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
-    sethostname(sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
-    timings.mark("hostname");
-    fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
-    let mut weaker = build_root(assembly)?;
+    let mut world = match world {
+        Some(world) => {
+            leave_init()?;
+            world
+        }
+        None => World::enter(assembly, &mut timings)?,
+    };
+    let mut weaker = std::mem::take(&mut world.weaker);
+    weaker.extend(complete_root(assembly)?);
     timings.mark("root");
     fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
@@ -84,17 +85,7 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
         layer.as_ref().map(|layer| &layer.ruleset),
     )?;
     timings.mark("stub fork");
-    fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
-    if assembly.user_namespace.is_none() {
-        identity::write_maps(Path::new("/proc"), stub, sandbox.identity, assembly.ids)?;
-    }
-    fs::write(format!("/proc/{stub}/oom_score_adj"), OOM_SCORE_ADJ)
-        .at(StartStep::Identity, "oom_score_adj")?;
-    fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
-    // Not earlier: to an ordinary user the /proc files of a process that is not dumpable, and of its forks, are
-    // the host's root's, and cannot be written. The stub becomes dumpable, or not, by its exec.
-    sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
-    proc::seal()?;
+    introduce(assembly, stub, &mut world)?;
     timings.mark("id maps");
     let mut link = StubLink::new(pipes.go.1, pipes.failure.0);
     // Its own end of the packets must be the only one, or no end would be seen.
@@ -115,72 +106,67 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>) -> Result<Assembled<'a>, Fai
         stdout: pipes.stdout.0,
         stderr: pipes.stderr.0,
         buffer: pump::buffer().at(StartStep::Output, "mmap")?,
-        meter: assembly.meter,
+        meter: assembly.cgroup.meter(),
         ids: assembly.ids,
         cpus: assembly.cpus,
         limits: *assembly.limits,
-        in_cgroup: assembly.clone_into.is_some() || !assembly.attach.is_empty(),
+        in_cgroup: assembly.cgroup.in_cgroup(),
         landlock_abi,
         weaker,
         own_run: assembly.template.by_user && sandbox.identity == Identity::Unprivileged,
-        signals,
+        signals: world.signals,
     })
 }
 
-/// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its name, its signals.
-fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
-    // SAFETY: this is a fork of the launcher, and has one thread.
-    unsafe { assembly.launcher_start.erase() };
-    fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
-    enter_namespaces(assembly)?;
-    close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
-    sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
-    let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
-    rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
-    Ok(signals)
-}
-
-/// Those that were not made by the clone.
-fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
-    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
-    match (assembly.network, assembly.sandbox.network) {
-        (Some(network), _) => {
-            sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
-        }
-        // An ordinary user's launcher makes none ahead of time.
-        (None, Network::None) => NetworkNamespace::enter_new()?,
-        (None, Network::Host) => {}
-    }
-    let template = &assembly.template.mount_namespace;
-    let mounts = assembly.room.map_or_else(|| template.as_fd(), Room::as_fd);
-    sys::copy_mount_namespace(Some(mounts)).at(StartStep::Namespaces, "mount namespace")
+/// What the supervisor of one job must not share with those before it.
+fn leave_init() -> Result<(), Failure> {
+    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "ipc namespace")?;
+    // What the job leaves behind comes to this process, not to PID 1.
+    set_child_subreaper(Some(getpid())).at(StartStep::Supervisor, "PR_SET_CHILD_SUBREAPER")?;
+    // SAFETY: a new IPC namespace touches no memory and no descriptor.
+    unsafe { unshare_unsafe(UnshareFlags::NEWIPC) }.at(StartStep::Namespaces, "ipc namespace")
 }
 
 /// Gives what could not be had, for the receipt.
-fn build_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
+fn complete_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
     let Assembly {
         sandbox,
         template,
         limits,
+        user_namespace,
         ..
     } = *assembly;
     // Files of a writable root belong to the first id of the job's range, which is its root.
     let owner = assembly.ids.first;
     if assembly.room.is_some() {
-        rootfs::furnish(sandbox, template, limits, owner)
+        rootfs::add_scratch(sandbox, limits, owner).map(|()| Vec::new())
     } else {
-        rootfs::assemble(sandbox, template, limits, owner, assembly.user_namespace)
+        rootfs::assemble(sandbox, template, limits, owner, user_namespace)
     }
 }
 
-/// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
-fn close_inherited(assembly: &Assembly<'_>) -> Result<(), rustix::io::Errno> {
-    let mut keep: Vec<RawFd> = vec![assembly.control.as_raw_fd(), assembly.ids_lock.as_raw_fd()];
-    keep.extend(assembly.attach.iter().map(AsRawFd::as_raw_fd));
-    keep.extend(assembly.clone_into.iter().map(AsRawFd::as_raw_fd));
-    keep.extend(assembly.user_namespace.iter().map(AsRawFd::as_raw_fd));
-    keep.extend(assembly.meter.descriptors().map(|fd| fd.as_raw_fd()));
-    sys::close_all_but(&mut keep)
+/// Tells the kernel of the stub what takes privileges over it. From then on, /proc is read-only.
+fn introduce(assembly: &Assembly<'_>, stub: i32, world: &mut World) -> Result<(), Failure> {
+    fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
+    let aside = world.proc_aside.take();
+    let sealed = aside.is_some();
+    let proc = match aside {
+        Some(aside) => aside,
+        None => proc::open_own()?,
+    };
+    if assembly.user_namespace.is_none() {
+        identity::write_maps(proc.as_fd(), stub, assembly.sandbox.identity, assembly.ids)?;
+    }
+    proc::write_of(proc.as_fd(), stub, "oom_score_adj", OOM_SCORE_ADJ)
+        .at(StartStep::Identity, "oom_score_adj")?;
+    if !sealed {
+        fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
+        // Not earlier: to an ordinary user the /proc files of a process that is not dumpable, and of its forks, are
+        // the host's root's, and cannot be written. The stub becomes dumpable, or not, by its exec.
+        sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
+        proc::seal()?;
+    }
+    Ok(())
 }
 
 /// (read end, write end)
@@ -233,7 +219,7 @@ fn fork_stub(
     dup2_stderr(&pipes.stderr.1).at(StartStep::Output, "dup2")?;
     let inside = identity::inside(sandbox.identity);
     let stub = Stub {
-        attach: assembly.attach,
+        attach: assembly.cgroup.attach(),
         user_namespace: assembly.user_namespace,
         go: pipes.go.0.as_fd(),
         failure: pipes.failure.1.as_fd(),
@@ -253,7 +239,9 @@ fn fork_stub(
     };
     let namespaces = u64::try_from(namespaces).unwrap_or(0);
     // SAFETY: the supervisor has one thread.
-    match unsafe { sys::clone_into(namespaces, assembly.clone_into) }.at(StartStep::Namespaces, "clone3")? {
+    match unsafe { sys::clone_into(namespaces, assembly.cgroup.clone_into()) }
+        .at(StartStep::Namespaces, "clone3")?
+    {
         Forked::Child => stub.run(),
         Forked::Parent(pid) => {
             dup2_stdout(&null).at(StartStep::Output, "dup2")?;

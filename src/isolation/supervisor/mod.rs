@@ -1,18 +1,21 @@
-//! PID 1 of a job's pid namespace: builds the sandbox, starts the payload, keeps its deadlines and its output,
-//! and writes down how it ended. One process a job, with no need of server or launcher once the job runs.
+//! Builds a job's sandbox, starts the payload, keeps its deadlines and its output, and writes down how it ended. One
+//! process a job, with no need of server or launcher once the job runs.
 //!
-//! It is outside the job's user namespace and cgroup, so the job can neither signal, trace nor starve it, and the
-//! kernel kills the job with it.
+//! It is PID 1 of the job's pid namespace; or, where a sandbox serves one job after another, the child of an [`init`]
+//! that is. It is outside the job's user namespace and cgroup, so the job can neither signal, trace nor starve it, and
+//! the job does not outlive it.
 
 mod assemble;
 mod evidence;
 mod exit_file;
+pub mod init;
 mod outlet;
 mod protocol;
 mod pump;
 mod start;
 mod stub_link;
 mod watch;
+mod world;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -21,7 +24,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::isolation::cgroup::MeterFiles;
+use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
@@ -38,8 +41,9 @@ pub use outlet::{STDERR_FILE, STDOUT_FILE};
 pub use exit_file::{
     EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
 };
-pub use protocol::{Go, Report, ToSupervisor};
+pub use protocol::{Again, Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
+pub use world::World;
 
 /// How long, without a launcher, the record of a job's end is tried to be written.
 const RECORD_TRIES: u32 = 3600;
@@ -51,15 +55,13 @@ pub struct Assembly<'a> {
     pub control: &'a Channel,
     pub sandbox: &'a SandboxSpec,
     pub template: &'a Template,
-    /// A root that is laid already.
+    /// A root that is laid already, for one job after another.
     pub room: Option<&'a Room>,
     /// `None`: the host's.
     pub network: Option<&'a NetworkNamespace>,
     /// The limits that the scratch space is made with.
     pub limits: &'a Limits,
-    pub attach: &'a [OwnedFd],
-    pub clone_into: Option<BorrowedFd<'a>>,
-    pub meter: &'a MeterFiles,
+    pub cgroup: &'a Handles,
     pub ids: HostIds,
     /// Kept open for as long as the ids are in use.
     pub ids_lock: BorrowedFd<'a>,
@@ -111,21 +113,25 @@ impl Outlets {
     }
 }
 
-/// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end.
-pub fn supervise(assembly: &Assembly<'_>) -> ! {
+/// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end. With `world` as the child of an
+/// [`init`], which is told by the exit code whether a job has come to its end.
+pub fn supervise(assembly: &Assembly<'_>, world: Option<World>) -> ! {
     let control = assembly.control;
-    if let Err(failure) = run(assembly) {
-        protocol::report(control, &Report::Failed(failure));
+    match run(assembly, world) {
+        Ok(true) => sys::exit_now(0),
+        Ok(false) => {}
+        Err(failure) => drop(protocol::report(control, &Report::Failed(failure))),
     }
-    sys::exit_now(0)
+    sys::exit_now(1)
 }
 
-fn run(assembly: &Assembly<'_>) -> Result<(), Failure> {
+/// Whether there was a job.
+fn run(assembly: &Assembly<'_>, world: Option<World>) -> Result<bool, Failure> {
     let control = assembly.control;
     let launcher = assembly.launcher_namespaces;
-    let assembled = assemble::assemble(assembly)?;
+    let assembled = assemble::assemble(assembly, world)?;
     let Some((go, outlets)) = wait_for_go(control) else {
-        return Ok(());
+        return Ok(false);
     };
     let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
     let ended = match start::start(assembled, &go, outlets, launcher) {
@@ -147,7 +153,7 @@ fn run(assembly: &Assembly<'_>) -> Result<(), Failure> {
         Err(failure) => ExitRecord::without_run(failure.into_cause()).into(),
     };
     record_end(control, control_dir.as_ref(), ended);
-    Ok(())
+    Ok(true)
 }
 
 /// Writes down how the job ended, then tells it. A record that cannot be written the launcher keeps until it can; without

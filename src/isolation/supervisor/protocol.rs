@@ -6,10 +6,11 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
+use crate::isolation::cgroup::Shape;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::timings::Timings;
-use crate::job::{ExitRecord, IsolationFloor, JobSpec, Receipt, Signal, StopOrder, Timestamp};
+use crate::job::{ExitRecord, IsolationFloor, JobSpec, Limits, Receipt, Signal, StopOrder, Timestamp};
 
 /// Launcher to supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,6 +20,15 @@ pub enum ToSupervisor {
     Go(Box<Go>),
     Stop(StopOrder),
     Signal(Signal),
+    /// To an init: make the sandbox ready for another job. With it come the descriptors of its cgroup.
+    Again(Again),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Again {
+    /// The limits that the scratch space is made with.
+    pub limits: Limits,
+    pub cgroup: Shape,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +60,8 @@ pub enum Report {
         /// The record is in the control folder, which could be full.
         written: bool,
     },
+    /// Of an init: nothing is left of the job that has finished.
+    Vacant,
 }
 
 /// Sends, waiting a moment for a launcher that is slow to read. One that has gone needs no report; whether it has it.

@@ -217,7 +217,7 @@ impl Watch<'_> {
                 libc::SIGCHLD => {}
                 // In a sandbox of an ordinary user's, a job has the supervisor's own uid, and could stop itself by name
                 // of somebody else.
-                libc::SIGTERM if came.killed_from_outside => {
+                libc::SIGTERM if came.from_above => {
                     let order = self.control_dir.as_ref().and_then(read_stop_order);
                     self.stop(order.unwrap_or_else(StopOrder::nameless));
                 }
@@ -258,7 +258,7 @@ impl Watch<'_> {
             match control.try_receive() {
                 Ok(Some(ToSupervisor::Stop(order))) => self.stop(order),
                 Ok(Some(ToSupervisor::Signal(signal))) => self.signal(signal),
-                Ok(Some(ToSupervisor::Go(_))) => {}
+                Ok(Some(ToSupervisor::Go(_) | ToSupervisor::Again(_))) => {}
                 Ok(None) => break,
                 Err(_) => {
                     self.control = None;

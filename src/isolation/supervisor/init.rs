@@ -1,0 +1,129 @@
+//! PID 1 of a sandbox that serves several jobs, one after another.
+//!
+//! It lays what jobs leave as it was, forks a supervisor for each job, and after each makes sure that nothing is left:
+//! no process in its pid namespace, nothing that uses the scratch space. It never touches anything of a job itself, so
+//! it keeps the privileges that the next sandbox takes to make, and each supervisor gives its copy of them up. Where
+//! anything is out of order it ends, and the kernel kills whatever is left with it.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use super::protocol::{self, Again, Report, ToSupervisor};
+use super::world::World;
+use super::{Assembly, FORWARD_SIGNAL, supervise};
+use crate::isolation::cgroup::Handles;
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::{proc, rootfs};
+use crate::isolation::timings::Timings;
+use crate::job::{Limits, StartStep};
+use crate::sys::{self, Forked, Reaped, SignalFd, fault_point};
+
+/// Serves jobs until one leaves something behind, or the launcher has no more for it.
+pub fn serve(assembly: &Assembly<'_>) -> ! {
+    if let Err(failure) = try_serve(assembly) {
+        protocol::report(assembly.control, &Report::Failed(failure));
+    }
+    sys::exit_now(0)
+}
+
+fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    rustix::thread::set_name(c"stockade-init").at(StartStep::Supervisor, "PR_SET_NAME")?;
+    let mut world = World::enter(assembly, &mut Timings::start())?;
+    sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
+    world.seal_proc()?;
+    let mut limits = *assembly.limits;
+    let mut received: Option<Handles> = None;
+    loop {
+        fault_point!("init.fork").at(StartStep::Supervisor, "clone3")?;
+        // SAFETY: this is a fork of the launcher, and has one thread.
+        let supervisor = match unsafe { sys::clone_into(0, None) }.at(StartStep::Supervisor, "clone3")? {
+            Forked::Child => {
+                let cgroup = received.as_ref().unwrap_or(assembly.cgroup);
+                let limits = &limits;
+                supervise_job(
+                    &Assembly {
+                        limits,
+                        cgroup,
+                        ..*assembly
+                    },
+                    world,
+                )
+            }
+            Forked::Parent(pid) => pid,
+        };
+        if !ended_in_order(supervisor, &world.signals) || !is_as_new(&world) {
+            return Ok(());
+        }
+        if !protocol::report(assembly.control, &Report::Vacant) {
+            return Ok(());
+        }
+        let Some((again, handles)) = wait_for_again(assembly.control) else {
+            return Ok(());
+        };
+        limits = again;
+        received = Some(handles);
+    }
+}
+
+fn supervise_job(assembly: &Assembly<'_>, world: World) -> ! {
+    let _ = rustix::thread::set_name(c"stockade-super");
+    supervise(assembly, Some(world))
+}
+
+/// Waits until the supervisor has ended. True if it says that its job is over, and the kernel that no process is left.
+fn ended_in_order(supervisor: Pid, signals: &SignalFd) -> bool {
+    let mut status = None;
+    loop {
+        let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], None);
+        while let Ok(Some(came)) = signals.next() {
+            // From a launcher that has no socket to the supervisor.
+            match came.signal {
+                libc::SIGTERM if came.from_above => drop(kill_process(supervisor, Signal::TERM)),
+                FORWARD_SIGNAL => {
+                    if let Ok(pidfd) = pidfd_open(supervisor, PidfdFlags::empty()) {
+                        let _ = sys::queue_signal(pidfd.as_fd(), FORWARD_SIGNAL, came.value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        loop {
+            match sys::reap(false) {
+                Ok(Reaped::Child { pid, status: of }) => {
+                    if pid == supervisor.as_raw_nonzero().get() {
+                        status = Some(of);
+                    }
+                }
+                Ok(Reaped::NoneYet) if status.is_none() => break,
+                Ok(Reaped::NoChildren) => return status == Some(0),
+                Ok(Reaped::NoneYet) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+/// The scratch space goes, which it does not while anything uses it, and process numbers begin anew.
+fn is_as_new(world: &World) -> bool {
+    let reset = |proc: &OwnedFd| proc::reset_pids(proc.as_fd()).is_ok();
+    fault_point!("init.clear").is_ok()
+        && rootfs::clear_scratch().is_ok()
+        && world.proc_aside.as_ref().is_some_and(reset)
+}
+
+/// Blocks until the launcher has this sandbox made ready for another job; `None` when it will not.
+fn wait_for_again(control: &Channel) -> Option<(Limits, Handles)> {
+    loop {
+        let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
+        match control.try_receive_with() {
+            Ok(Some((ToSupervisor::Again(Again { limits, cgroup }), descriptors))) => {
+                return Some((limits, Handles::from_parts(cgroup, descriptors)?));
+            }
+            // For the last job, which had ended meanwhile.
+            Ok(Some(_) | None) => {}
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What of a sandbox its jobs leave as it was: namespaces, a root that nobody writes to, /proc.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use rustix::system::sethostname;
+
+use super::Assembly;
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::network::NetworkNamespace;
+use crate::isolation::sandbox::proc;
+use crate::isolation::sandbox::room::Room;
+use crate::isolation::sandbox::rootfs;
+use crate::isolation::timings::Timings;
+use crate::job::{Network, StartStep};
+use crate::sys::{self, SignalFd, fault_point};
+
+#[derive(Debug)]
+pub struct World {
+    pub(super) signals: SignalFd,
+    /// What could not be had, for the receipt.
+    pub(super) weaker: Vec<String>,
+    /// /proc is sealed already, and written to by this view of it.
+    pub(super) proc_aside: Option<OwnedFd>,
+}
+
+impl World {
+    /// Makes a fork of the launcher PID 1 of a world of its own. What is one job's alone is missing yet: its scratch
+    /// space, and without a room all of its root.
+    pub(super) fn enter(assembly: &Assembly<'_>, timings: &mut Timings) -> Result<Self, Failure> {
+        let signals = prepare_process(assembly)?;
+        timings.mark("process");
+        fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
+        sethostname(assembly.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
+        timings.mark("hostname");
+        fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
+        let weaker = match assembly.room {
+            Some(_) => rootfs::furnish(assembly.sandbox, assembly.template)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            signals,
+            weaker,
+            proc_aside: None,
+        })
+    }
+
+    /// Seals /proc for all jobs to come.
+    pub(super) fn seal_proc(&mut self) -> Result<(), Failure> {
+        fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
+        self.proc_aside = Some(proc::open_aside()?);
+        proc::seal()
+    }
+}
+
+/// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its signals.
+fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
+    // SAFETY: this is a fork of the launcher, and has one thread.
+    unsafe { assembly.launcher_start.erase() };
+    fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
+    enter_namespaces(assembly)?;
+    close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
+    sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
+    SignalFd::all().at(StartStep::Supervisor, "signalfd")
+}
+
+/// Those that were not made by the clone.
+fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
+    match (assembly.network, assembly.sandbox.network) {
+        (Some(network), _) => {
+            sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
+        }
+        // An ordinary user's launcher makes none ahead of time.
+        (None, Network::None) => NetworkNamespace::enter_new()?,
+        (None, Network::Host) => {}
+    }
+    let template = &assembly.template.mount_namespace;
+    let mounts = assembly.room.map_or_else(|| template.as_fd(), Room::as_fd);
+    sys::copy_mount_namespace(Some(mounts)).at(StartStep::Namespaces, "mount namespace")
+}
+
+/// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
+fn close_inherited(assembly: &Assembly<'_>) -> Result<(), rustix::io::Errno> {
+    let mut keep: Vec<RawFd> = vec![assembly.control.as_raw_fd(), assembly.ids_lock.as_raw_fd()];
+    keep.extend(assembly.user_namespace.iter().map(AsRawFd::as_raw_fd));
+    keep.extend(assembly.cgroup.descriptors().map(|fd| fd.as_raw_fd()));
+    sys::close_all_but(&mut keep)
+}
