@@ -6,7 +6,7 @@ use stockade::cli::bench::{BenchError, Durability};
 
 use super::context::Context;
 use super::document::Document;
-use super::processes::{Processes, memory};
+use super::processes::{Memory, Processes, Sandbox, memory};
 use super::table::{NONE, Table};
 
 pub(crate) async fn measure(context: &Context, document: &mut Document) -> Result<(), BenchError> {
@@ -26,22 +26,23 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
 
     document.heading("At rest");
     let mut table = Table::new(["", "processes", "RSS each", "PSS each"]);
-    let waiting = &processes.supervisors;
-    let mut row = |name: &str, count: usize, pid: Option<u32>| {
-        let kib = pid.map(memory).unwrap_or_default();
+    let waiting = &processes.sandboxes;
+    let mut row = |name: &str, count: usize, kib: Option<Memory>| {
+        let told =
+            |of: fn(Memory) -> u64| kib.map_or_else(|| NONE.to_owned(), |kib| format!("{} KiB", of(kib)));
         table.row([
             name.to_owned(),
             count.to_string(),
-            pid.map_or_else(|| NONE.to_owned(), |_| format!("{} KiB", kib.rss)),
-            pid.map_or_else(|| NONE.to_owned(), |_| format!("{} KiB", kib.pss)),
+            told(|kib| kib.rss),
+            told(|kib| kib.pss),
         ]);
     };
-    row("server", 1, Some(processes.server));
-    row("launcher", 1, Some(processes.launcher));
+    row("server", 1, Some(memory(processes.server)));
+    row("launcher", 1, Some(memory(processes.launcher)));
     row(
-        "sandboxes that wait for a job",
+        "sandboxes that wait for a job (init and supervisor)",
         waiting.len(),
-        waiting.first().copied(),
+        waiting.first().map(Sandbox::memory),
     );
     worker.stop()?;
     document.table(&table);

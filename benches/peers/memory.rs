@@ -28,12 +28,12 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
         loads.push(context.connect(&worker).await?);
     }
     let before = Processes::of(worker.pid()).ok_or(BenchError::Incomplete("server"))?;
-    let (all_before, waiting) = (before.pss(), before.supervisors.len());
+    let (all_before, waiting) = (before.pss(), before.sandboxes.len());
     let mut running = 0;
     fill(context, &mut loads, &mut running, wanted).await?;
     tokio::time::sleep(SETTLE).await;
     let after = Processes::of(worker.pid()).ok_or(BenchError::Incomplete("server"))?;
-    let supervisors: u64 = after.supervisors.iter().map(|pid| memory(*pid).pss).sum();
+    let sandboxes: u64 = after.sandboxes.iter().map(|sandbox| sandbox.memory().pss).sum();
     let grown = after.pss().saturating_sub(all_before);
     let each = |kib: u64, of: usize| kib / u64::try_from(of.max(1)).unwrap_or(1);
     let found = load
@@ -48,9 +48,9 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
 
     let mut table = Table::new(["", "jobs", "PSS a job", "launch of one more, P50"]);
     table.row([
-        "Stockade: supervisor".to_owned(),
+        "Stockade: init and supervisor".to_owned(),
         wanted.to_string(),
-        format!("{} KiB", each(supervisors, after.supervisors.len())),
+        format!("{} KiB", each(sandboxes, after.sandboxes.len())),
         micros(found.median()),
     ]);
     table.row([
@@ -64,7 +64,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     }
     document.table(&table);
     document.paragraph(&format!(
-        "{waiting} sandboxes waited for jobs when nothing ran; each holds a supervisor, too."
+        "{waiting} sandboxes waited for jobs when nothing ran; each holds an init and a supervisor, too."
     ));
     Ok(())
 }

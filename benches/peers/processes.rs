@@ -33,45 +33,66 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// What keeps one job: an init, and its supervisor.
+#[derive(Debug, Clone)]
+pub(crate) struct Sandbox(Vec<u32>);
+
+impl Sandbox {
+    fn of(init: u32) -> Self {
+        let mut pids = children(init);
+        pids.push(init);
+        Self(pids)
+    }
+
+    /// KiB of both.
+    pub(crate) fn memory(&self) -> Memory {
+        let each = self.0.iter().map(|pid| memory(*pid));
+        each.fold(Memory::default(), |sum, of| Memory {
+            rss: sum.rss + of.rss,
+            pss: sum.pss + of.pss,
+        })
+    }
+}
+
 /// A worker's processes.
 #[derive(Debug, Clone)]
 pub(crate) struct Processes {
     pub(crate) launcher: u32,
     pub(crate) server: u32,
-    /// Of jobs, and of sandboxes that wait for one.
-    pub(crate) supervisors: Vec<u32>,
+    /// With jobs, and waiting for one.
+    pub(crate) sandboxes: Vec<Sandbox>,
 }
 
 impl Processes {
     pub(crate) fn of(launcher: u32) -> Option<Self> {
         let is_root = |pid: &u32| field(*pid, "status", "Uid:").is_some_and(|uid| uid == 0);
-        let (supervisors, others): (Vec<u32>, Vec<u32>) = children(launcher).into_iter().partition(is_root);
+        let (inits, others): (Vec<u32>, Vec<u32>) = children(launcher).into_iter().partition(is_root);
         Some(Self {
             launcher,
             server: *others.first()?,
-            supervisors,
+            sandboxes: inits.into_iter().map(Sandbox::of).collect(),
         })
+    }
+
+    fn all(&self) -> impl Iterator<Item = u32> {
+        let keepers = self.sandboxes.iter().flat_map(|sandbox| &sandbox.0);
+        keepers.chain([&self.launcher, &self.server]).copied()
     }
 
     /// KiB of all of them.
     pub(crate) fn pss(&self) -> u64 {
-        let pids = self.supervisors.iter().chain([&self.launcher, &self.server]);
-        pids.map(|pid| memory(*pid).pss).sum()
+        self.all().map(|pid| memory(pid).pss).sum()
     }
 
     /// CPU that these and all their children that are over have used.
     pub(crate) fn cpu(&self) -> Duration {
-        self.supervisors
-            .iter()
-            .chain([&self.launcher, &self.server])
-            .map(|pid| cpu(*pid))
-            .sum()
+        self.all().map(cpu).sum()
     }
 
     /// How often threads of theirs gave up the CPU to wait for something.
     pub(crate) fn wake_ups(&self) -> u64 {
-        let pids = self.supervisors.iter().chain([&self.launcher, &self.server]);
-        pids.flat_map(|pid| threads(*pid))
+        self.all()
+            .flat_map(threads)
             .filter_map(|thread| field(thread, "status", "voluntary_ctxt_switches:"))
             .sum()
     }

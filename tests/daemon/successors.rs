@@ -1,9 +1,11 @@
 //! What a sandbox is made of may have served an earlier job: nothing tells of it.
 
+use std::collections::BTreeSet;
+
 use stockade::proto::v1::stream_output_response::Part;
 use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, StreamOutputRequest};
 
-use super::worker::{Worker, able};
+use super::worker::{Worker, able, children};
 use super::{Client, in_runtime, shell, start, wait};
 
 /// Uses what can be used, and leaves behind what can be left.
@@ -17,6 +19,8 @@ wait";
 
 /// Prints what it finds of anybody else.
 const LOOK: &str = "
+[ $$ = 3 ] || echo \"number $$, as if others had been there\"
+set -- /proc/[0-9]*; [ \"$*\" = /proc/3 ] || echo \"$*\"
 awk '/lo:/ && $3 + $11 > 0 {print \"packets\", $0}' /proc/net/dev
 awk '/^Udp: [0-9]/ && $2 + $3 + $5 > 0 {print \"udp\", $0}' /proc/net/snmp
 awk 'FNR > 1' /proc/net/udp /proc/net/tcp
@@ -74,6 +78,61 @@ fn nothing_of_a_job_is_left_for_the_next() {
             let (pids, cpu_us) = used(&wait(&mut client, &id).await);
             assert_eq!(pids, 1, "round {round}");
             assert!(cpu_us < used(&busy).1, "round {round}: {cpu_us} µs");
+        }
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn one_sandbox_serves_one_job_after_another() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let mut inits = BTreeSet::new();
+        for number in 0..40 {
+            let id = start(&mut client, shell(&format!("exit {number}"))).await;
+            assert_eq!(wait(&mut client, &id).await.exit_code, Some(number));
+            inits.extend(children(worker.launcher()));
+        }
+        // More are made only where jobs are slow to come back, as on a busy machine.
+        assert!(inits.len() < 30, "{} processes have kept 40 jobs", inits.len());
+    });
+    worker.shut_down();
+}
+
+/// A ring of sockets that carry each other, and a file of the scratch space: the kernel finds out late that nobody has
+/// them any more.
+const HIDES_A_FILE: &str = "
+import array, socket
+left, right = socket.socketpair()
+held = open('/workspace/held', 'w')
+fds = array.array('i', [left.fileno(), right.fileno(), held.fileno()])
+for end in (left, right):
+    end.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+";
+
+#[test]
+fn a_file_that_outlives_its_job_is_not_the_next_ones() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        for round in 0..20 {
+            let hides = StartJobRequest {
+                argv: ["python3", "-c", HIDES_A_FILE].map(str::to_owned).to_vec(),
+                ..StartJobRequest::default()
+            };
+            let id = start(&mut client, hides).await;
+            assert_eq!(wait(&mut client, &id).await.exit_code, Some(0), "round {round}");
+            let id = start(&mut client, bash(LOOK)).await;
+            let looker = wait(&mut client, &id).await;
+            assert_eq!(output(&mut client, &id).await, "", "round {round}");
+            assert_eq!(looker.exit_code, Some(0), "{looker:?}");
         }
     });
     worker.shut_down();

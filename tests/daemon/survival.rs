@@ -118,21 +118,36 @@ fn jobs_survive_both() {
 
 #[test]
 fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
+    dies_with(64, |keepers| keepers[0]);
+}
+
+#[test]
+fn a_job_whose_init_is_killed_dies_with_it_and_is_lost() {
+    dies_with(68, |keepers| keepers[1]);
+}
+
+/// `of` chooses between supervisor and init.
+fn dies_with(number: u32, of: fn([u32; 2]) -> u32) {
     if !able() {
         return;
     }
     let worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("echo kept; setsid sleep 64 & sleep 64")).await;
-        eventually("it runs", || marked("sleep\x0064") == 2);
-        let supervisors = children(worker.launcher());
-        let of_the_job = |pid: &&u32| children(**pid).iter().any(|main| !children(*main).is_empty());
-        let supervisor = supervisors
-            .iter()
-            .find(of_the_job)
-            .expect("a supervisor with a job");
-        kill(*supervisor, libc::SIGKILL);
+        let marker = format!("sleep\0{number}");
+        let script = format!("echo kept; setsid sleep {number} & sleep {number}");
+        let id = start(&mut client, shell(&script)).await;
+        eventually("it runs", || marked(&marker) == 2);
+        let of_the_job = |supervisor: u32| {
+            children(supervisor)
+                .into_iter()
+                .any(|main| children(main).len() == 2)
+        };
+        let keepers = children(worker.launcher()).into_iter().find_map(|init| {
+            let supervisor = children(init).into_iter().find(|pid| of_the_job(*pid))?;
+            Some([supervisor, init])
+        });
+        kill(of(keepers.expect("a supervisor with a job")), libc::SIGKILL);
         let job = tokio::time::timeout(Duration::from_secs(1), wait(&mut client, &id))
             .await
             .expect("within 1 s");
@@ -140,7 +155,7 @@ fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
         assert!(job.cause_detail.contains("supervisor"), "{}", job.cause_detail);
         let stdout = job.output.and_then(|output| output.stdout).expect("stdout");
         assert_eq!(stdout.total_bytes, 5, "what was kept is not lost");
-        assert_eq!(marked("sleep\x0064"), 0);
+        assert_eq!(marked(&marker), 0);
     });
     worker.shut_down();
 }

@@ -189,18 +189,24 @@ async fn readers(
     readers
 }
 
-/// Jobs before the server, the server before launcher and supervisors.
+/// Jobs before the server, the server before launcher, inits and supervisors.
 fn order_of_deaths(worker: &Worker) {
     let server = worker.server().expect("a server");
     let score = |pid| oom_score(pid).expect("it lives");
     let (of_server, of_launcher) = (score(server), score(worker.launcher()));
-    let supervisors = children(worker.launcher())
+    let inits = children(worker.launcher())
         .into_iter()
         .filter(|pid| *pid != server);
     let mut jobs = 0;
-    for supervisor in supervisors {
-        assert!(oom_score(supervisor).is_none_or(|score| score == of_launcher));
-        for score in children(supervisor).into_iter().filter_map(oom_score) {
+    for init in inits {
+        for keeper in children(init).into_iter().chain([init]) {
+            assert!(oom_score(keeper).is_none_or(|score| score == of_launcher));
+        }
+        for score in children(init)
+            .into_iter()
+            .flat_map(children)
+            .filter_map(oom_score)
+        {
             assert!(score > of_server);
             jobs += 1;
         }

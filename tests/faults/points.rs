@@ -72,7 +72,7 @@ impl Drop for Switch {
 }
 
 /// Place, and the step that a job's start failure names.
-const STEPS: [(&str, &str); 35] = [
+const STEPS: [(&str, &str); 36] = [
     ("launcher.job-folder", "state-dir"),
     ("launcher.outputs", "state-dir"),
     ("launcher.job-file", "state-dir"),
@@ -83,6 +83,7 @@ const STEPS: [(&str, &str); 35] = [
     ("launcher.forked", "namespaces"),
     ("launcher.watch", "supervisor"),
     ("launcher.hand-over", "supervisor"),
+    ("init.fork", "supervisor"),
     ("supervisor.process", "supervisor"),
     ("supervisor.hostname", "namespaces"),
     ("launcher.network", "network"),

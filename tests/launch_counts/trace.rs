@@ -16,18 +16,33 @@ const REST: Duration = Duration::from_millis(500);
 pub(crate) enum Role {
     Launcher,
     Server,
+    /// PID 1 of a sandbox.
+    Init,
     Supervisor,
     /// A job's first process until its command is executed.
     Stub,
     Job,
 }
 
-/// Traces a launcher, its server, and all that they fork from then on.
+impl Role {
+    const fn of_child(self) -> Self {
+        match self {
+            Self::Launcher => Self::Init,
+            Self::Server => Self::Server,
+            Self::Init => Self::Supervisor,
+            Self::Supervisor => Self::Stub,
+            Self::Stub | Self::Job => Self::Job,
+        }
+    }
+}
+
+/// Traces a launcher, its server, the sandboxes that wait, and all that they fork from then on.
 pub(crate) struct Tracer {
     strace: Child,
     dir: TempDir,
-    launcher: u32,
     server: u32,
+    /// Those that were there when the tracer came.
+    first: HashMap<u32, Role>,
 }
 
 /// How often each role made each call.
@@ -67,6 +82,9 @@ impl Tracer {
     /// `None` where the kernel does not let it, as in many containers.
     pub(crate) fn attach(launcher: u32) -> Option<Self> {
         let server = server_of(launcher);
+        let mut first = HashMap::from([(launcher, Role::Launcher)]);
+        add_children(launcher, Role::Launcher, &mut first);
+        first.insert(server, Role::Server);
         let dir = tempfile::tempdir().expect("tempdir");
         let mut strace = Command::new("strace")
             .args([
@@ -78,12 +96,16 @@ impl Tracer {
             ])
             .arg("--output")
             .arg(dir.path().join("log"))
-            .args(["--attach", &launcher.to_string(), "--attach", &server.to_string()])
+            .args(
+                first
+                    .keys()
+                    .flat_map(|pid| ["--attach".to_owned(), pid.to_string()]),
+            )
             .stdin(Stdio::null())
             .spawn()
             .expect("strace");
         let deadline = Instant::now() + PATIENCE;
-        while [launcher, server].iter().any(|pid| !is_traced(*pid)) {
+        while first.keys().any(|pid| !is_traced(*pid)) {
             if matches!(strace.try_wait(), Ok(Some(_))) {
                 return None;
             }
@@ -93,8 +115,8 @@ impl Tracer {
         Some(Self {
             strace,
             dir,
-            launcher,
             server,
+            first,
         })
     }
 
@@ -149,7 +171,7 @@ impl Tracer {
 
     /// By descent, which the results of fork and clone tell.
     fn roles(&self, log: &str) -> HashMap<u32, Role> {
-        let mut roles = HashMap::from([(self.launcher, Role::Launcher), (self.server, Role::Server)]);
+        let mut roles = self.first.clone();
         for thread in fs::read_dir(format!("/proc/{}/task", self.server))
             .into_iter()
             .flatten()
@@ -163,12 +185,7 @@ impl Tracer {
             if let Some((parent, child)) = birth_in(line)
                 && let Some(role) = roles.get(&parent)
             {
-                let of_child = match role {
-                    Role::Launcher => Role::Supervisor,
-                    Role::Server => Role::Server,
-                    Role::Supervisor => Role::Stub,
-                    Role::Stub | Role::Job => Role::Job,
-                };
+                let of_child = role.of_child();
                 roles.insert(child, of_child);
             }
         }
@@ -213,21 +230,36 @@ fn birth_in(line: &str) -> Option<(u32, u32)> {
     Some((pid.parse().ok()?, number?.trim().parse().ok()?))
 }
 
+fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+fn add_children(parent: u32, role: Role, to: &mut HashMap<u32, Role>) {
+    for child in children(parent) {
+        to.insert(child, role.of_child());
+        add_children(child, role.of_child(), to);
+    }
+}
+
 fn server_of(launcher: u32) -> u32 {
-    let children =
-        fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).expect("children");
-    let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
     // The one that is not root; supervisors are.
     let is_server = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
         uid.is_some_and(|uid| uid.split_whitespace().next() != Some("0"))
     };
-    pids.into_iter().find(is_server).expect("a server")
+    children(launcher).into_iter().find(is_server).expect("a server")
 }
 
+/// Or has ended meanwhile.
 fn is_traced(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
     tracer.is_some_and(|tracer| tracer.trim() != "0")
 }

@@ -65,8 +65,6 @@ impl Daemon {
         match handed_over {
             Ok(token) => {
                 self.launched += 1;
-                // Its supervisor has the lock that holds its ids.
-                slot.ids = None;
                 if self.jobs.len() >= LIGHT_FROM {
                     slot.berth.shed();
                 }

@@ -7,7 +7,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::berth::Berth;
-use super::ids::IdLease;
 use crate::isolation::cgroup::{LimitError, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, TransportError};
@@ -26,8 +25,6 @@ pub(super) struct Slot {
     pub sandbox: Arc<SandboxSpec>,
     /// What it lacks for the launcher's lack of privileges.
     pub weaker: Vec<String>,
-    /// Holds the job's host ids for as long as this or the supervisor's copy is open.
-    pub ids: Option<IdLease>,
 }
 
 impl Slot {

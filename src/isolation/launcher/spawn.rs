@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::process::Pid;
 
 use super::berth::{Berth, Berths};
-use super::ids::{IdLease, IdPool};
+use super::ids::IdPool;
 use super::slot::{Slot, limit_failure};
 use super::standing::Standing;
 use crate::isolation::cgroup::{CgroupTree, Version};
@@ -93,14 +93,13 @@ impl Sandboxes {
         let own_network = !self.standing.is_user();
         let mut berth = self.berths.take(sandbox, &template, own_network)?;
         match self.fork_supervisor(sandbox, limits, &template, &mut berth) {
-            Ok((supervisor, control, ids)) => Ok(Slot {
+            Ok((supervisor, control)) => Ok(Slot {
                 supervisor,
                 reaped: false,
                 control,
                 berth,
                 sandbox: Arc::clone(sandbox),
                 weaker: self.standing.weaker(sandbox),
-                ids: Some(ids),
             }),
             Err(failure) => {
                 self.berths.give_back(berth);
@@ -136,7 +135,7 @@ impl Sandboxes {
         limits: &Limits,
         template: &Template,
         berth: &mut Berth,
-    ) -> Result<(Pid, Channel, IdLease), Failure> {
+    ) -> Result<(Pid, Channel), Failure> {
         berth
             .cgroup
             .apply(limits)
@@ -184,7 +183,8 @@ impl Sandboxes {
             }
             Forked::Parent(pid) => {
                 fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
-                Ok((pid, control, ids))
+                // The lock that holds its ids is the child's alone from here on.
+                Ok((pid, control))
             }
         }
     }
