@@ -346,7 +346,7 @@ impl Daemon {
         if let Some(Keeper::Own(slot)) = job.map(|job| &mut job.keeper) {
             slot.reaped = true;
         } else if !self.clean_up.reaped(pid) {
-            self.parked.reaped(pid);
+            self.parked.reaped(pid, &mut self.clean_up);
         }
     }
 

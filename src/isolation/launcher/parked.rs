@@ -28,7 +28,7 @@ pub(super) struct Parked {
     slots: VecDeque<Slot>,
     /// The kinds that jobs ask for, the last first, with the limits that they mostly have.
     kinds: VecDeque<(Arc<SandboxSpec>, Limits)>,
-    /// Making one has failed: not tried again before the next job.
+    /// Making one has failed, or keeping it: not tried again before the next job.
     failed: bool,
 }
 
@@ -144,11 +144,20 @@ impl Parked {
         ended
     }
 
-    /// A child has ended. If it was one of these, its sandbox is found useless when it is looked at.
-    pub(super) fn reaped(&mut self, pid: i32) {
-        for slot in &mut self.slots {
-            slot.reaped |= slot.supervisor.as_raw_nonzero().get() == pid;
+    /// A child has ended. If it was the init of one of these, that is of no use any more.
+    pub(super) fn reaped(&mut self, pid: i32, clean_up: &mut CleanUp) {
+        let of_child = |slot: &Slot| slot.supervisor.as_raw_nonzero().get() == pid;
+        let found = self.slots.iter().position(of_child);
+        let Some(mut slot) = found.and_then(|index| self.slots.remove(index)) else {
+            return;
+        };
+        if let Some(failure) = slot.last_words() {
+            eprintln!("stockade: launcher: a sandbox that waited: {failure}");
         }
+        // What has failed it may fail the next one as well.
+        self.failed = true;
+        slot.reaped = true;
+        clean_up.add_slot(slot, None);
     }
 
     /// Ends those that wait, and forgets the kinds.
