@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
 use crate::isolation::ipc::{Channel, Event, HostAbility, Order, TransportError};
@@ -14,6 +14,7 @@ use super::jobs::Jobs;
 use super::launcher::Launcher;
 use super::memory;
 use super::output::Outputs;
+use super::readers::Readers;
 use super::removal::{FolderRemoval, OutputRemoval, Removals};
 use super::store::{Change, Store};
 use super::take_up::TakeUp;
@@ -30,7 +31,7 @@ pub struct Server {
     pub(super) store: Arc<Store>,
     pub(super) launcher: Launcher,
     pub(super) outputs: Outputs,
-    pub(super) readers: Arc<Semaphore>,
+    pub(super) readers: Arc<Readers>,
     pub(super) site: Site,
     pub(super) max_running: u32,
     policies: RwLock<Arc<PolicySet>>,
@@ -70,7 +71,7 @@ impl Server {
             store,
             launcher,
             outputs: Outputs::new(&state_dir.join("jobs"))?,
-            readers: Arc::new(Semaphore::new(memory::readers())),
+            readers: Arc::new(Readers::new(memory::readers(), config.tells_tenants_apart())),
             site: Site {
                 default_policy: config.worker.default_policy.clone(),
                 scripts_dir: config.worker.scripts_dir.clone(),

@@ -18,6 +18,7 @@ mod operations;
 mod output;
 mod privileges;
 mod process;
+mod readers;
 mod registration;
 mod removal;
 mod retention;

@@ -13,6 +13,7 @@ mod registration;
 mod requests;
 mod restart;
 mod retention;
+mod tenants;
 mod tls;
 mod transport;
 mod watch;

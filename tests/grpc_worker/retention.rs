@@ -2,23 +2,14 @@
 
 use std::path::Path;
 
-use rcgen::DnType;
-use stockade::config::{Config, Quota};
 use stockade::job::{Cause, JobId};
 use stockade::proto::v1;
-use stockade::proto::v1::worker_client::WorkerClient;
 use tonic::Code;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use crate::support::{Client, TestWorker, command, eventually, start};
-use crate::tls::{Authority, use_tls};
+use crate::support::{Client, TestWorker, eventually, start};
+use crate::tenants::{Tenants, worker_of};
 
 const EXITED: Cause = Cause::Exited { code: 0 };
-
-async fn worker_of(client: &mut Client) -> v1::GetWorkerResponse {
-    let answer = client.get_worker(v1::GetWorkerRequest {}).await;
-    answer.expect("worker").into_inner()
-}
 
 async fn state(client: &mut Client, id: JobId) -> v1::State {
     let request = v1::QueryJobRequest {
@@ -49,41 +40,6 @@ fn has_output(worker: &TestWorker, id: JobId) -> bool {
 fn delete(id: JobId) -> v1::DeleteJobRequest {
     v1::DeleteJobRequest {
         job_id: id.to_string(),
-    }
-}
-
-/// A worker that tells tenants apart, and how to become one of them.
-struct Tenants {
-    worker: TestWorker,
-    authority: Authority,
-}
-
-impl Tenants {
-    fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let authority = Authority::new();
-        let worker = TestWorker::start_with(|config| {
-            use_tls(config, &authority.sign("worker.test"), Some(&authority));
-            change(config);
-        });
-        Self { worker, authority }
-    }
-
-    async fn client(&self, tenant: &str) -> Client {
-        let signed = self.authority.sign_with("client.test", |params| {
-            params.distinguished_name.push(DnType::CommonName, tenant);
-        });
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(self.authority.pem()))
-            .identity(signed.identity())
-            .domain_name("worker.test");
-        let addr = &self.worker.config.grpc_server.addr;
-        let channel = Endpoint::from_shared(format!("https://{addr}"))
-            .and_then(|endpoint| endpoint.tls_config(tls))
-            .expect("endpoint")
-            .connect()
-            .await
-            .expect("connect");
-        WorkerClient::new(channel)
     }
 }
 
@@ -124,57 +80,6 @@ async fn each_tenant_keeps_its_number_of_jobs() {
     let launcher = &tenants.worker.launcher;
     eventually("removal", || !launcher.knows(first)).await;
     assert!(launcher.knows(second) && launcher.knows(of_bob));
-}
-
-#[tokio::test]
-async fn a_quota_binds_its_tenant_alone() {
-    let tenants = Tenants::start(|config| {
-        let quota = Quota {
-            max_running: 1,
-            max_pending: 1,
-            max_memory: 0,
-        };
-        config.tenants.quotas.insert("alice".to_owned(), quota);
-    });
-    let launcher = &tenants.worker.launcher;
-    let mut alice = tenants.client("alice").await;
-    let mut bob = tenants.client("bob").await;
-    let runs = start(&mut alice, &["sleep"]).await;
-    let waits = start(&mut alice, &["sleep"]).await;
-    let refused = alice.start_job(command(&["sleep"])).await.expect_err("full");
-    assert_eq!(refused.code(), Code::ResourceExhausted);
-    let others = [
-        start(&mut bob, &["sleep"]).await,
-        start(&mut bob, &["sleep"]).await,
-    ];
-    eventually("others run", || others.iter().all(|id| launcher.knows(*id))).await;
-    assert!(!launcher.knows(waits));
-    let counts = worker_of(&mut alice).await;
-    assert_eq!((counts.tenant_jobs_running, counts.tenant_jobs_pending), (1, 1));
-    assert_eq!((counts.jobs_running, counts.jobs_pending), (3, 1));
-    launcher.finish(runs, EXITED);
-    eventually("its turn", || launcher.knows(waits)).await;
-}
-
-#[tokio::test]
-async fn a_certificate_without_a_name_is_not_served() {
-    let tenants = Tenants::start(|_| {});
-    let signed = tenants.authority.sign_with("client.test", |params| {
-        params.distinguished_name = rcgen::DistinguishedName::new();
-    });
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(tenants.authority.pem()))
-        .identity(signed.identity())
-        .domain_name("worker.test");
-    let addr = &tenants.worker.config.grpc_server.addr;
-    let channel = Endpoint::from_shared(format!("https://{addr}"))
-        .and_then(|endpoint| endpoint.tls_config(tls))
-        .expect("endpoint")
-        .connect_lazy();
-    let refused = WorkerClient::new(channel)
-        .get_worker(v1::GetWorkerRequest {})
-        .await;
-    refused.expect_err("nobody");
 }
 
 #[tokio::test]

@@ -2,11 +2,10 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::job::{JobId, Output, State, StreamTotals};
 use crate::policy::Tenant;
 use crate::server::jobs::{Found, Live};
+use crate::server::readers::ReaderPlace;
 use crate::server::view::JobView;
 use crate::server::{Refusal, Server};
 
@@ -53,7 +52,7 @@ pub struct OutputStream {
     /// In the order in which they take their turns.
     cursors: VecDeque<Cursor>,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: ReaderPlace,
 }
 
 #[derive(Debug)]
@@ -82,12 +81,7 @@ impl Server {
             Found::Live(live) => Source::Live(live),
             Found::Finished(view) => Source::Finished(*view),
         };
-        let place = Arc::clone(&self.readers)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Exhausted {
-                what: "too many readers of output",
-                retry_after: std::time::Duration::from_secs(5),
-            })?;
+        let place = self.readers.take(&tenant.name)?;
         let stream = OutputStream {
             server: Arc::clone(self),
             folder: self.outputs.of(id),

@@ -1,0 +1,143 @@
+//! Several tenants: what each may have, and what is for operators.
+
+use rcgen::DnType;
+use stockade::config::{Config, Quota};
+use stockade::job::Cause;
+use stockade::proto::v1;
+use stockade::proto::v1::worker_client::WorkerClient;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+use crate::support::{Client, TestWorker, command, eventually, offsets, start};
+use crate::tls::{Authority, use_tls};
+
+const EXITED: Cause = Cause::Exited { code: 0 };
+
+/// A worker that tells tenants apart, and how to become one of them.
+pub(crate) struct Tenants {
+    pub(crate) worker: TestWorker,
+    authority: Authority,
+}
+
+impl Tenants {
+    pub(crate) fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let authority = Authority::new();
+        let worker = TestWorker::start_with(|config| {
+            use_tls(config, &authority.sign("worker.test"), Some(&authority));
+            change(config);
+        });
+        Self { worker, authority }
+    }
+
+    pub(crate) async fn client(&self, tenant: &str) -> Client {
+        let signed = self.authority.sign_with("client.test", |params| {
+            params.distinguished_name.push(DnType::CommonName, tenant);
+        });
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.authority.pem()))
+            .identity(signed.identity())
+            .domain_name("worker.test");
+        let addr = &self.worker.config.grpc_server.addr;
+        let channel = Endpoint::from_shared(format!("https://{addr}"))
+            .and_then(|endpoint| endpoint.tls_config(tls))
+            .expect("endpoint")
+            .connect()
+            .await
+            .expect("connect");
+        WorkerClient::new(channel)
+    }
+}
+
+pub(crate) async fn worker_of(client: &mut Client) -> v1::GetWorkerResponse {
+    let answer = client.get_worker(v1::GetWorkerRequest {}).await;
+    answer.expect("worker").into_inner()
+}
+
+#[tokio::test]
+async fn a_quota_binds_its_tenant_alone() {
+    let tenants = Tenants::start(|config| {
+        let quota = Quota {
+            max_running: 1,
+            max_pending: 1,
+            max_memory: 0,
+        };
+        config.tenants.quotas.insert("alice".to_owned(), quota);
+    });
+    let launcher = &tenants.worker.launcher;
+    let mut alice = tenants.client("alice").await;
+    let mut bob = tenants.client("bob").await;
+    let runs = start(&mut alice, &["sleep"]).await;
+    let waits = start(&mut alice, &["sleep"]).await;
+    let refused = alice.start_job(command(&["sleep"])).await.expect_err("full");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let others = [
+        start(&mut bob, &["sleep"]).await,
+        start(&mut bob, &["sleep"]).await,
+    ];
+    eventually("others run", || others.iter().all(|id| launcher.knows(*id))).await;
+    assert!(!launcher.knows(waits));
+    let counts = worker_of(&mut alice).await;
+    assert_eq!((counts.tenant_jobs_running, counts.tenant_jobs_pending), (1, 1));
+    assert_eq!((counts.jobs_running, counts.jobs_pending), (3, 1));
+    launcher.finish(runs, EXITED);
+    eventually("its turn", || launcher.knows(waits)).await;
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_name_is_not_served() {
+    let tenants = Tenants::start(|_| {});
+    let signed = tenants.authority.sign_with("client.test", |params| {
+        params.distinguished_name = rcgen::DistinguishedName::new();
+    });
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(tenants.authority.pem()))
+        .identity(signed.identity())
+        .domain_name("worker.test");
+    let addr = &tenants.worker.config.grpc_server.addr;
+    let channel = Endpoint::from_shared(format!("https://{addr}"))
+        .and_then(|endpoint| endpoint.tls_config(tls))
+        .expect("endpoint")
+        .connect_lazy();
+    let refused = WorkerClient::new(channel)
+        .get_worker(v1::GetWorkerRequest {})
+        .await;
+    refused.expect_err("nobody");
+}
+
+/// A reader that stays until it is dropped.
+async fn read(
+    client: &mut Client,
+    id: stockade::job::JobId,
+) -> Result<Streaming<v1::StreamOutputResponse>, Status> {
+    let answer = client.stream_output(offsets(id, 0, 0, true)).await?;
+    Ok(answer.into_inner())
+}
+
+#[tokio::test]
+async fn readers_of_one_tenant_leave_places_for_those_of_another() {
+    let tenants = Tenants::start(|_| {});
+    let mut alice = tenants.client("alice").await;
+    let mut bob = tenants.client("bob").await;
+    let of_alice = start(&mut alice, &["sleep"]).await;
+    let of_bob = start(&mut bob, &["sleep"]).await;
+    let mut readers = Vec::new();
+    let refused = loop {
+        match read(&mut alice, of_alice).await {
+            Ok(reader) => readers.push(reader),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("of this tenant"), "{refused}");
+    let mut others = Vec::new();
+    for _ in 0..readers.len() / 2 {
+        others.push(read(&mut bob, of_bob).await.expect("a place of its own"));
+    }
+    // A reader that goes makes room for another one.
+    drop((readers, others));
+    let mut again = read(&mut alice, of_alice).await;
+    while again.is_err() {
+        tokio::task::yield_now().await;
+        again = read(&mut alice, of_alice).await;
+    }
+}
