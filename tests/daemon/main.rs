@@ -14,6 +14,7 @@ mod shares;
 mod shutdown;
 mod successors;
 mod survival;
+mod threads;
 mod worker;
 
 use stockade::proto::v1::worker_client::WorkerClient;

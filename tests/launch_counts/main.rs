@@ -8,7 +8,7 @@ use std::path::Path;
 
 use stockade::cli::bench::{Durability, Interruption, Load, PrivateWorker, Settings};
 
-use trace::{Counts, Role, Tracer};
+use trace::{Birth, Counts, Role, Tracer};
 
 /// Until everything that runs is traced, and the stock of waiting sandboxes is as it stays.
 const WARM_UP: usize = 20;
@@ -55,6 +55,7 @@ async fn a_launch_costs_no_more_calls_than_recorded() {
     launch(&mut load, JOBS).await;
     let after = tracer.at_rest();
     let counts = tracer.counts(before..after);
+    let births = tracer.births();
     worker.stop().expect("ends");
     // What to look at where a bound does not hold.
     counts.print_for_each(JOBS);
@@ -76,6 +77,12 @@ async fn a_launch_costs_no_more_calls_than_recorded() {
         "{}",
         each(Role::Stub, &["execve"])
     );
+    // Who forks makes no thread, and who has threads does not fork.
+    let made = |role: Role, birth: Birth| births.contains(&(role, birth));
+    for role in [Role::Launcher, Role::Init, Role::Supervisor] {
+        assert!(!made(role, Birth::Thread), "{role:?}");
+    }
+    assert!(!made(Role::Server, Birth::Process));
     bounds::assert_within(&[
         ("launcher", "calls", each(Role::Launcher, Counts::ALL)),
         // Rounded: one more may be made meanwhile than used.

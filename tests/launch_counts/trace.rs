@@ -36,6 +36,13 @@ impl Role {
     }
 }
 
+/// What a clone makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Birth {
+    Process,
+    Thread,
+}
+
 /// Traces a launcher, its server, the sandboxes that wait, and all that they fork from then on.
 pub(crate) struct Tracer {
     strace: Child,
@@ -162,6 +169,23 @@ impl Tracer {
             }
         }
         counts
+    }
+
+    /// What each role has made so far, itself or its threads.
+    pub(crate) fn births(&self) -> Vec<(Role, Birth)> {
+        let log = self.log();
+        let roles = self.roles(&log);
+        let births = log.lines().filter_map(|line| {
+            let (pid, call) = call_in(line)?;
+            let birth = match call {
+                "fork" | "vfork" => Birth::Process,
+                "clone" | "clone3" if line.contains("CLONE_THREAD") => Birth::Thread,
+                "clone" | "clone3" => Birth::Process,
+                _ => return None,
+            };
+            Some((*roles.get(&pid)?, birth))
+        });
+        births.collect()
     }
 
     fn log(&self) -> String {

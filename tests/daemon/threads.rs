@@ -1,0 +1,104 @@
+//! Whatever forks has one thread: in a copy of another one's locks stay taken for ever.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use stockade::proto::v1::StopJobRequest;
+
+use super::worker::{Worker, able, children, eventually, kill, marked};
+use super::{in_runtime, running, shell, start};
+
+/// Its threads; none where it has ended meanwhile.
+fn threads(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    tasks
+        .flatten()
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The launcher, each init and each supervisor have one thread; the server, which has many, has no child. How many supervisors.
+fn one_thread_each(worker: &Worker) -> usize {
+    let (launcher, server) = (worker.launcher(), worker.server().expect("a server"));
+    assert_eq!(threads(launcher), [launcher]);
+    for thread in threads(server) {
+        let children = fs::read_to_string(format!("/proc/{server}/task/{thread}/children"));
+        assert_eq!(children.unwrap_or_default(), "", "children of the server");
+    }
+    let mut supervisors = 0;
+    for init in children(launcher).into_iter().filter(|pid| *pid != server) {
+        let found = threads(init);
+        assert!(found.is_empty() || found == [init], "{found:?}");
+        for supervisor in children(init) {
+            let found = threads(supervisor);
+            assert!(found.is_empty() || found == [supervisor], "{found:?}");
+            supervisors += found.len();
+        }
+    }
+    supervisors
+}
+
+#[test]
+fn a_worker_forks_from_single_threads_alone() {
+    const JOBS: usize = 20;
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        one_thread_each(&worker);
+        let mut client = worker.client().await;
+        let mut ids = Vec::new();
+        for _ in 0..JOBS {
+            ids.push(start(&mut client, shell("exec sleep 600")).await);
+            one_thread_each(&worker);
+        }
+        for id in &ids {
+            running(&mut client, id).await;
+        }
+        assert!(one_thread_each(&worker) >= JOBS, "those of the jobs");
+        // A server that is forked while jobs run.
+        let server = worker.server();
+        kill(server.expect("a server"), libc::SIGKILL);
+        eventually("another server", || {
+            worker.server().is_some_and(|other| Some(other) != server)
+        });
+        let mut client = worker.client().await;
+        assert!(one_thread_each(&worker) >= JOBS, "those of the jobs");
+        for id in &ids {
+            let order = StopJobRequest {
+                job_id: id.clone(),
+                wait: true,
+                ..StopJobRequest::default()
+            };
+            client.stop_job(order).await.expect("stop");
+        }
+        one_thread_each(&worker);
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_job_without_a_worker_is_forked_from_single_threads() {
+    if !able() {
+        return;
+    }
+    let seconds = format!("{}", 7_000_000 + std::process::id());
+    let marker = format!("sleep\0{seconds}");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .args(["run", "--", "sleep", &seconds])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("stockade run");
+    // Its own command line holds the words, too.
+    eventually("its job runs", || marked(&marker) == 2);
+    assert_eq!(threads(run.id()), [run.id()]);
+    let supervisors = children(run.id());
+    assert!(!supervisors.is_empty());
+    for supervisor in supervisors {
+        assert_eq!(threads(supervisor), [supervisor]);
+    }
+    kill(run.id(), libc::SIGTERM);
+    run.wait().expect("it ends");
+    assert_eq!(marked(&marker), 0);
+}
