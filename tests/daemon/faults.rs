@@ -41,7 +41,7 @@ fn output_that_has_no_place_is_told_as_lost_and_nothing_else_is() {
         let id = start(&mut client, shell("exit 3")).await;
         assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
         eventually("it is idle", || children(launcher).len() == IDLE_CHILDREN);
-        let before = Holdings::at_rest(launcher);
+        let before = Holdings::at_rest(&worker);
         // Output takes two: a folder and a file.
         for left in [0, 1] {
             let fillers = fill(&state, left);
@@ -56,7 +56,7 @@ fn output_that_has_no_place_is_told_as_lost_and_nothing_else_is() {
                 .iter()
                 .for_each(|filler| fs::remove_file(filler).expect("remove"));
             eventually("nothing is left", || {
-                children(launcher).len() == IDLE_CHILDREN && Holdings::of(launcher) == before
+                children(launcher).len() == IDLE_CHILDREN && Holdings::of(&worker) == before
             });
         }
         let id = start(&mut client, shell("echo kept; exit 4")).await;

@@ -20,7 +20,7 @@ fn many_jobs_leave_nothing_behind() {
         let id = start(&mut client, shell("true")).await;
         wait(&mut client, &id).await;
         eventually("it is idle", || children(launcher).len() == IDLE_CHILDREN);
-        let before = Holdings::at_rest(launcher);
+        let before = Holdings::at_rest(&worker);
         for number in 0..500 {
             let id = start(&mut client, shell(&format!("echo {number}; exit {}", number % 7))).await;
             let job = wait(&mut client, &id).await;
@@ -41,7 +41,7 @@ fn many_jobs_leave_nothing_behind() {
         }
         eventually("it is idle again", || children(launcher).len() == IDLE_CHILDREN);
         assert_eq!(marked("sleep\x0061"), 0);
-        eventually("it holds what it held", || Holdings::of(launcher) == before);
+        eventually("it holds what it held", || Holdings::of(&worker) == before);
         let kept = std::fs::read_dir(worker.dir.path().join("state/jobs"))
             .expect("jobs")
             .count();

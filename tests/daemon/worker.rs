@@ -307,17 +307,18 @@ fn uid(pid: u32) -> Option<String> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Holdings {
     descriptors: usize,
+    mount_namespace: PathBuf,
     mounts: usize,
     cgroups: usize,
 }
 
 impl Holdings {
     /// As [`Holdings::of`], once nothing changes: the launcher visits other mount namespaces while it forks.
-    pub(crate) fn at_rest(pid: u32) -> Self {
-        let mut last = Self::of(pid);
+    pub(crate) fn at_rest(worker: &Worker) -> Self {
+        let mut last = Self::of(worker);
         loop {
             std::thread::sleep(Duration::from_millis(200));
-            let now = Self::of(pid);
+            let now = Self::of(worker);
             if now == last {
                 return now;
             }
@@ -325,19 +326,29 @@ impl Holdings {
         }
     }
 
-    /// Those of the launcher `pid`
-    pub(crate) fn of(pid: u32) -> Self {
+    /// Those of the launcher, with the mounts in folders of its own: in others anybody mounts, as other tests do.
+    pub(crate) fn of(worker: &Worker) -> Self {
+        let pid = worker.launcher();
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let mount_namespace = fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap_or_default();
+        let own = [worker.dir.path().to_owned(), worker.control()];
         let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))
             .unwrap_or_default()
             .lines()
+            .filter(|line| own.iter().any(|folder| mount_point(line).starts_with(folder)))
             .count();
         Self {
             descriptors,
+            mount_namespace,
             mounts,
             cgroups: cgroups_of(pid),
         }
     }
+}
+
+/// Of a line of mountinfo(5).
+fn mount_point(line: &str) -> &Path {
+    Path::new(line.split(' ').nth(4).unwrap_or_default())
 }
 
 /// The folders of a worker's cgroups, in every hierarchy.

@@ -23,7 +23,7 @@ impl Rest {
         answers(&mut worker.client().await).await;
         idle(worker);
         Self {
-            holdings: Holdings::at_rest(worker.launcher()),
+            holdings: Holdings::at_rest(worker),
         }
     }
 
@@ -45,7 +45,7 @@ impl Rest {
 fn holds(worker: &Worker, before: &Holdings) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let now = Holdings::of(worker.launcher());
+        let now = Holdings::of(worker);
         if now == *before {
             return;
         }
