@@ -144,6 +144,8 @@ pub struct Isolation {
 #[serde(default, deny_unknown_fields)]
 pub struct Tenants {
     pub from: TenantsFrom,
+    /// Tenants who may also do what concerns all the others: drain the worker.
+    pub operators: Vec<String>,
     /// Of each tenant that has none of its own.
     pub quota: Quota,
     pub quotas: BTreeMap<String, Quota>,
@@ -375,6 +377,13 @@ impl Config {
         // A certificate that nobody asks for would look like a check of clients, and be none.
         if server.client_ca_file.is_some() && !server.use_tls {
             return fault("grpc_server.client_ca_file", "needs use_tls = true");
+        }
+        // Names that nothing proves would look like a bound, and be none.
+        if !self.tenants.operators.is_empty() && !self.tells_tenants_apart() {
+            return fault(
+                "tenants.operators",
+                "needs grpc_server.client_ca_file, and from = \"certificate\"",
+            );
         }
         let worker = &self.worker;
         if worker.server_uid == 0 || worker.server_gid == 0 {

@@ -11,7 +11,8 @@ use crate::proto::v1::DrainWorkerRequest;
 
 /// Let a worker take no new jobs and leave its scheduler; those that run go on
 ///
-/// Lasts until the worker is started anew.
+/// Lasts until the worker is started anew. Where a worker tells its clients apart by certificates, only those that its
+/// configuration names as operators may.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DrainArgs {

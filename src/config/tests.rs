@@ -89,6 +89,11 @@ fn contradictions_are_refused() {
             "[grpc_server]\nclient_ca_file = \"ca.pem\"",
             "grpc_server.client_ca_file",
         ),
+        ("[tenants]\noperators = [\"ops\"]", "tenants.operators"),
+        (
+            "[grpc_server]\nuse_tls = true\nclient_ca_file = \"ca.pem\"\n[tenants]\nfrom = \"none\"\noperators = [\"ops\"]",
+            "tenants.operators",
+        ),
         ("[worker]\nserver_uid = 0", "worker.server_uid"),
         ("[worker]\nmax_running = 0", "worker.max_running"),
         ("[scheduler]\naddr = \"host\"", "scheduler.addr"),

@@ -15,7 +15,9 @@ impl From<Refusal> for Status {
             Refusal::NotFound => Self::not_found(message),
             Refusal::KeyTaken => Self::already_exists(message),
             Refusal::Exhausted { retry_after, .. } => exhausted(message, retry_after),
-            Refusal::Forbidden { .. } | Refusal::ScriptUnreadable => Self::permission_denied(message),
+            Refusal::Forbidden { .. } | Refusal::ScriptUnreadable | Refusal::OperatorsOnly => {
+                Self::permission_denied(message)
+            }
             Refusal::Draining | Refusal::WrongState(_) | Refusal::Unattainable { .. } => {
                 Self::failed_precondition(message)
             }
@@ -67,6 +69,7 @@ mod tests {
             (exhausted, Code::ResourceExhausted),
             (forbidden, Code::PermissionDenied),
             (Refusal::ScriptUnreadable, Code::PermissionDenied),
+            (Refusal::OperatorsOnly, Code::PermissionDenied),
             (Refusal::Draining, Code::FailedPrecondition),
             (Refusal::WrongState(State::Running), Code::FailedPrecondition),
             (Refusal::ShuttingDown, Code::Unavailable),

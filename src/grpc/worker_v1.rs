@@ -158,9 +158,9 @@ impl worker_server::Worker for Worker {
 
     async fn drain_worker(
         &self,
-        _request: Request<v1::DrainWorkerRequest>,
+        request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
-        self.server.drain();
+        self.server.drain(&tenant(&request))?;
         Ok(Response::new(v1::DrainWorkerResponse {}))
     }
 }

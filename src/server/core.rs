@@ -18,6 +18,7 @@ use super::readers::Readers;
 use super::removal::{FolderRemoval, OutputRemoval, Removals};
 use super::store::{Change, Store};
 use super::take_up::TakeUp;
+use super::tenant::Operators;
 
 /// The launcher is local and answers at once; one that does not is broken.
 pub(super) const LAUNCHER_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
@@ -32,6 +33,7 @@ pub struct Server {
     pub(super) launcher: Launcher,
     pub(super) outputs: Outputs,
     pub(super) readers: Arc<Readers>,
+    pub(super) operators: Operators,
     pub(super) site: Site,
     pub(super) max_running: u32,
     policies: RwLock<Arc<PolicySet>>,
@@ -71,6 +73,7 @@ impl Server {
             store,
             launcher,
             outputs: Outputs::new(&state_dir.join("jobs"))?,
+            operators: Operators::of(config),
             readers: Arc::new(Readers::new(memory::readers(), config.tells_tenants_apart())),
             site: Site {
                 default_policy: config.worker.default_policy.clone(),

@@ -67,6 +67,8 @@ pub enum Refusal {
     /// No job of this policy on this host can meet the client's floor.
     #[error("policy {policy} cannot give the demanded isolation here: {unmet}")]
     Unattainable { policy: String, unmet: String },
+    #[error("only an operator of this worker may do this")]
+    OperatorsOnly,
     #[error("path: the script cannot be read by jobs")]
     ScriptUnreadable,
     #[error("this worker is draining and takes no jobs")]

@@ -171,8 +171,13 @@ impl Server {
     }
 
     /// Admits no more jobs and leaves the scheduler; jobs that run and wait go on.
-    pub fn drain(&self) {
+    pub fn drain(&self, tenant: &Tenant) -> Result<(), Refusal> {
+        if !self.operators.include(tenant) {
+            return Err(Refusal::OperatorsOnly);
+        }
+        tracing::info!(by = tenant.name, "draining");
         self.jobs.drain();
         self.drained.send_replace(true);
+        Ok(())
     }
 }

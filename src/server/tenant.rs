@@ -3,6 +3,7 @@
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::config::Config;
 use crate::job::is_unprintable;
 use crate::policy::Tenant;
 
@@ -55,6 +56,31 @@ impl Peer {
     #[must_use]
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
+    }
+}
+
+/// Who may do what concerns every tenant of the worker.
+#[derive(Debug)]
+pub(super) enum Operators {
+    /// Clients are not told apart.
+    Everybody,
+    Named(Vec<String>),
+}
+
+impl Operators {
+    pub(super) fn of(config: &Config) -> Self {
+        if config.tells_tenants_apart() {
+            Self::Named(config.tenants.operators.clone())
+        } else {
+            Self::Everybody
+        }
+    }
+
+    pub(super) fn include(&self, tenant: &Tenant) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Named(names) => names.contains(&tenant.name),
+        }
     }
 }
 

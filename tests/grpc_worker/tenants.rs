@@ -1,7 +1,7 @@
 //! Several tenants: what each may have, and what is for operators.
 
 use rcgen::DnType;
-use stockade::config::{Config, Quota};
+use stockade::config::{Config, Quota, TenantsFrom};
 use stockade::job::Cause;
 use stockade::proto::v1;
 use stockade::proto::v1::worker_client::WorkerClient;
@@ -140,4 +140,45 @@ async fn readers_of_one_tenant_leave_places_for_those_of_another() {
         tokio::task::yield_now().await;
         again = read(&mut alice, of_alice).await;
     }
+}
+
+#[tokio::test]
+async fn only_an_operator_drains_a_worker_of_several_tenants() {
+    let drain = v1::DrainWorkerRequest {};
+    let tenants = Tenants::start(|config| config.tenants.operators = vec!["ops".to_owned()]);
+    let mut alice = tenants.client("alice").await;
+    for name in ["alice", "default", "op", "ops2"] {
+        let refused = tenants.client(name).await.drain_worker(drain).await;
+        assert_eq!(refused.expect_err(name).code(), Code::PermissionDenied);
+    }
+    // Nothing of it was done.
+    assert!(!worker_of(&mut alice).await.draining);
+    start(&mut alice, &["sleep"]).await;
+    let mut operator = tenants.client("ops").await;
+    operator.drain_worker(drain).await.expect("an operator");
+    assert!(worker_of(&mut alice).await.draining);
+    let refused = alice.start_job(command(&["sleep"])).await.expect_err("draining");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn without_operators_nobody_drains_a_worker_of_several_tenants() {
+    let tenants = Tenants::start(|_| {});
+    for name in ["alice", "default"] {
+        let mut client = tenants.client(name).await;
+        let refused = client.drain_worker(v1::DrainWorkerRequest {}).await;
+        assert_eq!(refused.expect_err(name).code(), Code::PermissionDenied);
+        assert!(!worker_of(&mut client).await.draining);
+    }
+}
+
+#[tokio::test]
+async fn clients_with_certificates_that_are_one_tenant_are_its_operators() {
+    let tenants = Tenants::start(|config| config.tenants.from = TenantsFrom::None);
+    let mut client = tenants.client("alice").await;
+    client
+        .drain_worker(v1::DrainWorkerRequest {})
+        .await
+        .expect("everybody's worker");
+    assert!(worker_of(&mut client).await.draining);
 }
