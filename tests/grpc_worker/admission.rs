@@ -56,8 +56,8 @@ async fn jobs_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
     // In the order of their arrival.
     for done in 0..3 {
         worker.launcher.finish(ids[done], EXITED);
-        eventually("next launch", || worker.launcher.knows(ids[done + 2])).await;
-        assert_eq!(worker.launcher.launches(), done + 3);
+        eventually("next launch", || worker.launcher.launches() == done + 3).await;
+        assert!(worker.launcher.knows(ids[done + 2]), "the next one of {ids:?}");
     }
     assert!(worker.launcher.knows(start(&mut client, &["sleep"]).await) || worker.launcher.launches() == 5);
 }
