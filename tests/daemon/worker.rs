@@ -129,6 +129,8 @@ impl Worker {
             Some(addr) => std::net::TcpStream::connect(addr).is_ok(),
             None => std::os::unix::net::UnixStream::connect(&socket).is_ok(),
         });
+        // It listens while it is root still.
+        eventually("its server is known", || self.server().is_some());
     }
 
     fn tcp_addr(&self) -> Option<String> {
