@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 
 use super::{
     bench, completions, delete, doctor, drain, events, list, logs, man, policy, query, run, serve, signal,
@@ -19,6 +19,53 @@ use super::{
     arg_required_else_help = true
 )]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) everywhere: Everywhere,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+impl Arguments {
+    /// The arguments of this process.
+    pub(super) fn of_this_process() -> Result<Self, clap::Error> {
+        Self::of(&std::env::args_os().collect::<Vec<_>>())
+    }
+
+    fn of(words: &[OsString]) -> Result<Self, clap::Error> {
+        // To make all subcommands takes longer than to read the words. What is wrong or asks for help is told by all.
+        if words.get(1).is_some_and(|word| word == "run")
+            && let Ok(found) = RunAlone::try_parse_from(words)
+        {
+            let OnlyRun::Run(run) = found.command;
+            return Ok(Self {
+                everywhere: found.everywhere,
+                command: Command::Run(run),
+            });
+        }
+        Self::try_parse_from(words)
+    }
+}
+
+/// [`Arguments`] with one subcommand.
+#[derive(Debug, Parser)]
+#[command(name = "stockade", disable_help_flag = true, disable_help_subcommand = true)]
+struct RunAlone {
+    #[command(flatten)]
+    everywhere: Everywhere,
+
+    #[command(subcommand)]
+    command: OnlyRun,
+}
+
+#[derive(Debug, Subcommand)]
+enum OnlyRun {
+    Run(run::RunArgs),
+}
+
+/// The options of all subcommands.
+#[derive(Debug, Args)]
+pub(super) struct Everywhere {
     /// Colours and relative times: auto, always or never
     ///
     /// "auto" uses them on a terminal, unless the environment variable NO_COLOR is set and not empty.
@@ -32,9 +79,6 @@ pub(super) struct Arguments {
     )]
     #[arg(hide_possible_values = true)]
     pub(super) color: ColorChoice,
-
-    #[command(subcommand)]
-    pub(super) command: Command,
 }
 
 const EXAMPLES: &str = "\
@@ -140,6 +184,31 @@ mod tests {
     #[test]
     fn clap_finds_no_contradiction() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn run_alone_reads_what_all_read() {
+        for line in [
+            "stockade run -- true --color never",
+            "stockade run --color always --memory 256M --env A=b -- bash -c id",
+            "stockade run true --color never",
+            "stockade run --script job.py --arg --help --stdin - -- python3",
+            "stockade run",
+            "stockade run --help",
+            "stockade run -h",
+            "stockade run --version",
+            "stockade run help",
+            "stockade run --nosuch -- true",
+            "stockade --color never run -- true",
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let (found, all) = (Arguments::of(&words), Arguments::try_parse_from(&words));
+            let told = |result: &Result<Arguments, clap::Error>| match result {
+                Ok(arguments) => format!("{arguments:?}"),
+                Err(error) => error.render().to_string(),
+            };
+            assert_eq!(told(&found), told(&all), "{line}");
+        }
     }
 
     #[test]

@@ -38,8 +38,6 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Arguments, Command, OWN_FAILURE};
 use client::block_on;
 use error::CliError;
@@ -48,11 +46,11 @@ use error::CliError;
 #[must_use]
 pub fn main() -> ExitCode {
     crate::sys::start_faults();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::of_this_process() {
         Ok(arguments) => arguments,
         Err(usage) => return args::report(&usage),
     };
-    let style = render::Style::new(arguments.color);
+    let style = render::Style::new(arguments.everywhere.color);
     match arguments.command {
         Command::Run(args) => run::execute(&args),
         Command::Serve(args) => serve::execute(&args),

@@ -83,11 +83,11 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
         Some(path) => Config::load(Some(path)).map_err(|error| error.to_string())?,
         None => Config::default(),
     };
+    let request = args.job.to_request().map_err(|error| error.to_string())?;
     let policies = match &config.worker.policies_dir {
         Some(dir) => PolicySet::load(dir).map_err(|error| error.to_string())?,
-        None => PolicySet::built_in(),
+        None => PolicySet::built_in_alone(request.policy.as_ref().unwrap_or(&config.worker.default_policy)),
     };
-    let request = args.job.to_request().map_err(|error| error.to_string())?;
     let site = Site {
         default_policy: config.worker.default_policy.clone(),
         scripts_dir: config.worker.scripts_dir.clone(),

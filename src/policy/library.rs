@@ -31,17 +31,44 @@ impl Library {
     pub(super) fn built_in() -> Result<Self, PolicyError> {
         let mut policies = BTreeMap::new();
         for (name, text) in BUILT_IN {
-            let document = Document {
-                path: PathBuf::from(format!("built-in {name}.toml")),
-                text: text.to_owned(),
-            };
-            policies.insert(name.to_owned(), Source::new(document)?);
+            policies.insert(name.to_owned(), built_in_source(name, text)?);
         }
         Ok(Self {
             base: policies[BASE].clone(),
             policies,
-            profiles: Profiles::built_in()?,
+            profiles: Profiles::default(),
         })
+    }
+
+    /// No more of the built-in ones than `name` and what it inherits; `None` where there is no such policy.
+    pub(super) fn built_in_line_of(name: &str) -> Result<Option<Self>, PolicyError> {
+        let text_of = |name: &str| BUILT_IN.iter().find(|(known, _)| *known == name);
+        let mut policies = BTreeMap::new();
+        let mut next = Some(name.to_owned());
+        while let Some((name, text)) = next.as_deref().and_then(text_of) {
+            let source = built_in_source(name, text)?;
+            next = source
+                .file
+                .inherits
+                .as_ref()
+                .map(|parent| parent.as_str().to_owned());
+            if policies.insert((*name).to_owned(), source).is_some() {
+                break;
+            }
+        }
+        if policies.is_empty() {
+            return Ok(None);
+        }
+        let base = match (policies.get(BASE), text_of(BASE)) {
+            (Some(base), _) => base.clone(),
+            (None, Some((name, text))) => built_in_source(name, text)?,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self {
+            base,
+            policies,
+            profiles: Profiles::default(),
+        }))
     }
 
     /// Adds the files of `dir`: they replace what has the same name.
@@ -91,6 +118,13 @@ impl Library {
         }
         Ok(())
     }
+}
+
+fn built_in_source(name: &str, text: &str) -> Result<Source, PolicyError> {
+    Source::new(Document {
+        path: PathBuf::from(format!("built-in {name}.toml")),
+        text: text.to_owned(),
+    })
 }
 
 /// The name that a file gives to what it holds.

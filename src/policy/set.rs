@@ -23,6 +23,21 @@ impl PolicySet {
             .expect("the built-in policies are well-formed: a test compiles them")
     }
 
+    /// The built-in policy `name` alone, for who has one request to decide: the others are not even read. Empty where
+    /// there is no such policy.
+    #[must_use]
+    pub fn built_in_alone(name: &str) -> Self {
+        let compiled = Library::built_in_line_of(name)
+            .and_then(|library| library.map(|library| Policy::compile(name, &library)).transpose());
+        let policy = compiled.expect("the built-in policies are well-formed: a test compiles them");
+        Self {
+            policies: policy
+                .map(|policy| (name.to_owned(), Arc::new(policy)))
+                .into_iter()
+                .collect(),
+        }
+    }
+
     /// The built-in policies and those of `dir`, which replace built-in ones of the same name.
     ///
     /// `dir` holds policies as `NAME.toml`, and in its folder `seccomp` profiles as `NAME.toml`, or as

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::document::Document;
 use super::inherit::Source;
 use super::library::Library;
-use super::{Policy, Site};
+use super::{Policy, PolicySet, Site};
 use crate::job::JobRequest;
 
 const POLICY: &str = include_str!("../../policies/default.toml");
@@ -36,6 +36,18 @@ fn document(text: &str) -> Document {
         path: PathBuf::from("x.toml"),
         text: text.to_owned(),
     }
+}
+
+#[test]
+fn a_built_in_policy_alone_is_what_it_is_among_all() {
+    let all = PolicySet::built_in();
+    for name in all.names() {
+        let alone = PolicySet::built_in_alone(&name);
+        let (found, expected) = (alone.get(&name).expect("there"), all.get(&name).expect("there"));
+        assert_eq!((alone.names(), found.to_toml()), (vec![name], expected.to_toml()));
+        assert_eq!(found.hash(), expected.hash());
+    }
+    assert!(PolicySet::built_in_alone("nosuch").names().is_empty());
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 //! Numbers next to each other that share a decision are one leaf. A linear list costs each call up to one
 //! instruction for every number before it, and the kernel as much again for each number when it is installed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::Action;
 use super::assemble::{Assembler, Instruction, JUMP_EQ, JUMP_GE, JUMP_GT, Label};
@@ -49,10 +49,7 @@ impl Filter {
 
     /// Where each range of numbers begins, and its decision. The first begins at 0.
     fn ranges(&self) -> Vec<(u32, Decision<'_>)> {
-        let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
-        for number in self.rules.iter().flat_map(|rule| &rule.calls) {
-            decisions.entry(*number).or_insert_with(|| self.decision(*number));
-        }
+        let decisions = self.decisions();
         let mut starts: BTreeMap<u32, Decision> = BTreeMap::new();
         starts.insert(0, self.no_rule());
         for (number, decision) in decisions {
@@ -79,16 +76,26 @@ impl Filter {
         }
     }
 
-    fn decision(&self, number: u32) -> Decision<'_> {
-        let mut decision = self.no_rule();
-        for rule in self.rules.iter().filter(|rule| rule.calls.contains(&number)) {
-            if rule.when.is_empty() {
-                decision.otherwise = rule.action;
-                break;
+    /// Of each number that a rule names.
+    fn decisions(&self) -> BTreeMap<u32, Decision<'_>> {
+        let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
+        // Decided: a rule without conditions came, and later ones mean nothing.
+        let mut decided: BTreeSet<u32> = BTreeSet::new();
+        for rule in &self.rules {
+            for number in &rule.calls {
+                if decided.contains(number) {
+                    continue;
+                }
+                let decision = decisions.entry(*number).or_insert_with(|| self.no_rule());
+                if rule.when.is_empty() {
+                    decision.otherwise = rule.action;
+                    decided.insert(*number);
+                } else {
+                    decision.tested.push((&rule.when, rule.action));
+                }
             }
-            decision.tested.push((&rule.when, rule.action));
         }
-        decision
+        decisions
     }
 }
 

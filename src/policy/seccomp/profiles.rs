@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
@@ -24,9 +25,10 @@ const BUILT_IN: [(&str, &str); 3] = [
 /// Longer chains of `extends` are a mistake.
 const LONGEST_CHAIN: usize = 8;
 
+/// The built-in profiles, and those of files in their place.
 #[derive(Debug, Clone, Default)]
 pub(in crate::policy) struct Profiles {
-    by_name: BTreeMap<String, Entry>,
+    from_files: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug, Clone)]
@@ -42,18 +44,6 @@ enum Content {
 }
 
 impl Profiles {
-    pub(in crate::policy) fn built_in() -> Result<Self, PolicyError> {
-        let mut profiles = Self::default();
-        for (name, text) in BUILT_IN {
-            let document = Document {
-                path: PathBuf::from(format!("built-in seccomp/{name}.toml")),
-                text: text.to_owned(),
-            };
-            profiles.by_name.insert(name.to_owned(), Entry::toml(document)?);
-        }
-        Ok(profiles)
-    }
-
     /// Adds `NAME.toml` or `NAME.json`, in place of a built-in profile of that name.
     pub(in crate::policy) fn add_file(&mut self, path: &Path) -> Result<String, PolicyError> {
         let name = name_of(path)?;
@@ -63,7 +53,7 @@ impl Profiles {
         } else {
             Entry::toml(document)?
         };
-        let twin = self.by_name.get(&name).map(|other| &other.document.path);
+        let twin = self.from_files.get(&name).map(|other| &other.document.path);
         if twin.is_some_and(|twin| twin.parent() == path.parent() && twin != path) {
             return Err(PolicyError::File {
                 path: path.to_owned(),
@@ -71,13 +61,13 @@ impl Profiles {
                 reason: "there is a .toml and a .json of this name".to_owned(),
             });
         }
-        self.by_name.insert(name.clone(), entry);
+        self.from_files.insert(name.clone(), entry);
         Ok(name)
     }
 
     /// The program of the profile `name`; `None` where there is no such profile.
     pub(in crate::policy) fn compile(&self, name: &str) -> Option<Result<SeccompProfile, PolicyError>> {
-        let entry = self.by_name.get(name)?;
+        let entry = self.entry(name)?;
         Some(self.filter(name, entry).and_then(|filter| {
             let program = filter.compile().map_err(|error| entry.fault(error.to_string()))?;
             let program: Vec<u64> = program.into_iter().map(Instruction::to_word).collect();
@@ -94,7 +84,11 @@ impl Profiles {
     /// The profile `name` in the compiler's terms.
     #[cfg(test)]
     pub(super) fn get(&self, name: &str) -> Option<Filter> {
-        self.filter(name, self.by_name.get(name)?).ok()
+        self.filter(name, self.entry(name)?).ok()
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.from_files.get(name).or_else(|| built_in(name))
     }
 
     /// The rules of `name`, then those of what it extends.
@@ -121,7 +115,7 @@ impl Profiles {
                 return Err(entry.document.error_at("extends", reason));
             }
             chain.push(parent.to_owned());
-            entry = self.by_name.get(parent).ok_or_else(|| {
+            entry = self.entry(parent).ok_or_else(|| {
                 entry
                     .document
                     .error_at("extends", format!("there is no profile {parent:?}"))
@@ -133,6 +127,19 @@ impl Profiles {
             rules: filter_rules,
         })
     }
+}
+
+/// Each is read when it is first asked for: who runs one job needs one or two.
+fn built_in(name: &str) -> Option<&'static Entry> {
+    static READ: [OnceLock<Entry>; BUILT_IN.len()] = [const { OnceLock::new() }; BUILT_IN.len()];
+    let index = BUILT_IN.iter().position(|(known, _)| *known == name)?;
+    Some(READ[index].get_or_init(|| {
+        let document = Document {
+            path: PathBuf::from(format!("built-in seccomp/{name}.toml")),
+            text: BUILT_IN[index].1.to_owned(),
+        };
+        Entry::toml(document).expect("the built-in profiles are well-formed: a test reads them")
+    }))
 }
 
 impl Entry {
@@ -170,7 +177,7 @@ impl Entry {
 
 /// Reads one profile and compiles it, with the built-in ones to extend.
 pub(in crate::policy) fn check_file(path: &Path) -> Result<(), PolicyError> {
-    let mut profiles = Profiles::built_in()?;
+    let mut profiles = Profiles::default();
     let name = profiles.add_file(path)?;
     match profiles.compile(&name) {
         Some(result) => result.map(drop),
