@@ -26,7 +26,8 @@ pub(super) struct Berth {
     pub network: Option<NetworkNamespace>,
     /// `None` where jobs write to their root.
     pub room: Option<Room>,
-    template: Arc<Template>,
+    /// `None` where no other job comes.
+    template: Option<Arc<Template>>,
     /// Everything in the cgroup was killed at once.
     pub killed: bool,
 }
@@ -83,24 +84,30 @@ impl Berths {
         template: &Arc<Template>,
         own_network: bool,
     ) -> Result<Berth, Failure> {
-        while let Some(index) = self
-            .used
-            .iter()
-            .position(|berth| Arc::ptr_eq(&berth.template, template))
-        {
+        while let Some(index) = self.used.iter().position(|berth| {
+            berth
+                .template
+                .as_ref()
+                .is_some_and(|known| Arc::ptr_eq(known, template))
+        }) {
             let mut berth = self.used.swap_remove(index);
             if berth.renew() {
                 return Ok(berth);
             }
             self.discard(&berth);
         }
-        self.make(sandbox, template, own_network)
+        self.make(sandbox, Some(template), own_network)
+    }
+
+    /// One whose root its supervisor lays.
+    pub(super) fn make_bare(&mut self, sandbox: &SandboxSpec, own_network: bool) -> Result<Berth, Failure> {
+        self.make(sandbox, None, own_network)
     }
 
     fn make(
         &mut self,
         sandbox: &SandboxSpec,
-        template: &Arc<Template>,
+        template: Option<&Arc<Template>>,
         own_network: bool,
     ) -> Result<Berth, Failure> {
         let network = match sandbox.network {
@@ -114,11 +121,12 @@ impl Berths {
             }
             Network::None | Network::Host => None,
         };
-        let room = if self.reuse && Room::fits(sandbox) {
-            fault_point!("launcher.room").at(StartStep::Rootfs, "room")?;
-            Some(Room::lay(template)?)
-        } else {
-            None
+        let room = match template {
+            Some(template) if self.reuse && Room::fits(sandbox) => {
+                fault_point!("launcher.room").at(StartStep::Rootfs, "room")?;
+                Some(Room::lay(template)?)
+            }
+            _ => None,
         };
         let cgroup_name = format!("{}{}", self.prefix, self.next_name);
         self.next_name += 1;
@@ -131,7 +139,7 @@ impl Berths {
             cgroup_name,
             network,
             room,
-            template: Arc::clone(template),
+            template: template.cloned(),
             killed: false,
         })
     }

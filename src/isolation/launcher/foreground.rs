@@ -45,11 +45,9 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
         let detail = format!("demanded isolation cannot be had: {unmet}");
         return Err(Failure::new(StartStep::Policy, 0, detail));
     }
-    sandboxes.prepare(&resolved.sandbox)?;
-    timings.mark("template");
-    let mut slot = sandboxes.spawn(&resolved.sandbox, &resolved.spec.limits)?;
-    timings.mark("cgroup, supervisor fork");
-    let result = run_in(&mut slot, &resolved.spec, require, &signals);
+    let mut slot = sandboxes.spawn_alone(&resolved.sandbox, &resolved.spec.limits)?;
+    timings.mark("supervisor fork, cgroup, network");
+    let result = run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups());
     timings.skip();
     clean_up(&slot, &sandboxes);
     timings.mark("clean-up");
@@ -71,7 +69,6 @@ pub struct Outcome {
 
 fn open_sandboxes(isolation: &Isolation, limits: Enforcement) -> Result<Sandboxes, Failure> {
     let cgroups = open_cgroups(&isolation.cgroup, limits)?;
-    sweep_abandoned(&cgroups);
     let standing = Standing::take()?;
     let ids = match standing {
         Standing::User { uid, .. } => IdPool::own(uid),
@@ -116,6 +113,7 @@ fn run_in(
     spec: &JobSpec,
     require: IsolationFloor,
     signals: &SignalFd,
+    cgroups: &CgroupTree,
 ) -> Result<(ExitRecord, Option<Timings>), Failure> {
     // Not inotify: the end of an instance takes a grace period of the kernel, ten milliseconds and more.
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(StartStep::Output, "eventfd")?;
@@ -131,6 +129,8 @@ fn run_in(
         ends_with_launcher: true,
     };
     slot.go(go, &spec.limits, &[&stdout.file, &stderr.file, &bell])?;
+    // While the supervisor is at work.
+    sweep_abandoned(cgroups);
     let mut interrupts = 0;
     let mut launch = None;
     let record = loop {
@@ -246,12 +246,14 @@ fn nameless_file(most: u64) -> io::Result<OwnedFd> {
     Ok(memfd_create("output", MemfdFlags::CLOEXEC)?)
 }
 
-/// The supervisor ends by itself after its last report; then its job's cgroup is empty.
+/// The supervisor ends by itself after its last report; then its job's cgroup is empty, if it was not before.
 fn clean_up(slot: &Slot, sandboxes: &Sandboxes) {
     // Closes the connection for a supervisor that never got its job.
     let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
+    // Mostly gone already: what the supervisor takes down now is not in it.
+    let removed = matches!(slot.berth.cgroup.remove(), Ok(true));
     let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
-    if !matches!(slot.berth.cgroup.remove(), Ok(true)) {
+    if !removed && !matches!(slot.berth.cgroup.remove(), Ok(true)) {
         let deadline = Instant::now() + Duration::from_secs(1);
         while !sandboxes.cgroups().sweep(&slot.berth.cgroup_name) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));

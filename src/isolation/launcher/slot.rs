@@ -110,10 +110,7 @@ impl Slot {
 
     /// What a supervisor said before it ended. It tells more than that nobody takes the job.
     pub(super) fn last_words(&self) -> Option<Failure> {
-        match self.control.try_receive() {
-            Ok(Some(Report::Failed(failure))) => Some(failure),
-            _ => None,
-        }
+        last_words(&self.control)
     }
 
     fn known_receipt(&self) -> Receipt {
@@ -139,6 +136,13 @@ impl Slot {
             },
             ..Receipt::default()
         }
+    }
+}
+
+pub(super) fn last_words(control: &Channel) -> Option<Failure> {
+    match control.try_receive() {
+        Ok(Some(Report::Failed(failure))) => Some(failure),
+        _ => None,
     }
 }
 

@@ -6,20 +6,21 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::berth::{Berth, Berths};
 use super::ids::IdPool;
-use super::slot::{Slot, limit_failure};
+use super::slot::{Slot, last_words, limit_failure};
 use super::standing::Standing;
 use crate::isolation::cgroup::{CgroupTree, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::landlock;
+use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Assembly};
+use crate::isolation::supervisor::{self, Alone, Assembly, ToSupervisor};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
 
@@ -77,17 +78,9 @@ impl Sandboxes {
         self.berths.cgroups()
     }
 
-    /// Builds what sandboxes of this kind have in common, if it is not there yet.
-    pub(super) fn prepare(&mut self, sandbox: &Arc<SandboxSpec>) -> Result<(), Failure> {
-        self.template(sandbox).map(drop)
-    }
-
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
-        let unlimited = self.cgroups().version() == Version::Absent;
-        if unlimited && sandbox.limits == Enforcement::FailClosed {
-            return Err(no_limits());
-        }
+        self.check_limits(sandbox)?;
         let template = self.template(sandbox)?;
         // A network namespace made in this process could not be left again by an ordinary user.
         let own_network = !self.standing.is_user();
@@ -112,6 +105,92 @@ impl Sandboxes {
     /// False where the launcher finds otherwise, or its init does not answer.
     pub(super) fn ready_again(slot: &mut Slot, limits: &Limits) -> bool {
         slot.berth.renew() && slot.again(limits).is_ok()
+    }
+
+    /// As [`Sandboxes::spawn`], for a launcher of one job: the supervisor lays the root by itself, and meanwhile this
+    /// process makes what the job has of cgroups and network.
+    pub(super) fn spawn_alone(
+        &mut self,
+        sandbox: &Arc<SandboxSpec>,
+        limits: &Limits,
+    ) -> Result<Slot, Failure> {
+        self.check_limits(sandbox)?;
+        let (supervisor, control) = self.fork_alone(sandbox, limits)?;
+        match self.send_berth(sandbox, limits, &control) {
+            Ok(berth) => Ok(Slot {
+                supervisor,
+                reaped: false,
+                control,
+                berth,
+                sandbox: Arc::clone(sandbox),
+                weaker: self.standing.weaker(sandbox),
+            }),
+            Err(failure) => {
+                // Without a berth it ends.
+                drop(control);
+                let _ = waitpid(Some(supervisor), WaitOptions::empty());
+                Err(failure)
+            }
+        }
+    }
+
+    fn check_limits(&self, sandbox: &SandboxSpec) -> Result<(), Failure> {
+        let unlimited = self.cgroups().version() == Version::Absent;
+        if unlimited && sandbox.limits == Enforcement::FailClosed {
+            return Err(no_limits());
+        }
+        Ok(())
+    }
+
+    fn fork_alone(&mut self, sandbox: &SandboxSpec, limits: &Limits) -> Result<(Pid, Channel), Failure> {
+        let ids = self
+            .ids
+            .lease(ids_needed(sandbox.identity))
+            .at(StartStep::Identity, "host ids")?;
+        let user_namespace = match sandbox.root {
+            Root::Writable => Some(identity::make_user_namespace(sandbox.identity, ids.ids)?),
+            Root::ReadOnly => None,
+        };
+        fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
+        let (control, supervisors_end) =
+            ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
+        // SAFETY: the launcher has one thread.
+        match unsafe { sys::clone_into(NAMESPACES, None) }.at(StartStep::Namespaces, "clone3")? {
+            Forked::Child => supervisor::supervise_alone(&Alone {
+                control: &supervisors_end,
+                sandbox,
+                by_user: self.standing.is_user(),
+                limits,
+                ids: ids.ids,
+                ids_lock: ids.lock.as_fd(),
+                user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
+                launcher_namespaces: &self.own_namespaces,
+                cpus: self.cpus,
+                launcher_start: self.own_start,
+            }),
+            Forked::Parent(pid) => {
+                fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
+                // The lock that holds its ids is the child's alone from here on.
+                Ok((pid, control))
+            }
+        }
+    }
+
+    fn send_berth(
+        &mut self,
+        sandbox: &SandboxSpec,
+        limits: &Limits,
+        control: &Channel,
+    ) -> Result<Berth, Failure> {
+        let own_network = !self.standing.is_user();
+        let mut berth = self.berths.make_bare(sandbox, own_network)?;
+        match tell_berth(&mut berth, limits, control) {
+            Ok(()) => Ok(berth),
+            Err(failure) => {
+                self.berths.give_back(berth);
+                Err(failure)
+            }
+        }
     }
 
     /// Takes back what a sandbox has left, once its supervisor has been reaped.
@@ -152,10 +231,7 @@ impl Sandboxes {
         fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        let cgroup = berth
-            .cgroup
-            .handles()
-            .ok_or_else(|| Failure::new(StartStep::Cgroup, 0, "its files are closed"))?;
+        let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
         // SAFETY: the launcher has one thread.
         let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
         match forked.at(StartStep::Namespaces, "clone3")? {
@@ -165,7 +241,8 @@ impl Sandboxes {
                     sandbox,
                     template,
                     room: berth.room.as_ref(),
-                    network: berth.network.as_ref(),
+                    laid: None,
+                    network: berth.network.as_ref().map(NetworkNamespace::as_fd),
                     limits,
                     cgroup,
                     ids: ids.ids,
@@ -208,10 +285,36 @@ impl Sandboxes {
     }
 }
 
+fn files_closed() -> Failure {
+    Failure::new(StartStep::Cgroup, 0, "its files are closed")
+}
+
 fn no_limits() -> Failure {
     let detail =
         "this host has no cgroup hierarchy that can be used, and the policy's sandbox.limits is fail-closed";
     Failure::new(StartStep::Cgroup, 0, detail)
+}
+
+fn tell_berth(berth: &mut Berth, limits: &Limits, control: &Channel) -> Result<(), Failure> {
+    berth
+        .cgroup
+        .apply(limits)
+        .map_err(|error| limit_failure(&error))?;
+    let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
+    let mut descriptors: Vec<_> = cgroup.descriptors().collect();
+    descriptors.extend(berth.network.as_ref().map(NetworkNamespace::as_fd));
+    let message = ToSupervisor::Berth {
+        cgroup: cgroup.shape(),
+        network: berth.network.is_some(),
+    };
+    let unsent = |detail: String| Failure::new(StartStep::Supervisor, 0, detail);
+    let bytes = postcard::to_stdvec(&message).map_err(|error| unsent(error.to_string()))?;
+    match control.try_send_with(&bytes, &descriptors) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unsent("the supervisor takes no message".to_owned())),
+        // One that could not lay the root has said why, and gone.
+        Err(error) => Err(last_words(control).unwrap_or_else(|| unsent(error.to_string()))),
+    }
 }
 
 /// Those that a supervisor is cloned into. It makes its mount namespace itself, from a room or a template, and enters

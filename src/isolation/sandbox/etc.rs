@@ -4,10 +4,15 @@
 //! root is read-only it is shown as /usr is.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, mkdir};
+use rustix::io::Errno;
 
 use super::template::Layer;
 use crate::isolation::layout;
@@ -20,33 +25,94 @@ const ENTRIES: usize = 8192;
 
 /// A folder with more entries is shown, not copied.
 const LARGE: usize = 24;
+/// A folder that itself takes more is not counted: to read one of ext4 takes longer than to show it.
+const LARGE_BYTES: u64 = 4096;
 
-/// The large folders among what the policy names. What in them is not for others is kept from jobs by its mode.
-#[must_use]
-pub(super) fn large_folders(spec: &SandboxSpec) -> Vec<PathBuf> {
-    let is_large = |path: &PathBuf| {
-        fs::symlink_metadata(path).is_ok_and(|kind| kind.is_dir()) && count(path, LARGE + 1) > LARGE
-    };
-    let named = spec
-        .etc
-        .iter()
-        .flat_map(|pattern| matches(Path::new("/etc"), pattern));
-    named.filter(is_large).collect()
+/// What there is of what the policy names in the host's /etc, each looked at once.
+#[derive(Debug)]
+pub(super) struct Host {
+    named: Vec<(PathBuf, Metadata)>,
+    folders: Folders,
 }
 
-/// Entries beneath a folder, counted up to `most`.
-fn count(folder: &Path, most: usize) -> usize {
-    let mut found = 0;
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        found += 1;
-        if found < most && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found += count(&entry.path(), most - found);
-        }
-        if found >= most {
-            break;
-        }
+/// Folders that were read: the names in them, and whether each is a folder.
+#[derive(Debug, Default)]
+struct Folders(BTreeMap<PathBuf, Vec<(OsString, bool)>>);
+
+impl Folders {
+    fn names(&mut self, folder: &Path) -> &[(OsString, bool)] {
+        self.0.entry(folder.to_owned()).or_insert_with(|| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries
+                .take(ENTRIES)
+                .map(|entry| {
+                    let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                    (entry.file_name(), is_folder)
+                })
+                .collect()
+        })
     }
-    found
+
+    /// Entries beneath a folder, counted up to `most`.
+    fn count(&mut self, folder: &Path, most: usize) -> usize {
+        let names = self.names(folder);
+        let mut found = names.len();
+        let inner: Vec<PathBuf> = names
+            .iter()
+            .filter(|(_, is_folder)| *is_folder)
+            .map(|(name, _)| folder.join(name))
+            .collect();
+        for inner in inner {
+            if found >= most {
+                break;
+            }
+            found += self.count(&inner, most - found);
+        }
+        found.min(most)
+    }
+
+    /// The paths that `pattern` names: itself, or every name with that beginning where it ends in `*`.
+    fn matches(&mut self, etc: &Path, pattern: &str) -> Vec<PathBuf> {
+        let Some(prefix) = pattern.strip_suffix('*') else {
+            return vec![etc.join(pattern)];
+        };
+        // "java*" looks in /etc for "java…"; "ssl/*" in /etc/ssl for anything.
+        let (folder, beginning) = match prefix.rsplit_once('/') {
+            Some((folder, beginning)) => (etc.join(folder), beginning),
+            None => (etc.to_owned(), prefix),
+        };
+        let names = self.names(&folder).iter();
+        names
+            .filter(|(name, _)| name.as_bytes().starts_with(beginning.as_bytes()))
+            .map(|(name, _)| folder.join(name))
+            .collect()
+    }
+}
+
+impl Host {
+    pub(super) fn look(spec: &SandboxSpec) -> Self {
+        let mut folders = Folders::default();
+        let named = spec
+            .etc
+            .iter()
+            .flat_map(|pattern| folders.matches(Path::new("/etc"), pattern))
+            .filter_map(|path| fs::symlink_metadata(&path).ok().map(|kind| (path, kind)))
+            .collect();
+        Self { named, folders }
+    }
+
+    /// The large folders. What in them is not for others is kept from jobs by its mode.
+    pub(super) fn large_folders(&mut self) -> Vec<PathBuf> {
+        let folders = &mut self.folders;
+        let mut is_large = |path: &Path, kind: &Metadata| {
+            kind.is_dir() && (kind.len() > LARGE_BYTES || folders.count(path, LARGE + 1) > LARGE)
+        };
+        let named = self.named.iter();
+        named
+            .filter(|(path, kind)| is_large(path, kind))
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
 }
 
 /// Entries by their path relative to /etc.
@@ -62,19 +128,20 @@ enum Entry {
     Link(PathBuf),
 }
 
-/// Reads what the policy names from the host's /etc, but for what is a layer, and adds the accounts.
+/// Reads what there is, but for what is a layer, and adds the accounts.
 #[must_use]
-pub(super) fn collect(spec: &SandboxSpec, shown: &[Layer]) -> Etc {
+pub(super) fn collect(spec: &SandboxSpec, host: &mut Host, shown: &[Layer]) -> Etc {
     let mut etc = Etc::default();
-    for pattern in &spec.etc {
-        for path in matches(Path::new("/etc"), pattern) {
-            if !shown.iter().any(|layer| layer.source == path) {
-                etc.take(&path, Path::new("/etc"));
-            }
+    for (path, kind) in &host.named {
+        if !shown.iter().any(|layer| layer.source == *path) {
+            etc.take(path, kind, Path::new("/etc"), &mut host.folders);
         }
     }
-    if spec.network == Network::Host {
-        etc.take(Path::new("/etc/resolv.conf"), Path::new("/etc"));
+    let resolver = Path::new("/etc/resolv.conf");
+    if spec.network == Network::Host
+        && let Ok(kind) = fs::symlink_metadata(resolver)
+    {
+        etc.take(resolver, &kind, Path::new("/etc"), &mut host.folders);
     }
     for (name, content) in accounts(spec) {
         etc.put(name, content);
@@ -98,26 +165,9 @@ const FOR_ROOT: [(&str, &str); 2] = [
     ),
 ];
 
-/// The paths that `pattern` names: itself, or every name with that beginning where it ends in `*`.
-fn matches(etc: &Path, pattern: &str) -> Vec<PathBuf> {
-    let Some(prefix) = pattern.strip_suffix('*') else {
-        return vec![etc.join(pattern)];
-    };
-    // "java*" looks in /etc for "java…"; "ssl/*" in /etc/ssl for anything.
-    let (folder, beginning) = match prefix.rsplit_once('/') {
-        Some((folder, beginning)) => (etc.join(folder), beginning.to_owned()),
-        None => (etc.to_owned(), prefix.to_owned()),
-    };
-    let names = fs::read_dir(folder).into_iter().flatten().flatten();
-    names
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
-        .map(|entry| entry.path())
-        .collect()
-}
-
 impl Etc {
-    fn take(&mut self, path: &Path, etc: &Path) {
-        let (Ok(relative), Ok(kind)) = (path.strip_prefix(etc), fs::symlink_metadata(path)) else {
+    fn take(&mut self, path: &Path, kind: &Metadata, etc: &Path, folders: &mut Folders) {
+        let Ok(relative) = path.strip_prefix(etc) else {
             return;
         };
         if self.entries.len() >= ENTRIES {
@@ -131,12 +181,19 @@ impl Etc {
             }
         } else if kind.is_dir() && others_read {
             self.entries.insert(relative.to_owned(), Entry::Folder);
-            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-                self.take(&entry.path(), etc);
+            let inner: Vec<PathBuf> = folders
+                .names(path)
+                .iter()
+                .map(|(name, _)| path.join(name))
+                .collect();
+            for inner in inner {
+                if let Ok(kind) = fs::symlink_metadata(&inner) {
+                    self.take(&inner, &kind, etc, folders);
+                }
             }
         } else if kind.is_file() && others_read && kind.len() <= FILE_BYTES {
             // What the host keeps from others is kept from jobs.
-            if let Ok(content) = fs::read(path) {
+            if let Ok(content) = read(path, kind.len()) {
                 let mode = kind.permissions().mode() & 0o755;
                 self.entries
                     .insert(relative.to_owned(), Entry::File { content, mode });
@@ -158,21 +215,39 @@ impl Etc {
         }
     }
 
-    /// Writes the entries beneath `target`, an empty folder.
+    /// Writes the entries beneath `target`, in which some folders may be. The process has no umask.
     pub(super) fn write(&self, target: &Path) -> io::Result<()> {
         for (name, entry) in &self.entries {
             let path = target.join(name);
             match entry {
-                Entry::Folder => fs::create_dir_all(&path)?,
+                // A parent comes before what is in it.
+                Entry::Folder => match mkdir(&path, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                },
                 Entry::Link(to) => symlink(to, &path)?,
                 Entry::File { content, mode } => {
-                    fs::write(&path, content)?;
-                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
+                    let mut options = fs::OpenOptions::new();
+                    options.write(true).create_new(true).mode(*mode);
+                    options.open(&path)?.write_all(content)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// A file that has `length`, or did a moment ago.
+fn read(path: &Path, length: u64) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let mut content = vec![0; usize::try_from(length.min(FILE_BYTES)).unwrap_or(0)];
+    // A read that brought all there was needs none after it that finds the end.
+    let count = file.read(&mut content)?;
+    if count < content.len() || count == 0 {
+        content.truncate(count);
+        file.take(FILE_BYTES).read_to_end(&mut content)?;
+    }
+    Ok(content)
 }
 
 fn accounts(spec: &SandboxSpec) -> [(&'static str, String); 4] {
@@ -251,10 +326,11 @@ mod tests {
         for name in ["java-17", "java-21", "perl"] {
             fs::create_dir(dir.path().join(name)).expect("mkdir");
         }
-        let mut found = matches(dir.path(), "java*");
+        let mut folders = Folders::default();
+        let mut found = folders.matches(dir.path(), "java*");
         found.sort();
         assert_eq!(found, [dir.path().join("java-17"), dir.path().join("java-21")]);
-        assert_eq!(matches(dir.path(), "perl"), [dir.path().join("perl")]);
+        assert_eq!(folders.matches(dir.path(), "perl"), [dir.path().join("perl")]);
     }
 
     #[test]
@@ -264,8 +340,8 @@ mod tests {
             fs::create_dir(dir.path().join(name)).expect("mkdir");
             fs::write(dir.path().join(name).join("file"), "").expect("write");
         }
-        assert_eq!(count(dir.path(), 10), 4);
-        assert_eq!(count(dir.path(), 3), 3);
+        assert_eq!(Folders::default().count(dir.path(), 10), 4);
+        assert_eq!(Folders::default().count(dir.path(), 3), 3);
     }
 
     #[test]
@@ -276,8 +352,10 @@ mod tests {
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).expect("chmod");
         fs::write(dir.path().join("open"), "hello").expect("write");
         let mut etc = Etc::default();
-        etc.take(&secret, dir.path());
-        etc.take(&dir.path().join("open"), dir.path());
+        for path in [secret, dir.path().join("open")] {
+            let kind = fs::symlink_metadata(&path).expect("there");
+            etc.take(&path, &kind, dir.path(), &mut Folders::default());
+        }
         assert_eq!(etc.entries.keys().collect::<Vec<_>>(), [Path::new("open")]);
     }
 }

@@ -90,6 +90,12 @@ pub fn find_covers() -> Vec<Cover> {
     MASKED.iter().map(|name| cover_for(&proc.join(name))).collect()
 }
 
+/// Each is found out when it is laid.
+#[must_use]
+pub fn covers_unknown() -> Vec<Cover> {
+    vec![Cover::NotYet; MASKED.len()]
+}
+
 fn cover_for(path: &Path) -> Cover {
     match fs::symlink_metadata(path) {
         Ok(kind) if kind.is_dir() => Cover::Folder,
@@ -118,16 +124,18 @@ pub fn mask(covers: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
     }
     for (name, cover) in MASKED.iter().zip(covers) {
         let target = format!("{proc}/{name}");
-        let cover = match cover {
-            Cover::NotYet => cover_for(Path::new(&target)),
-            known => *known,
-        };
-        let source = match cover {
-            Cover::File => COVER_FILE,
-            Cover::Folder => COVER_FOLDER,
-            Cover::NotYet => continue,
-        };
-        mount_bind(format!("{folder}{source}"), target).at(StartStep::Proc, name)?;
+        let lay = |source| mount_bind(format!("{folder}{source}"), &target);
+        match cover {
+            Cover::File => lay(COVER_FILE),
+            Cover::Folder => lay(COVER_FOLDER),
+            Cover::NotYet => match lay(COVER_FILE) {
+                Err(Errno::NOENT) => Ok(()),
+                // A file does not cover a folder.
+                Err(Errno::NOTDIR) => lay(COVER_FOLDER),
+                laid => laid,
+            },
+        }
+        .at(StartStep::Proc, name)?;
     }
     Ok(())
 }

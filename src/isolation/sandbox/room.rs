@@ -25,7 +25,7 @@ impl Room {
     }
 
     pub fn lay(template: &Template) -> Result<Self, Failure> {
-        let within = Some(template.mount_namespace.as_fd());
+        let within = template.mount_namespace.as_ref().map(AsFd::as_fd);
         let ((), namespace) = builder::in_copy(within, || rootfs::lay_room(template))?;
         Ok(Self { namespace })
     }

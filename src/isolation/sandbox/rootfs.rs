@@ -29,7 +29,8 @@ use crate::sys;
 const SHARED_DEVICES: &str =
     "devices: the host's own nodes: locks and notices (inotify) on them pass between jobs";
 
-/// Builds the root in this mount namespace, a copy of the template's, and makes it the root of the namespace.
+/// Builds the root in this mount namespace, a copy of the template's or where it was built, and makes it the root of the
+/// namespace.
 ///
 /// `owner` is the job's uid and gid on the host. Gives what could not be had, for the receipt.
 pub fn assemble(
@@ -40,10 +41,12 @@ pub fn assemble(
     user_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Vec<String>, Failure> {
     let mut weaker = Vec::new();
-    chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
-    // The template's mounts never hear of what is mounted here.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .at(StartStep::Rootfs, "private")?;
+    if template.mount_namespace.is_some() {
+        chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
+        // The template's mounts never hear of what is mounted here.
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+            .at(StartStep::Rootfs, "private")?;
+    }
     mount_scratch(template::SCRATCH, spec, limits, owner)?;
     let writable = user_namespace.map(|user_namespace| Upper {
         owner,

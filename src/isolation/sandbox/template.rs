@@ -6,16 +6,18 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs;
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, mkdir, mknodat};
+use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_remount, move_mount, open_tree,
     unmount,
 };
-use rustix::process::{chdir, pivot_root};
+use rustix::process::{chdir, pivot_root, umask};
 
 use super::proc::{self, Cover};
 use super::{builder, by_users, etc};
@@ -117,7 +119,8 @@ pub const DEVICES: [Device; 6] = [
 
 #[derive(Debug)]
 pub struct Template {
-    pub mount_namespace: OwnedFd,
+    /// `None`: it is the one that this process is in, and has its only job in.
+    pub mount_namespace: Option<OwnedFd>,
     pub layers: Vec<Layer>,
     /// The seccomp program as it is installed.
     pub filter: Option<Vec<u64>>,
@@ -156,27 +159,55 @@ pub fn cap_name(index: usize) -> String {
 impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
-        let layers = layers(spec);
+        let mut host_etc = etc::Host::look(spec);
+        let layers = layers(spec, &mut host_etc);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let (devices_bound, mount_namespace) = builder::in_copy(None, || construct(spec, &layers, by_user))?;
+        let (devices_bound, mount_namespace) = builder::in_copy(None, || {
+            let devices_bound = construct(spec, &mut host_etc, &layers, by_user)?;
+            enter()?;
+            Ok(devices_bound)
+        })?;
+        Ok(Self {
+            mount_namespace: Some(mount_namespace),
+            devices_bound,
+            proc_covers: proc::find_covers(),
+            ..Self::of_parts(spec, layers, by_user)
+        })
+    }
+
+    /// Builds it in the mount namespace of this process, which must be its own, and leaves it the working directory. The
+    /// host's mounts are still there: they go all at once when the job's root is entered, since the kernel has every
+    /// unmount wait for a grace period.
+    pub fn build_here(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
+        let mut host_etc = etc::Host::look(spec);
+        let layers = layers(spec, &mut host_etc);
+        fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
+        let devices_bound = construct(spec, &mut host_etc, &layers, by_user)?;
+        Ok(Self {
+            devices_bound,
+            ..Self::of_parts(spec, layers, by_user)
+        })
+    }
+
+    fn of_parts(spec: &SandboxSpec, layers: Vec<Layer>, by_user: bool) -> Self {
         let filter = spec
             .seccomp
             .as_ref()
             .map(|profile| seccomp::reporting(&profile.program));
         let filter_ahead = filter.as_deref().is_none_or(seccomp::lets_stub_go_on);
-        Ok(Self {
-            mount_namespace,
+        Self {
+            mount_namespace: None,
             layers,
             filter,
             filter_ahead,
+            devices_bound: false,
             by_user,
-            devices_bound,
-            proc_covers: proc::find_covers(),
-        })
+            proc_covers: proc::covers_unknown(),
+        }
     }
 }
 
-fn layers(spec: &SandboxSpec) -> Vec<Layer> {
+fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host) -> Vec<Layer> {
     let own_folder =
         |name: &&str| fs::symlink_metadata(Path::new("/").join(name)).is_ok_and(|kind| kind.is_dir());
     let system = SYSTEM_FOLDERS
@@ -195,7 +226,7 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
         system: false,
     });
     let etc = match spec.root {
-        Root::ReadOnly => etc::large_folders(spec),
+        Root::ReadOnly => host_etc.large_folders(),
         // Its files are the job's own to change.
         Root::Writable => Vec::new(),
     };
@@ -207,8 +238,26 @@ fn layers(spec: &SandboxSpec) -> Vec<Layer> {
     system.chain(etc).chain(further).collect()
 }
 
-/// Gives whether devices are bound.
-fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<bool, Failure> {
+/// Gives whether devices are bound. The working directory is the template then, its root is not yet.
+fn construct(
+    spec: &SandboxSpec,
+    host_etc: &mut etc::Host,
+    layers: &[Layer],
+    by_user: bool,
+) -> Result<bool, Failure> {
+    // What is made has the mode that is named, without a second call for it.
+    let usual = umask(Mode::empty());
+    let constructed = construct_without_umask(spec, host_etc, layers, by_user);
+    umask(usual);
+    constructed
+}
+
+fn construct_without_umask(
+    spec: &SandboxSpec,
+    host_etc: &mut etc::Host,
+    layers: &[Layer],
+    by_user: bool,
+) -> Result<bool, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
     let trees = layers
@@ -216,9 +265,8 @@ fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<bool
         .map(|layer| detach(&layer.source).map_err(|failure| by_users::explain_layer(failure, by_user)))
         .collect::<Result<Vec<_>, _>>()?;
     let proc = by_user.then(by_users::detach_proc).transpose()?;
-    let etc = etc::collect(spec, layers);
+    let etc = etc::collect(spec, host_etc, layers);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
-    let devices = DEVICES.map(|device| detach(&Path::new("/dev").join(device.name)));
     let base = Path::new("/tmp");
     let options = CString::from_vec_with_nul(format!("{ROOT_BYTES}\0").into_bytes()).unwrap_or_default();
     mount(
@@ -231,23 +279,28 @@ fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<bool
     .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
     for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS] {
-        fs::create_dir(name).at(StartStep::Rootfs, name)?;
+        make_folder(name)?;
     }
     for (index, tree) in trees.iter().enumerate() {
         place(tree, &layer_name(index))?;
         make_cap(&layer_name(index), &cap_name(index))?;
     }
     if let Some(proc) = proc {
-        fs::create_dir(HOST_PROC).at(StartStep::Rootfs, HOST_PROC)?;
+        make_folder(HOST_PROC)?;
         attach(&proc, HOST_PROC)?;
     }
     make_root(layers)?;
     etc.write(&Path::new(ROOT).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
-    let devices_bound = make_devices(&devices)?;
+    let devices_bound = make_devices()?;
     for base in [COVERS, ROOT] {
         make_covers(Path::new(base), &stat)?;
     }
+    Ok(devices_bound)
+}
+
+/// Makes the template the root of its mount namespace, for good.
+fn enter() -> Result<(), Failure> {
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach")?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
@@ -256,8 +309,7 @@ fn construct(spec: &SandboxSpec, layers: &[Layer], by_user: bool) -> Result<bool
         MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::BIND,
         "",
     )
-    .at(StartStep::Rootfs, "read-only")?;
-    Ok(devices_bound)
+    .at(StartStep::Rootfs, "read-only")
 }
 
 fn detach(source: &Path) -> Result<OwnedFd, Failure> {
@@ -269,17 +321,29 @@ fn detach(source: &Path) -> Result<OwnedFd, Failure> {
 }
 
 fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {
-    fs::create_dir(name).at(StartStep::Rootfs, name)?;
+    make_folder(name)?;
     attach(tree, name)?;
     // Adds to what the mount has: an ordinary user could not take anything off it.
     sys::make_read_only(tree.as_fd()).at(StartStep::Rootfs, name)
+}
+
+const PLAIN_FOLDER: Mode = Mode::from_raw_mode(0o755);
+
+fn make_folder(name: &str) -> Result<(), Failure> {
+    mkdir(name, PLAIN_FOLDER).at(StartStep::Rootfs, name)
+}
+
+fn write_file(path: &Path, content: &str) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o644);
+    options.open(path)?.write_all(content.as_bytes())
 }
 
 /// An overlay tells of the file system of its topmost layer: with this on top, a job does not see how full the host's
 /// disk is, which other jobs can change. Who may enter the layer's root is decided by its topmost layer, too.
 fn make_cap(layer: &str, cap: &str) -> Result<(), Failure> {
     let root = fs::metadata(layer).at(StartStep::Rootfs, layer)?;
-    fs::create_dir(cap).at(StartStep::Rootfs, cap)?;
+    make_folder(cap)?;
     match chown(cap, Some(root.uid()), Some(root.gid())) {
         Ok(()) => {}
         // An ordinary user's launcher has one id. As the owner's rights are the job's then, they must not be more than
@@ -308,8 +372,7 @@ fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
 fn make_root(layers: &[Layer]) -> Result<(), Failure> {
     let root = Path::new(ROOT);
     for (name, mode) in FOLDERS {
-        fs::create_dir(root.join(name)).at(StartStep::Rootfs, name)?;
-        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).at(StartStep::Rootfs, name)?;
+        mkdir(root.join(name), Mode::from_raw_mode(mode)).at(StartStep::Rootfs, name)?;
     }
     for (name, target) in LINKS {
         symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
@@ -322,19 +385,31 @@ fn make_root(layers: &[Layer]) -> Result<(), Failure> {
     }
     let targets: BTreeSet<&str> = layers.iter().map(|layer| layer.target.as_str()).collect();
     for target in targets {
-        fs::create_dir_all(root.join(target.trim_start_matches('/'))).at(StartStep::Rootfs, target)?;
+        make_folders(root, target).at(StartStep::Rootfs, target)?;
     }
     Ok(())
+}
+
+/// Where they are not there yet. [`fs::create_dir_all`] would leave the modes to the umask.
+fn make_folders(root: &Path, target: &str) -> std::io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(root.join(target.trim_start_matches('/')))
 }
 
 /// In the root itself, /proc of a job lies over them.
 fn make_covers(base: &Path, stat: &str) -> Result<(), Failure> {
     let proc = base.join("proc");
-    fs::create_dir_all(proc.join(proc::COVER_FOLDER)).at(StartStep::Rootfs, proc::COVER_FOLDER)?;
-    fs::write(proc.join(proc::COVER_FILE), "").at(StartStep::Rootfs, proc::COVER_FILE)?;
+    match mkdir(&proc, PLAIN_FOLDER) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error).at(StartStep::Rootfs, "proc"),
+    }
+    mkdir(proc.join(proc::COVER_FOLDER), PLAIN_FOLDER).at(StartStep::Rootfs, proc::COVER_FOLDER)?;
+    write_file(&proc.join(proc::COVER_FILE), "").at(StartStep::Rootfs, proc::COVER_FILE)?;
     let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(stat)];
     for (name, content) in proc::SHOWN_INSTEAD.iter().zip(shown) {
-        fs::write(proc.join(name), content).at(StartStep::Rootfs, name)?;
+        write_file(&proc.join(name), content).at(StartStep::Rootfs, name)?;
     }
     Ok(())
 }
@@ -355,10 +430,11 @@ fn idle_stat(stat: &str) -> String {
     stat.lines().filter_map(keep).collect()
 }
 
-/// Device nodes of the template's own; the host's are bound where this process may not make nodes.
-fn make_devices(bound: &[Result<OwnedFd, Failure>]) -> Result<bool, Failure> {
+/// Device nodes of the template's own; the host's are bound where this process may not make nodes. Their mounts are not
+/// taken in stock as those of the layers are: the kernel has the close of an unused one wait for a grace period.
+fn make_devices() -> Result<bool, Failure> {
     let mut devices_bound = false;
-    for (device, tree) in DEVICES.iter().zip(bound) {
+    for device in DEVICES {
         let node = Path::new(ROOT).join("dev").join(device.name);
         let number = rustix::fs::makedev(device.major, device.minor);
         if !devices_bound
@@ -371,17 +447,15 @@ fn make_devices(bound: &[Result<OwnedFd, Failure>]) -> Result<bool, Failure> {
             )
             .is_ok()
         {
-            fs::set_permissions(&node, fs::Permissions::from_mode(0o666))
-                .at(StartStep::Rootfs, device.name)?;
             continue;
         }
         devices_bound = true;
-        let tree = tree.as_ref().map_err(Clone::clone)?;
+        let tree = detach(&Path::new("/dev").join(device.name))?;
         let holder = format!("{BOUND_DEVICES}/{}", device.name);
         for file in [Path::new(&holder), &node] {
-            fs::write(file, "").at(StartStep::Rootfs, device.name)?;
+            write_file(file, "").at(StartStep::Rootfs, device.name)?;
         }
-        attach(tree, &holder)?;
+        attach(&tree, &holder)?;
     }
     Ok(devices_bound)
 }

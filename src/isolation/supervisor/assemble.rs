@@ -59,7 +59,9 @@ pub(super) struct Assembled<'a> {
 /// `world` is one that an init has entered for this job among others; without one, this process enters its own.
 pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Result<Assembled<'a>, Failure> {
     let sandbox = assembly.sandbox;
-    let mut timings = Timings::start();
+    let mut timings = assembly
+        .laid
+        .map_or_else(Timings::start, |laid| laid.timings.clone());
     let mut world = match world {
         Some(world) => {
             leave_init()?;
@@ -138,6 +140,9 @@ fn complete_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
     } = *assembly;
     // Files of a writable root belong to the first id of the job's range, which is its root.
     let owner = assembly.ids.first;
+    if let Some(laid) = assembly.laid {
+        return Ok(laid.weaker.clone());
+    }
     if assembly.room.is_some() {
         rootfs::add_scratch(sandbox, limits, owner).map(|()| Vec::new())
     } else {

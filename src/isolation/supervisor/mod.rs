@@ -5,6 +5,7 @@
 //! that is. It is outside the job's user namespace and cgroup, so the job can neither signal, trace nor starve it, and
 //! the job does not outlive it.
 
+mod alone;
 mod assemble;
 mod evidence;
 mod exit_file;
@@ -28,7 +29,6 @@ use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
-use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
@@ -38,6 +38,8 @@ use crate::sys::{self, StartMemory, fault_point};
 use outlet::Outlet;
 pub use outlet::{STDERR_FILE, STDOUT_FILE};
 
+use alone::Laid;
+pub use alone::{Alone, supervise_alone};
 pub use exit_file::{
     EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
 };
@@ -57,8 +59,10 @@ pub struct Assembly<'a> {
     pub template: &'a Template,
     /// A root that is laid already, for one job after another.
     pub room: Option<&'a Room>,
-    /// `None`: the host's.
-    pub network: Option<&'a NetworkNamespace>,
+    /// The root was laid by this supervisor already, in its mount namespace.
+    pub laid: Option<&'a Laid>,
+    /// `None`: the host's, or one that the supervisor makes.
+    pub network: Option<BorrowedFd<'a>>,
     /// The limits that the scratch space is made with.
     pub limits: &'a Limits,
     pub cgroup: &'a Handles,

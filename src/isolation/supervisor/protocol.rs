@@ -22,6 +22,12 @@ pub enum ToSupervisor {
     Signal(Signal),
     /// To an init: make the sandbox ready for another job. With it come the descriptors of its cgroup.
     Again(Again),
+    /// To a supervisor that was forked without: the descriptors of the job's cgroup come with it, then that of its
+    /// network namespace, if `network`.
+    Berth {
+        cgroup: Shape,
+        network: bool,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

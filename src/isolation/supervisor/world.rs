@@ -32,7 +32,9 @@ impl World {
         fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
         sethostname(assembly.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
         timings.mark("hostname");
-        fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
+        if assembly.laid.is_none() {
+            fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
+        }
         let weaker = match assembly.room {
             Some(_) => rootfs::furnish(assembly.sandbox, assembly.template)?,
             None => Vec::new(),
@@ -68,15 +70,18 @@ fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
     fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
     match (assembly.network, assembly.sandbox.network) {
         (Some(network), _) => {
-            sys::enter_namespace(network.as_fd(), libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
+            sys::enter_namespace(network, libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
         }
         // An ordinary user's launcher makes none ahead of time.
         (None, Network::None) => NetworkNamespace::enter_new()?,
         (None, Network::Host) => {}
     }
-    let template = &assembly.template.mount_namespace;
-    let mounts = assembly.room.map_or_else(|| template.as_fd(), Room::as_fd);
-    sys::copy_mount_namespace(Some(mounts)).at(StartStep::Namespaces, "mount namespace")
+    if assembly.laid.is_some() {
+        return Ok(());
+    }
+    let template = assembly.template.mount_namespace.as_ref().map(AsFd::as_fd);
+    sys::copy_mount_namespace(assembly.room.map(Room::as_fd).or(template))
+        .at(StartStep::Namespaces, "mount namespace")
 }
 
 /// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
