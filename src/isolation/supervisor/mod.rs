@@ -121,6 +121,10 @@ impl Outlets {
 /// [`init`], which is told by the exit code whether a job has come to its end.
 pub fn supervise(assembly: &Assembly<'_>, world: Option<World>) -> ! {
     let control = assembly.control;
+    if world.is_none() {
+        // For who looks at processes; the child of an init has it already.
+        let _ = rustix::thread::set_name(c"stockade-super");
+    }
     match run(assembly, world) {
         Ok(true) => sys::exit_now(0),
         Ok(false) => {}
