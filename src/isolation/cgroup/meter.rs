@@ -90,6 +90,13 @@ impl MeterFiles {
         self.processes.as_ref().is_some_and(|file| first(file) == Ok(0))
     }
 
+    /// The most processes that were in the cgroup at one time, since it was made.
+    #[must_use]
+    pub(super) fn pids_peak(&self) -> Option<u64> {
+        let peak = self.pids_peak.as_ref()?;
+        text(Some(peak), &mut [0; 64]).trim().parse().ok()
+    }
+
     const fn all(&self) -> [&Option<OwnedFd>; METER_FILES] {
         [
             &self.cpu,

@@ -6,15 +6,54 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, statat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::daemon::{Job, Keeper};
+use super::clean_up::Part;
+use super::daemon::{Daemon, Job, Keeper, SUPERVISORS};
 use super::job_dir::{JOB_FILE, JobDirs, JobFileError, read_job_file};
 use super::unwritten::Unwritten;
+use crate::isolation::failure::Failure;
 use crate::isolation::ipc::{KnownJob, Origin};
 use crate::isolation::supervisor::{read_exit_record, read_start_record, write_exit_record};
 use crate::job::{Cause, ExitRecord, JobId, Timestamp};
 
 const LOCK_LOOK: Duration = Duration::from_millis(5);
 const LOCK_LOOKS: u32 = 200;
+
+impl Daemon {
+    /// Goes on with what an earlier launcher has left, and has the rest of its cgroups removed.
+    pub(super) fn adopt_jobs(&mut self) -> Result<(), Failure> {
+        let found = scan(&self.dirs);
+        for (id, keeper) in found.running {
+            if let Keeper::Adopted { pidfd, .. } = &keeper {
+                let token = self.watch(pidfd)?;
+                self.keep(id, token, keeper);
+            }
+        }
+        for id in found.unused {
+            self.remove_part(id, Part::All);
+        }
+        if found.newer.contains(&None) {
+            // Which of the cgroups are theirs cannot be told: none is touched.
+            eprintln!("stockade: launcher: cgroups are left as they are, for the jobs of a newer worker");
+            return Ok(());
+        }
+        let living: Vec<&str> = self
+            .jobs
+            .values()
+            .filter_map(|job| match &job.keeper {
+                Keeper::Adopted { cgroup, .. } => Some(cgroup.as_str()),
+                Keeper::Own(_) => None,
+            })
+            .collect();
+        let newer: Vec<&str> = found.newer.iter().flatten().map(String::as_str).collect();
+        for name in self.sandboxes.cgroups().children() {
+            let spared = |names: &[&str]| names.contains(&name.as_str());
+            if name != SUPERVISORS && !spared(&living) && !spared(&newer) {
+                self.clean_up.add(name, None);
+            }
+        }
+        Ok(())
+    }
+}
 
 /// What a scan of the state folder has found.
 #[derive(Debug, Default)]

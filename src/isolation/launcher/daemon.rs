@@ -8,23 +8,19 @@ use std::time::{Duration, Instant};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::adopt;
-use super::berth::Berths;
-use super::clean_up::{CleanUp, Part};
-use super::ids::IdPool;
+use super::clean_up::CleanUp;
 use super::in_use::InUse;
-use super::job_dir::{JobDirs, JobFile};
+use super::job_dir::JobDirs;
+use super::opening::{open_sandboxes, worker_name};
 use super::parked::Parked;
 use super::server_link::{ServerEnd, ServerLink};
 use super::slot::Slot;
 use super::spawn::{Sandboxes, memory_dir, run_dir};
-use super::standing::Standing;
 use super::unwritten::Unwritten;
 use crate::config::Config;
-use crate::isolation::cgroup::{CgroupError, CgroupTree};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, Event, Order, TransportError};
-use crate::job::{Enforcement, JobId, Receipt, StartStep, Timestamp};
+use crate::job::{JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
 
@@ -38,7 +34,7 @@ const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_JOB: u64 = 2;
 /// Name of the cgroup of supervisors in the worker's branch.
-const SUPERVISORS: &str = "supervisors";
+pub(super) const SUPERVISORS: &str = "supervisors";
 
 /// What a job is kept by.
 #[derive(Debug)]
@@ -412,92 +408,5 @@ impl Daemon {
         self.sandboxes.close();
         self.dirs.leave();
         self.in_use.leave(self.sandboxes.cgroups(), Some(SUPERVISORS));
-    }
-
-    fn adopt_jobs(&mut self) -> Result<(), Failure> {
-        let found = adopt::scan(&self.dirs);
-        for (id, keeper) in found.running {
-            if let Keeper::Adopted { pidfd, .. } = &keeper {
-                let token = self.watch(pidfd)?;
-                self.keep(id, token, keeper);
-            }
-        }
-        for id in found.unused {
-            self.remove_part(id, Part::All);
-        }
-        if found.newer.contains(&None) {
-            // Which of the cgroups are theirs cannot be told: none is touched.
-            eprintln!("stockade: launcher: cgroups are left as they are, for the jobs of a newer worker");
-            return Ok(());
-        }
-        let living: Vec<&str> = self
-            .jobs
-            .values()
-            .filter_map(|job| match &job.keeper {
-                Keeper::Adopted { cgroup, .. } => Some(cgroup.as_str()),
-                Keeper::Own(_) => None,
-            })
-            .collect();
-        let newer: Vec<&str> = found.newer.iter().flatten().map(String::as_str).collect();
-        for name in self.sandboxes.cgroups().children() {
-            let spared = |names: &[&str]| names.contains(&name.as_str());
-            if name != SUPERVISORS && !spared(&living) && !spared(&newer) {
-                self.clean_up.add(name, None);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
-fn worker_name(config: &Config) -> Result<String, Failure> {
-    use sha2::{Digest, Sha256};
-    let state = std::fs::create_dir_all(&config.worker.state_dir)
-        .and_then(|()| std::fs::canonicalize(&config.worker.state_dir))
-        .at(StartStep::StateDir, "state_dir")?;
-    let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-    Ok(format!(
-        "worker-{:02x}{:02x}{:02x}{:02x}",
-        digest[0], digest[1], digest[2], digest[3]
-    ))
-}
-
-fn open_sandboxes(config: &Config, policies: &PolicySet, name: &str) -> Result<Sandboxes, Failure> {
-    let failed = |error: CgroupError| Failure::new(StartStep::Cgroup, 0, error.to_string());
-    let opened = CgroupTree::open(&config.isolation.cgroup).and_then(|tree| tree.child(name));
-    let branch = match opened {
-        // Jobs of the other policies fail to start.
-        Err(error) if policies.any_with(Enforcement::BestEffort) => {
-            eprintln!("stockade: launcher: no cgroup limits: {error}");
-            CgroupTree::absent()
-        }
-        opened => opened.map_err(failed)?,
-    };
-    let supervisors = branch.make_leaf(SUPERVISORS).map_err(failed)?;
-    let ids = IdPool::open(
-        config.isolation.first_host_id,
-        run_dir().at(StartStep::Supervisor, "/run/stockade")?,
-    )
-    .at(StartStep::Identity, "host ids")?;
-    // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
-    let prefix = format!("{:x}-", Timestamp::now().as_micros());
-    Sandboxes::new(
-        Standing::Root,
-        Berths::new(branch, &prefix, true),
-        supervisors,
-        ids,
-    )
-}
-
-/// What is written beside a job before it is let go.
-pub(super) fn job_file(launch: &crate::isolation::ipc::Launch, policy: &str, slot: &Slot) -> JobFile {
-    JobFile {
-        format: super::job_dir::FORMAT,
-        tenant: launch.tenant.clone(),
-        policy: policy.to_owned(),
-        created_at: launch.created_at,
-        idempotency_key: launch.idempotency_key.clone(),
-        supervisor_pid: slot.supervisor.as_raw_nonzero().get(),
-        cgroup: slot.berth.cgroup_name.clone(),
     }
 }

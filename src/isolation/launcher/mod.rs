@@ -12,6 +12,7 @@ mod ids;
 mod in_use;
 pub mod job_dir;
 mod kept;
+mod opening;
 mod orders;
 mod parked;
 mod removal;

@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Signal as ProcessSignal, pidfd_send_signal};
 
-use super::daemon::{Daemon, Keeper, job_file};
-use super::job_dir::{write_job_file, write_stop_order};
+use super::daemon::{Daemon, Keeper};
+use super::job_dir::{FORMAT, JobFile, write_job_file, write_stop_order};
 use super::slot::Slot;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Launch};
@@ -157,5 +157,18 @@ fn go(resolved: Resolved, launch: Launch) -> Go {
         receipt: Receipt::default(),
         require: launch.request.require,
         ends_with_launcher: false,
+    }
+}
+
+/// What is written beside a job before it is let go.
+fn job_file(launch: &Launch, policy: &str, slot: &Slot) -> JobFile {
+    JobFile {
+        format: FORMAT,
+        tenant: launch.tenant.clone(),
+        policy: policy.to_owned(),
+        created_at: launch.created_at,
+        idempotency_key: launch.idempotency_key.clone(),
+        supervisor_pid: slot.supervisor.as_raw_nonzero().get(),
+        cgroup: slot.berth.cgroup_name.clone(),
     }
 }
