@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -29,6 +30,8 @@ pub struct TestWorker {
 struct Alive {
     runtime: Runtime,
     running: Running,
+    /// Ends with the connection to the server.
+    launcher: JoinHandle<()>,
 }
 
 impl TestWorker {
@@ -72,11 +75,15 @@ impl TestWorker {
             .enable_all()
             .build()
             .expect("runtime");
-        let (channel, _) = self.launcher.connect();
+        let (channel, launcher) = self.launcher.connect();
         let start = Running::start(self.config.clone(), prepared, channel, grpc::routes);
         match elsewhere(|| runtime.block_on(start)) {
             Ok(running) => {
-                self.alive = Some(Alive { runtime, running });
+                self.alive = Some(Alive {
+                    runtime,
+                    running,
+                    launcher,
+                });
                 Ok(())
             }
             Err(error) => {
@@ -88,25 +95,37 @@ impl TestWorker {
 
     /// Ends the server without any farewell.
     pub fn kill(&mut self) {
-        if let Some(alive) = self.alive.take() {
+        let alive = self.alive.take();
+        let launcher = alive.map(|alive| {
             // Drops every task where it stands, and waits only for that.
             elsewhere(|| alive.runtime.shutdown_timeout(Duration::from_secs(5)));
             drop(alive.running);
-        }
-        // The launcher outlives it; a new connection will be made.
-        self.launcher.die();
+            alive.launcher
+        });
+        self.end_connection(launcher);
     }
 
     /// Ends the server as SIGTERM does.
     pub fn shut_down(&mut self) {
-        if let Some(alive) = self.alive.take() {
-            let Alive { runtime, running } = alive;
+        let alive = self.alive.take();
+        let launcher = alive.map(|alive| {
             elsewhere(|| {
-                runtime.block_on(running.shut_down());
-                runtime.shutdown_timeout(Duration::from_secs(5));
+                alive.runtime.block_on(alive.running.shut_down());
+                alive.runtime.shutdown_timeout(Duration::from_secs(5));
             });
-        }
+            alive.launcher
+        });
+        self.end_connection(launcher);
+    }
+
+    /// The launcher outlives it; a new connection will be made. What it was told last it does first: it would write into
+    /// a folder that is being removed.
+    fn end_connection(&self, launcher: Option<JoinHandle<()>>) {
         self.launcher.die();
+        if let Some(launcher) = launcher {
+            let ended = launcher.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the launcher panicked");
+        }
     }
 
     pub fn running(&self) -> &Running {
