@@ -43,7 +43,10 @@ impl Berth {
     /// Makes it ready for another job; false if it shows anything of the last one.
     pub(super) fn renew(&mut self) -> bool {
         let network = self.network.as_ref().is_none_or(NetworkNamespace::is_as_new);
-        network && matches!(self.cgroup.renew(std::mem::take(&mut self.killed)), Ok(true))
+        let renewed = network && matches!(self.cgroup.renew(self.killed), Ok(true));
+        // One that could not be made anew is looked at once more, and must not pass for one that nobody killed.
+        self.killed &= !renewed;
+        renewed
     }
 }
 
