@@ -92,7 +92,7 @@ fn a_job_without_a_worker_is_forked_from_single_threads() {
         .expect("stockade run");
     // By name: its own command line and its forks' hold the words, too.
     let is_sleep =
-        |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+        |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
     eventually("its job runs", || {
         children(run.id()).into_iter().flat_map(children).any(is_sleep)
     });
