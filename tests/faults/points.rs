@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use stockade::proto::v1::Cause;
+use stockade::proto::v1::{Cause, State};
 
 use super::kills::{Victim, kill_and_restart};
 use super::rest::Rest;
 use super::worker::{Setup, Worker, able, kill};
-use super::{Client, alone, in_runtime, rounds, shell, start, wait};
+use super::{Client, alone, in_runtime, query, rounds, shell, start, stop, wait};
 
 /// Of a worker's places to fail: switched on and off, with a count of how often each was passed while on.
 pub(crate) struct Switch {
@@ -153,17 +154,22 @@ fn a_step_that_fails_is_named_and_leaves_nothing() {
     worker.shut_down();
 }
 
-/// Runs jobs at the same time; how many have failed, at this step and before their command.
+/// Runs jobs at the same time, whatever that takes; how many have failed, at this step and before their command.
 async fn fail_at(client: &mut Client, place: &str, step: &str, jobs: usize) -> usize {
     let mut ids = Vec::new();
     for _ in 0..jobs {
-        ids.push(start(client, shell("echo ran; sleep 0.5; exit 3")).await);
+        ids.push(start(client, shell("echo ran; exec sleep 600")).await);
+    }
+    for id in &ids {
+        while query(client, id).await.state() == State::Pending {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
     let mut failed = 0;
     for id in ids {
-        let job = wait(client, &id).await;
+        let job = stop(client, &id, 0).await;
         if job.cause() != Cause::StartFailed {
-            assert_eq!(job.exit_code, Some(3), "{place}: {job:?}");
+            assert_eq!(job.cause(), Cause::Stopped, "{place}: {job:?}");
             continue;
         }
         let failure = job.start_failure.expect("the step");
