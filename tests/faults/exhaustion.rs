@@ -12,7 +12,7 @@ use super::rest::{Rest, answers};
 use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{Client, alone, in_runtime, query, rounds, shell, start, wait};
 
-fn open_files(pid: u32) -> usize {
+pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 

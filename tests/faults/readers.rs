@@ -7,7 +7,8 @@ use stockade::proto::v1::{Cause, Limits, SignalJobRequest, StartJobRequest, Stre
 use tonic::Streaming;
 
 use super::disks::read_stdout;
-use super::rest::Rest;
+use super::exhaustion::open_files;
+use super::rest::{Rest, answers};
 use super::worker::{Worker, able, children, eventually};
 use super::{Client, Random, alone, in_runtime, output_of, python, query, rounds, shell, start, wait};
 
@@ -112,6 +113,11 @@ fn slow_and_dead_readers_hold_up_nobody() {
     in_runtime(async {
         let rest = Rest::of(&worker).await;
         let mut client = worker.client().await;
+        answers(&mut client).await;
+        let server = worker.server().expect("a server");
+        let files = open_files(server);
+        // So that no more of them are there at one time than are opened together.
+        let gone = || eventually("they have gone", || open_files(server) <= files);
         for _ in 0..rounds(1) {
             let (mut without, mut with) = (u64::MAX, u64::MAX);
             // The best of some: other work on this machine is nobody's fault here.
@@ -135,6 +141,7 @@ fn slow_and_dead_readers_hold_up_nobody() {
                 with = with.min(took(&worker, &mut client, &id).await);
                 resets.await.expect("no panic");
                 drop(stalled);
+                gone();
             }
             // One that reads, beside many that do not, loses nothing.
             let id = start_paced(&worker, &mut client).await;
@@ -148,7 +155,8 @@ fn slow_and_dead_readers_hold_up_nobody() {
             let (bytes, gaps, _) = whole.await.expect("no panic");
             assert_eq!((bytes.len(), gaps.len()), ((40 << 20) + 1, 0));
             drop(stalled);
-            let peak = peak_kib(worker.server().expect("a server"));
+            gone();
+            let peak = peak_kib(server);
             println!("{without} ms without readers, {with} ms with them; the server had {peak} KiB");
             assert!(
                 with * 10 <= without * 11,
