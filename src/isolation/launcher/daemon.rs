@@ -206,7 +206,10 @@ impl Daemon {
     }
 
     fn next_timeout(&mut self) -> Option<Duration> {
-        let prepare = (self.parked.is_short() || self.ending.is_some()).then_some(REST);
+        let prepare = match self.ending {
+            Some(_) => Some(REST),
+            None => self.parked.next_fill().map(|wait| wait.max(REST)),
+        };
         let spare = self.sandboxes.berths().idle() || self.parked.has_spare();
         let trim = spare.then(|| {
             let rest = self.last_launch.elapsed();

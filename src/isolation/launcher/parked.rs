@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::process::{WaitOptions, waitpid};
 
@@ -28,8 +29,30 @@ pub(super) struct Parked {
     slots: VecDeque<Slot>,
     /// The kinds that jobs ask for, the last first, with the limits that they mostly have.
     kinds: VecDeque<(Arc<SandboxSpec>, Limits)>,
-    /// Making one has failed, or keeping it: not tried again before the next job.
-    failed: bool,
+    /// Making one has failed, or keeping it.
+    failure: Option<Failed>,
+}
+
+/// Not tried again before the next job, or before a while has passed.
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    again: Instant,
+    pause: Duration,
+}
+
+impl Failed {
+    const FIRST_PAUSE: Duration = Duration::from_secs(1);
+    const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+    fn after(earlier: Option<Self>) -> Self {
+        let pause = earlier.map_or(Self::FIRST_PAUSE, |earlier| {
+            (2 * earlier.pause).min(Self::LAST_PAUSE)
+        });
+        Self {
+            again: Instant::now() + pause,
+            pause,
+        }
+    }
 }
 
 impl Parked {
@@ -49,7 +72,7 @@ impl Parked {
 
     /// Notes what kind of sandbox jobs ask for.
     pub(super) fn wanted(&mut self, kind: &Arc<SandboxSpec>, limits: &Limits) {
-        self.failed = false;
+        self.failure = None;
         let known = self.kinds.iter().position(|(known, _)| Arc::ptr_eq(known, kind));
         if known == Some(0) {
             return;
@@ -77,14 +100,16 @@ impl Parked {
         self.kinds.is_empty()
     }
 
-    /// Whether some are to be made while nobody waits.
-    pub(super) fn is_short(&self) -> bool {
-        !self.failed && self.waiting().is_some_and(|waiting| waiting < PARKED)
+    /// How soon some are to be made while nobody waits; `None` where there are enough.
+    pub(super) fn next_fill(&self) -> Option<Duration> {
+        let short = self.waiting().is_some_and(|waiting| waiting < PARKED);
+        let wait = |failed: &Failed| failed.again.saturating_duration_since(Instant::now());
+        short.then(|| self.failure.as_ref().map_or(Duration::ZERO, wait))
     }
 
     /// Whether some are to be made even while jobs come.
     pub(super) fn is_nearly_out(&self) -> bool {
-        !self.failed && self.waiting().is_some_and(|waiting| waiting < FEW)
+        self.waiting().is_some_and(|waiting| waiting < FEW)
     }
 
     /// How many of the kind that was asked for last.
@@ -99,7 +124,7 @@ impl Parked {
         sandboxes: &mut Sandboxes,
         clean_up: &mut CleanUp,
     ) -> Result<(), Failure> {
-        if !self.is_short() {
+        if self.next_fill().is_none_or(|wait| !wait.is_zero()) {
             return Ok(());
         }
         let Some((kind, limits)) = self.kinds.front().cloned() else {
@@ -111,7 +136,7 @@ impl Parked {
         match sandboxes.spawn(&kind, &limits) {
             Ok(slot) => self.slots.push_back(slot),
             Err(failure) => {
-                self.failed = true;
+                self.failure = Some(Failed::after(self.failure));
                 return Err(failure);
             }
         }
@@ -155,7 +180,7 @@ impl Parked {
             eprintln!("stockade: launcher: a sandbox that waited: {failure}");
         }
         // What has failed it may fail the next one as well.
-        self.failed = true;
+        self.failure = Some(Failed::after(self.failure));
         slot.reaped = true;
         clean_up.add_slot(slot, None);
     }
