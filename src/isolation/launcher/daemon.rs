@@ -1,6 +1,6 @@
 //! The launcher of a worker: takes orders from the server, keeps track of supervisors, restarts the server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -82,6 +82,8 @@ pub(super) struct Daemon {
     ending: Option<ExitCode>,
     /// Jobs that this turn has taken sandboxes for.
     pub(super) launched: u32,
+    /// The jobs that were launched last, of which those that run hold all their descriptors.
+    pub(super) whole: VecDeque<JobId>,
     last_launch: Instant,
     supervisors: HashMap<i32, JobId>,
 }
@@ -152,6 +154,7 @@ impl Daemon {
             in_use,
             ending: None,
             launched: 0,
+            whole: VecDeque::new(),
             last_launch: Instant::now(),
             supervisors: HashMap::new(),
             config,

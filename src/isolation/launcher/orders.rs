@@ -14,8 +14,9 @@ use crate::job::{ExitRecord, JobId, JobRequest, Receipt, Signal, StartStep, Stop
 use crate::policy::{Resolved, Tenant};
 use crate::sys::{self, fault_point};
 
-/// With so many jobs, those that come are kept with as few descriptors as can be: each fork copies all of them.
-const LIGHT_FROM: usize = 64;
+/// Jobs beyond so many, the longest running first, are kept with as few descriptors as can be: each fork copies all of
+/// them. Their sandboxes serve no other job.
+const WHOLE: usize = 64;
 
 impl Daemon {
     /// Starts a job. Whatever goes wrong is the job's outcome, told like any other.
@@ -65,10 +66,8 @@ impl Daemon {
         match handed_over {
             Ok(token) => {
                 self.launched += 1;
-                if self.jobs.len() >= LIGHT_FROM {
-                    slot.berth.shed();
-                }
                 self.keep(id, token, Keeper::Own(Box::new(slot)));
+                self.shed_for(id);
                 Ok(())
             }
             Err(failure) => {
@@ -77,6 +76,17 @@ impl Daemon {
                 self.clean_up.add_slot(slot, None);
                 Err(failure)
             }
+        }
+    }
+
+    /// Has an old job hold less, now that `id` runs.
+    fn shed_for(&mut self, id: JobId) {
+        self.whole.push_back(id);
+        if self.whole.len() > WHOLE
+            && let Some(oldest) = self.whole.pop_front()
+            && let Some(Keeper::Own(slot)) = self.jobs.get_mut(&oldest).map(|job| &mut job.keeper)
+        {
+            slot.berth.shed();
         }
     }
 
