@@ -98,14 +98,12 @@ impl Writer {
         queue: Receiver<Write>,
         events: broadcast::Sender<JobEvent>,
     ) -> Result<Self, StoreError> {
-        let position = connection
-            .query_row(super::read::LAST_POSITION, [], |row| row.get::<_, i64>(0))
-            .map_err(StoreError::query("reading the last position"))?;
+        let position = last_position(&connection).map_err(StoreError::query("reading the last position"))?;
         Ok(Self {
             connection,
             queue,
             events,
-            position: position.cast_unsigned(),
+            position,
             owed: Vec::new(),
             closed: false,
         })
@@ -171,7 +169,8 @@ impl Writer {
                 }
             }
             Err(source) => {
-                self.position = first;
+                // Another process that was not quite dead yet may have written since: its positions are taken.
+                self.position = last_position(&self.connection).unwrap_or(first);
                 self.refuse(batch, &source);
             }
         }
@@ -222,6 +221,11 @@ impl Writer {
             }
         }
     }
+}
+
+fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
+    let last = connection.query_row(super::read::LAST_POSITION, [], |row| row.get::<_, i64>(0))?;
+    Ok(last.cast_unsigned())
 }
 
 /// As [`Connection::transaction`] does it, but with statements that are prepared once.
