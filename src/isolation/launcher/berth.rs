@@ -1,9 +1,9 @@
 //! The parts of a sandbox that outlast its job, and serve another if they are as new.
 //!
-//! Making and taking down a network namespace, cgroups and overlays costs the kernel several times what a process costs.
-//! A berth is one job's at a time. It is given to another only after the kernel has taken down the pid namespace of the
-//! last, so that no process, no descriptor and no lock is left; and only if the cgroup and the network namespace show
-//! nothing of it. Everything that a job can write to is never part of a berth.
+//! Making and taking down a network namespace, cgroups and overlays costs the kernel several times what a process
+//! costs. A berth is one job's at a time. It is given to another only after the kernel has told PID 1 of the last that
+//! no process is left, or has taken down its pid namespace: so no descriptor and no lock is left either; and only if
+//! the cgroup and the network namespace show nothing of it. Everything that a job can write to is never part of a berth.
 
 use std::sync::Arc;
 

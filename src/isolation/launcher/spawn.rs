@@ -1,4 +1,4 @@
-//! Makes sandboxes: a supervisor in new namespaces, with a stub in a cgroup of its own, ready for a job.
+//! Makes sandboxes: an init or a lone supervisor in new namespaces, with a stub in a cgroup, ready for a job.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};

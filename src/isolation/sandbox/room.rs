@@ -1,8 +1,8 @@
 //! A root that is laid ahead of time, for one job at a time.
 //!
 //! The overlays of a read-only root have no upper layer: nothing that a job does stays in them once its processes are
-//! gone. Their inodes are still no other living job's. A job gets a copy of the room's mount namespace, which then has
-//! its own scratch space and /proc, so what it mounts or is mounted for it is never seen here.
+//! gone. Their inodes are still no other living job's. A sandbox gets a copy of the room's mount namespace, to which it
+//! adds a /proc, and a scratch space for each job, so what is mounted there is never seen here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
