@@ -17,7 +17,7 @@ fn threads(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The launcher, each init and each supervisor have one thread; the server, which has many, has no child. How many supervisors.
+/// The launcher, each init and each supervisor have one thread, as long as no job floods; the server, which has many, has no child. How many supervisors.
 fn one_thread_each(worker: &Worker) -> usize {
     let (launcher, server) = (worker.launcher(), worker.server().expect("a server"));
     assert_eq!(threads(launcher), [launcher]);

@@ -7,6 +7,7 @@
 
 mod alone;
 mod assemble;
+mod digest;
 mod evidence;
 mod exit_file;
 pub mod init;

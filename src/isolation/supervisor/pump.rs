@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, pwrite, read};
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::setpriority_process;
-use sha2::{Digest, Sha256};
 
+use super::digest::Digest;
 use super::outlet::Outlet;
 use crate::job::StreamTotals;
 use crate::sys::{self, fault_point};
@@ -26,8 +26,7 @@ pub(super) struct Pump {
     total: u64,
     /// The file takes no more (full disk): what comes later is dropped, so that what is kept has no hole.
     failed: Option<Errno>,
-    digest: Sha256,
-    widened: bool,
+    digest: Digest,
 }
 
 /// What is known after a turn of the pump.
@@ -50,8 +49,7 @@ impl Pump {
             kept: 0,
             total: 0,
             failed: None,
-            digest: Sha256::new(),
-            widened: false,
+            digest: Digest::new(),
         }
     }
 
@@ -63,23 +61,41 @@ impl Pump {
     /// Moves at most one chunk.
     pub(super) fn turn(&mut self, buffer: &mut [u8]) -> Turn {
         let Some(pipe) = &self.pipe else { return Turn::End };
-        match read(pipe, &mut *buffer) {
+        if let Some(mut block) = self.digest.take_block() {
+            let came = read(pipe, &mut *block);
+            let kept = came.map_or(0, |count| self.keep(&block[..count]));
+            self.digest.put_block(block, kept);
+            return self.after(came);
+        }
+        let came = read(pipe, &mut *buffer);
+        if let Ok(count) = came {
+            let kept = self.keep(&buffer[..count]);
+            self.digest.update(&buffer[..kept]);
+            if count == CHUNK {
+                self.widen();
+            }
+        }
+        self.after(came)
+    }
+
+    /// For a job that writes a lot.
+    fn widen(&mut self) {
+        if let Some(pipe) = &self.pipe {
+            // Refused where the user's pipes are large enough already: slower, not wrong.
+            let _ = fcntl_setpipe_size(pipe, BUSY_PIPE_BYTES);
+        }
+        // What a flood costs is its own job's time, not the server's.
+        let _ = setpriority_process(None, BUSY_NICE);
+        self.digest.go_aside();
+    }
+
+    fn after(&mut self, came: Result<usize, Errno>) -> Turn {
+        match came {
             Ok(0) => {
                 self.pipe = None;
                 Turn::End
             }
-            Ok(count) => {
-                if count == CHUNK && !self.widened {
-                    self.widened = true;
-                    // Refused where the user's pipes are large enough already: slower, not wrong.
-                    let _ = fcntl_setpipe_size(pipe, BUSY_PIPE_BYTES);
-                    // What a flood costs is its own job's time, not the server's.
-                    let _ = setpriority_process(None, BUSY_NICE);
-                }
-                self.keep(&buffer[..count]);
-                Turn::More
-            }
-            Err(Errno::INTR) => Turn::More,
+            Ok(_) | Err(Errno::INTR) => Turn::More,
             Err(_) => Turn::Empty,
         }
     }
@@ -100,51 +116,44 @@ impl Pump {
     }
 
     pub(super) fn totals(self) -> StreamTotals {
-        use std::fmt::Write;
-        let sha256 = self
-            .digest
-            .finalize()
-            .iter()
-            .fold(String::with_capacity(64), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            });
         StreamTotals {
             total_bytes: self.total,
             dropped_bytes: self.total - self.kept,
-            sha256,
+            sha256: self.digest.finish(),
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Writes what there is room for; how much that was.
+    fn keep(&mut self, bytes: &[u8]) -> usize {
         let room = usize::try_from(self.limit - self.kept).unwrap_or(usize::MAX);
         self.total += bytes.len() as u64;
         if self.failed.is_some() {
-            return;
+            return 0;
         }
-        let mut rest = &bytes[..bytes.len().min(room)];
+        let wanted = bytes.len().min(room);
         let file = match self.outlet.file() {
             Ok(file) => file,
             Err(error) => {
                 self.failed = Some(error);
-                return;
+                return 0;
             }
         };
-        while !rest.is_empty() {
-            let written = fault_point!("supervisor.output").and_then(|()| pwrite(file, rest, self.kept));
-            match written {
+        let mut written = 0;
+        while written < wanted {
+            let rest = &bytes[written..wanted];
+            match fault_point!("supervisor.output").and_then(|()| pwrite(file, rest, self.kept)) {
                 Ok(count) => {
-                    self.digest.update(&rest[..count]);
                     self.kept += count as u64;
-                    rest = &rest[count..];
+                    written += count;
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => {
                     self.failed = Some(error);
-                    return;
+                    break;
                 }
             }
         }
+        written
     }
 }
 
