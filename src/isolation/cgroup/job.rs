@@ -122,7 +122,7 @@ impl JobCgroup {
         let legacy = self
             .legacy
             .as_ref()
-            .filter(|[memory, ..]| !killed && left_over(memory).is_some_and(|bytes| bytes <= LEFT_OVER));
+            .filter(|_| !killed && open.meter.legacy_memory().is_some_and(|bytes| bytes <= LEFT_OVER));
         let Some([_, pids, _]) = legacy else {
             return self.make_anew();
         };
@@ -235,10 +235,4 @@ fn remove_dir(path: &Path) -> Result<bool, CgroupError> {
             source,
         }),
     }
-}
-
-/// Bytes that are charged to a v1 memory cgroup.
-fn left_over(memory: &Path) -> Option<u64> {
-    let text = fs::read_to_string(memory.join("memory.usage_in_bytes")).ok()?;
-    text.trim().parse().ok()
 }

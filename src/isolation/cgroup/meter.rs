@@ -97,6 +97,13 @@ impl MeterFiles {
         text(Some(peak), &mut [0; 64]).trim().parse().ok()
     }
 
+    /// Bytes that are charged to a v1 cgroup: what its peak is when it has just been set back.
+    pub(super) fn legacy_memory(&self) -> Option<u64> {
+        let peak = self.memory_peak.as_ref()?;
+        pwrite(peak, b"0", 0).ok()?;
+        text(Some(peak), &mut [0; 64]).trim().parse().ok()
+    }
+
     const fn all(&self) -> [&Option<OwnedFd>; METER_FILES] {
         [
             &self.cpu,

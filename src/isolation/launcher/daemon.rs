@@ -85,6 +85,8 @@ pub(super) struct Daemon {
     /// The jobs that were launched last, of which those that run hold all their descriptors.
     pub(super) whole: VecDeque<JobId>,
     last_launch: Instant,
+    /// What is of use for launches alone has been given back.
+    slim: bool,
     supervisors: HashMap<i32, JobId>,
 }
 
@@ -156,6 +158,7 @@ impl Daemon {
             launched: 0,
             whole: VecDeque::new(),
             last_launch: Instant::now(),
+            slim: false,
             supervisors: HashMap::new(),
             config,
         };
@@ -201,9 +204,15 @@ impl Daemon {
         }
         if launched > 0 {
             self.last_launch = Instant::now();
+            self.slim = false;
         } else if quiet && self.last_launch.elapsed() >= IDLE {
             self.sandboxes.berths().trim();
             self.parked.trim(&mut self.clean_up);
+            if !self.slim && !self.has_spare() {
+                // Without it there is more memory in use, and nothing else is worse.
+                let _ = sys::release_program();
+                self.slim = true;
+            }
         }
         Ok(())
     }
@@ -213,8 +222,7 @@ impl Daemon {
             Some(_) => Some(REST),
             None => self.parked.next_fill().map(|wait| wait.max(REST)),
         };
-        let spare = self.sandboxes.berths().idle() || self.parked.has_spare();
-        let trim = spare.then(|| {
+        let trim = (self.has_spare() || !self.slim).then(|| {
             let rest = self.last_launch.elapsed();
             IDLE.saturating_sub(rest).max(REST)
         });
@@ -228,6 +236,11 @@ impl Daemon {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether more is kept for later than a quiet launcher needs.
+    fn has_spare(&mut self) -> bool {
+        self.sandboxes.berths().idle() || self.parked.has_spare()
     }
 
     // ---- server ----
