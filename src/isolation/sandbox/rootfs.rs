@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, chmod, statfs};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
-    mount_change, mount_remount, move_mount, open_tree, unmount,
+    mount_change, mount_move, mount_remount, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, pivot_root};
 
@@ -121,18 +121,38 @@ pub fn furnish(spec: &SandboxSpec, template: &Template) -> Result<Vec<String>, F
 /// over it.
 const ROOM_SCRATCH: &str = "/run";
 
-/// Adds to a furnished room what is one job's alone.
+/// Adds to a furnished room what is one job's alone. This process's working directory is the only way to the mount that
+/// the folders are bound from: none leads there by name.
 pub fn add_scratch(spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
     mount_scratch(ROOM_SCRATCH, spec, limits, owner)?;
-    bind_scratch(ROOM_SCRATCH, "")
+    chdir(ROOM_SCRATCH).at(StartStep::Scratch, "chdir")?;
+    bind_scratch(".", "")
 }
 
-/// Takes it away. What is still in use cannot be: no open file, no working directory and no mapping may be left in it.
+/// Takes away what [`add_scratch`] has added. What is still in use cannot be: no open file, no working directory and no
+/// mapping may be left in it.
+///
+/// Each umount(2) waits for a grace period of RCU. So the folders' mounts are only asked whether they are in use, and
+/// then put back to where they were bound from, for one umount(2) that takes the whole tree.
 pub fn clear_scratch() -> Result<(), Errno> {
-    let bound = SCRATCH_FOLDERS.iter().rev().map(|(_, target)| *target);
-    bound
-        .chain([ROOM_SCRATCH])
-        .try_for_each(|target| unmount(target, UnmountFlags::NOFOLLOW))
+    for (_, target) in SCRATCH_FOLDERS {
+        is_unused(target)?;
+    }
+    for (name, target) in SCRATCH_FOLDERS {
+        mount_move(target, name)?;
+    }
+    unmount(".", UnmountFlags::DETACH)?;
+    chdir("/")
+}
+
+/// Of umount(2) with MNT_EXPIRE: a mount that anything uses is busy, and any other is told to come again.
+fn is_unused(target: &str) -> Result<(), Errno> {
+    match unmount(target, UnmountFlags::EXPIRE | UnmountFlags::NOFOLLOW) {
+        Err(Errno::AGAIN) => Ok(()),
+        Err(error) => Err(error),
+        // Marked earlier, which nobody has: it is gone, and no sandbox.
+        Ok(()) => Err(Errno::INVAL),
+    }
 }
 
 fn mount_layer(upper: Option<Upper<'_>>, index: usize, target: &str) -> Result<bool, Failure> {

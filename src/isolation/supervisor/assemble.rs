@@ -144,7 +144,8 @@ fn complete_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
         return Ok(laid.weaker.clone());
     }
     if assembly.room.is_some() {
-        rootfs::add_scratch(sandbox, limits, owner).map(|()| Vec::new())
+        // Init has added what was missing.
+        Ok(Vec::new())
     } else {
         rootfs::assemble(sandbox, template, limits, owner, user_namespace)
     }

@@ -37,6 +37,7 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
     let mut limits = *assembly.limits;
     let mut received: Option<Handles> = None;
     loop {
+        rootfs::add_scratch(assembly.sandbox, &limits, assembly.ids.first)?;
         fault_point!("init.fork").at(StartStep::Supervisor, "clone3")?;
         // SAFETY: this is a fork of the launcher, and has one thread.
         let supervisor = match unsafe { sys::clone_into(0, None) }.at(StartStep::Supervisor, "clone3")? {

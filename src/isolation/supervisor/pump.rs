@@ -27,6 +27,7 @@ pub(super) struct Pump {
     /// The file takes no more (full disk): what comes later is dropped, so that what is kept has no hole.
     failed: Option<Errno>,
     digest: Digest,
+    widened: bool,
 }
 
 /// What is known after a turn of the pump.
@@ -50,6 +51,7 @@ impl Pump {
             total: 0,
             failed: None,
             digest: Digest::new(),
+            widened: false,
         }
     }
 
@@ -71,7 +73,7 @@ impl Pump {
         if let Ok(count) = came {
             let kept = self.keep(&buffer[..count]);
             self.digest.update(&buffer[..kept]);
-            if count == CHUNK {
+            if count == CHUNK && !self.widened {
                 self.widen();
             }
         }
@@ -80,6 +82,7 @@ impl Pump {
 
     /// For a job that writes a lot.
     fn widen(&mut self) {
+        self.widened = true;
         if let Some(pipe) = &self.pipe {
             // Refused where the user's pipes are large enough already: slower, not wrong.
             let _ = fcntl_setpipe_size(pipe, BUSY_PIPE_BYTES);
@@ -127,7 +130,8 @@ impl Pump {
     fn keep(&mut self, bytes: &[u8]) -> usize {
         let room = usize::try_from(self.limit - self.kept).unwrap_or(usize::MAX);
         self.total += bytes.len() as u64;
-        if self.failed.is_some() {
+        // Of a stream without a byte there is no file.
+        if bytes.is_empty() || self.failed.is_some() {
             return 0;
         }
         let wanted = bytes.len().min(room);
@@ -167,7 +171,9 @@ pub(super) fn buffer() -> Result<&'static mut [u8], Errno> {
 mod tests {
     use std::fs::File;
     use std::io::{Read, Seek, Write};
+    use std::rc::Rc;
 
+    use rustix::fs::{Mode, OFlags};
     use rustix::pipe::{PipeFlags, pipe_with};
 
     use super::*;
@@ -207,6 +213,52 @@ mod tests {
             totals.sha256,
             "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
         );
+    }
+
+    #[test]
+    fn a_stream_without_a_byte_has_no_file() {
+        let outputs = tempfile::tempdir().expect("tempdir");
+        let open = rustix::fs::open(outputs.path(), OFlags::DIRECTORY, Mode::empty()).expect("open");
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
+        let outlet = Outlet::Later {
+            outputs: Rc::new(open),
+            folder: Rc::from("job"),
+            name: "stdout",
+        };
+        let mut pump = Pump::new(reader, outlet, 1 << 20);
+        drop(writer);
+        pump.drain(buffer().expect("memory"));
+        assert_eq!(pump.totals().total_bytes, 0);
+        assert!(!outputs.path().join("job").exists());
+    }
+
+    #[test]
+    fn a_flood_is_kept_and_counted_to_its_limit() {
+        const LIMIT: usize = 5_000_000;
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("O_NONBLOCK");
+        let written: Vec<u8> = (0..LIMIT + 1000).map(|n| (n % 251) as u8).collect();
+        let mut file = tempfile::tempfile().expect("file");
+        let outlet = Outlet::Open(file.try_clone().expect("dup").into());
+        let mut pump = Pump::new(reader, outlet, LIMIT as u64);
+        std::thread::scope(|scope| {
+            scope.spawn(|| File::from(writer).write_all(&written).expect("write"));
+            let buffer = buffer().expect("memory");
+            while pump.turn(buffer) != Turn::End {}
+        });
+        assert!(pump.widened);
+        let totals = pump.totals();
+        let mut kept = Vec::new();
+        file.rewind().expect("rewind");
+        file.read_to_end(&mut kept).expect("read");
+        assert!(kept == written[..LIMIT], "{} bytes are kept", kept.len());
+        assert_eq!(
+            (totals.total_bytes, totals.dropped_bytes),
+            (written.len() as u64, 1000)
+        );
+        let mut digest = Digest::new();
+        digest.update(&kept);
+        assert_eq!(totals.sha256, digest.finish());
     }
 
     #[test]
