@@ -234,13 +234,13 @@ mod tests {
 
     #[test]
     fn a_flood_is_kept_and_counted_to_its_limit() {
-        const LIMIT: usize = 5_000_000;
+        const LIMIT: u32 = 5_000_000;
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
         rustix::io::ioctl_fionbio(&reader, true).expect("O_NONBLOCK");
         let written: Vec<u8> = (0..LIMIT + 1000).map(|n| (n % 251) as u8).collect();
         let mut file = tempfile::tempfile().expect("file");
         let outlet = Outlet::Open(file.try_clone().expect("dup").into());
-        let mut pump = Pump::new(reader, outlet, LIMIT as u64);
+        let mut pump = Pump::new(reader, outlet, LIMIT.into());
         std::thread::scope(|scope| {
             scope.spawn(|| File::from(writer).write_all(&written).expect("write"));
             let buffer = buffer().expect("memory");
@@ -251,7 +251,7 @@ mod tests {
         let mut kept = Vec::new();
         file.rewind().expect("rewind");
         file.read_to_end(&mut kept).expect("read");
-        assert!(kept == written[..LIMIT], "{} bytes are kept", kept.len());
+        assert!(kept == written[..LIMIT as usize], "{} bytes are kept", kept.len());
         assert_eq!(
             (totals.total_bytes, totals.dropped_bytes),
             (written.len() as u64, 1000)
