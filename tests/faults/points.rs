@@ -181,6 +181,46 @@ async fn fail_at(client: &mut Client, place: &str, step: &str, jobs: usize) -> u
     failed
 }
 
+/// Jobs run all the same: each in a sandbox that has had none before.
+#[test]
+fn a_sandbox_that_cannot_be_made_as_new_is_given_up() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    const PLACES: [&str; 2] = ["init.clear", "launcher.again"];
+    let rules = PLACES.map(|place| format!("{place}=EIO")).join("; ");
+    let (worker, switch) = worker_with(&rules, Setup::default());
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        for (rule, place) in PLACES.iter().enumerate() {
+            switch.arm(rule);
+            for _ in 0..20 {
+                let id = start(
+                    &mut client,
+                    shell("[ ! -e /tmp/mine ] && touch /tmp/mine && exit 4"),
+                )
+                .await;
+                assert_eq!(wait(&mut client, &id).await.exit_code, Some(4), "{place}");
+            }
+            // A job is over before its sandbox is looked at.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while switch.passed(rule) < 20 {
+                assert!(
+                    Instant::now() < deadline,
+                    "{place}: passed {} times",
+                    switch.passed(rule)
+                );
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            switch.disarm();
+            rest.again(&worker).await;
+        }
+    });
+    worker.shut_down();
+}
+
 #[test]
 fn what_cannot_be_removed_at_once_is_removed_later() {
     if !able() {
