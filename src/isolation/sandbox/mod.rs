@@ -8,6 +8,7 @@ pub mod files;
 pub mod identity;
 pub mod landlock;
 pub mod network;
+mod parts;
 pub mod plan;
 pub mod proc;
 pub mod receipt;

@@ -19,7 +19,8 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
-use crate::isolation::sandbox::template::{self, Template};
+use crate::isolation::sandbox::parts;
+use crate::isolation::sandbox::template::Template;
 use crate::isolation::sandbox::unmapped;
 use crate::isolation::sandbox::{by_users, proc};
 use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
@@ -47,25 +48,25 @@ pub fn assemble(
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .at(StartStep::Rootfs, "private")?;
     }
-    mount_scratch(template::SCRATCH, spec, limits, owner)?;
+    mount_scratch(parts::SCRATCH, spec, limits, owner)?;
     let writable = user_namespace.map(|user_namespace| Upper {
         owner,
         user_namespace,
         by_user: template.by_user,
     });
-    let root = Lower::plain(template::ROOT);
-    if !mount_overlay(writable, root, template::NEW_ROOT, MountFlags::NOSUID)? {
+    let root = Lower::plain(parts::ROOT);
+    if !mount_overlay(writable, root, parts::NEW_ROOT, MountFlags::NOSUID)? {
         weaker.push(unmapped::describe("/"));
     }
     for (index, layer) in template.layers.iter().enumerate() {
         // Only what a package may install to is writable in a writable root; further mounts are read-only.
         let upper = writable.filter(|_| layer.system);
-        let target = format!("{}{}", template::NEW_ROOT, layer.target);
+        let target = format!("{}{}", parts::NEW_ROOT, layer.target);
         if !mount_layer(upper, index, &target)? {
             weaker.push(unmapped::describe(&layer.target));
         }
     }
-    bind_scratch(template::SCRATCH, template::NEW_ROOT)?;
+    bind_scratch(parts::SCRATCH, parts::NEW_ROOT)?;
     bind_devices(template)?;
     if template.devices_bound {
         weaker.push(SHARED_DEVICES.to_owned());
@@ -73,12 +74,12 @@ pub fn assemble(
     if spec.identity == Identity::Root {
         mount_terminals(owner, template.by_user)?;
     }
-    let new_proc = format!("{}/proc", template::NEW_ROOT);
+    let new_proc = format!("{}/proc", parts::NEW_ROOT);
     proc::mount_proc(spec.proc, &new_proc)
         .map_err(|failure| by_users::explain_proc(failure, template.by_user))?;
     if spec.proc == Proc::Masked {
         mount_covers()?;
-        let folder = format!("{}/proc/", template::COVERS);
+        let folder = format!("{}/proc/", parts::COVERS);
         proc::mask(&template.proc_covers, &folder, &new_proc)?;
     }
     enter()?;
@@ -92,12 +93,12 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
         .at(StartStep::Rootfs, "private")?;
     mount_overlay(
         None,
-        Lower::plain(template::ROOT),
-        template::NEW_ROOT,
+        Lower::plain(parts::ROOT),
+        parts::NEW_ROOT,
         MountFlags::NOSUID,
     )?;
     for (index, layer) in template.layers.iter().enumerate() {
-        let target = format!("{}{}", template::NEW_ROOT, layer.target);
+        let target = format!("{}{}", parts::NEW_ROOT, layer.target);
         mount_layer(None, index, &target)?;
     }
     bind_devices(template)?;
@@ -156,7 +157,7 @@ fn is_unused(target: &str) -> Result<(), Errno> {
 }
 
 fn mount_layer(upper: Option<Upper<'_>>, index: usize, target: &str) -> Result<bool, Failure> {
-    let (cap, name) = (template::cap_name(index), template::layer_name(index));
+    let (cap, name) = (parts::cap_name(index), parts::layer_name(index));
     let lower = Lower {
         above: Some(&cap),
         name: &name,
@@ -248,9 +249,9 @@ fn mount_overlay(
     let options = match (upper, above) {
         (None, Some(above)) => format!("lowerdir={above}:{lower}"),
         // An overlay without an upper layer must have two lower ones.
-        (None, None) => format!("lowerdir={lower}:{}", template::EMPTY),
+        (None, None) => format!("lowerdir={lower}:{}", parts::EMPTY),
         (Some(upper), _) => {
-            let scratch = template::SCRATCH;
+            let scratch = parts::SCRATCH;
             for part in ["upper", "work", "lower"] {
                 let path = format!("{scratch}/{part}/{lower}");
                 fs::create_dir_all(&path).at(StartStep::Rootfs, part)?;
@@ -279,7 +280,7 @@ fn mount_overlay(
 
 /// A path as the job would name it, for messages.
 fn inside(target: &str) -> &str {
-    match target.strip_prefix(template::NEW_ROOT) {
+    match target.strip_prefix(parts::NEW_ROOT) {
         Some("") => "/",
         Some(path) => path,
         None => target,
@@ -299,7 +300,7 @@ fn map_lower(upper: Upper<'_>, lower: &str) -> Result<Option<String>, Failure> {
         Err(Errno::PERM) if upper.by_user => return Ok(None),
         Err(error) => return Err(error).at(StartStep::Rootfs, "id-mapped mount"),
     }
-    let target = format!("{}/lower/{lower}", template::SCRATCH);
+    let target = format!("{}/lower/{lower}", parts::SCRATCH);
     move_mount(
         tree.as_fd(),
         "",
@@ -315,7 +316,7 @@ fn map_lower(upper: Upper<'_>, lower: &str) -> Result<Option<String>, Failure> {
 /// bound from it: a device node as a cover would open for writing.
 fn mount_covers() -> Result<(), Failure> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_overlay(None, Lower::plain(template::COVERS), template::COVERS, flags).map(drop)
+    mount_overlay(None, Lower::plain(parts::COVERS), parts::COVERS, flags).map(drop)
 }
 
 /// The folders of a scratch space, and where a job sees them.
@@ -336,9 +337,9 @@ fn bind_scratch(scratch: &str, root: &str) -> Result<(), Failure> {
 /// Where the template could not make device nodes of its own.
 fn bind_devices(template: &Template) -> Result<(), Failure> {
     if template.devices_bound {
-        for device in template::DEVICES {
-            let source = format!("{}/{}", template::BOUND_DEVICES, device.name);
-            let target = format!("{}/dev/{}", template::NEW_ROOT, device.name);
+        for device in parts::DEVICES {
+            let source = format!("{}/{}", parts::BOUND_DEVICES, device.name);
+            let target = format!("{}/dev/{}", parts::NEW_ROOT, device.name);
             mount_bind(source, target).at(StartStep::Rootfs, device.name)?;
         }
     }
@@ -358,14 +359,14 @@ fn mount_terminals(owner: u32, by_user: bool) -> Result<(), Failure> {
     };
     let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={group},max={MOST}");
     let options = CString::new(options).unwrap_or_default();
-    let target = format!("{}/dev/pts", template::NEW_ROOT);
+    let target = format!("{}/dev/pts", parts::NEW_ROOT);
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", target, "devpts", flags, Some(options.as_c_str())).at(StartStep::Rootfs, "devpts")
 }
 
 /// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.
 fn enter() -> Result<(), Failure> {
-    chdir(template::NEW_ROOT).at(StartStep::PivotRoot, "chdir")?;
+    chdir(parts::NEW_ROOT).at(StartStep::PivotRoot, "chdir")?;
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
     chdir("/").at(StartStep::PivotRoot, "chdir")

@@ -3,119 +3,19 @@
 //! A job's mount namespace is a copy of this one. It has a handful of mounts where the host may have hundreds, and
 //! nothing in it is of any other job.
 
-use std::collections::BTreeSet;
-use std::ffi::CString;
 use std::fs;
-use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, mkdir, mknodat};
-use rustix::io::Errno;
-use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_remount, move_mount, open_tree,
-    unmount,
-};
-use rustix::process::{chdir, pivot_root, umask};
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
+use rustix::process::{chdir, pivot_root};
 
+use super::parts::{self, SYSTEM_FOLDERS};
 use super::proc::{self, Cover};
-use super::{builder, by_users, etc};
+use super::{builder, etc, seccomp};
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::sandbox::seccomp;
 use crate::job::{Root, SandboxSpec, StartStep};
-use crate::sys::{self, fault_point};
-
-/// Names inside the template, relative to its root.
-pub const ROOT: &str = "root";
-pub const EMPTY: &str = "empty";
-pub const SCRATCH: &str = "scratch";
-pub const NEW_ROOT: &str = "newroot";
-pub const BOUND_DEVICES: &str = "devices";
-const HOST_PROC: &str = "hostproc";
-/// What lies over parts of /proc, in a folder that is named as if it were a /proc: the job's mount table shows the names.
-pub const COVERS: &str = "covers";
-
-/// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
-const SYSTEM_FOLDERS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-/// Folders that are there and empty.
-const FOLDERS: [(&str, u32); 21] = [
-    ("dev", 0o755),
-    // Terminals are mounted here in a job that is root of its own namespace.
-    ("dev/pts", 0o755),
-    ("dev/shm", 0o1777),
-    ("etc", 0o755),
-    ("home", 0o755),
-    ("opt", 0o755),
-    ("proc", 0o555),
-    ("root", 0o755),
-    ("run", 0o755),
-    ("srv", 0o755),
-    ("tmp", 0o1777),
-    ("usr", 0o755),
-    ("var", 0o755),
-    // Where a package is installed into a writable root.
-    ("var/cache", 0o755),
-    ("var/lib", 0o755),
-    ("var/lib/dpkg", 0o755),
-    ("var/lib/dpkg/alternatives", 0o755),
-    ("var/log", 0o755),
-    ("var/mail", 0o755),
-    ("var/spool", 0o755),
-    ("workspace", 0o755),
-];
-const LINKS: [(&str, &str); 7] = [
-    ("dev/fd", "/proc/self/fd"),
-    ("dev/ptmx", "pts/ptmx"),
-    ("dev/stdin", "/proc/self/fd/0"),
-    ("dev/stdout", "/proc/self/fd/1"),
-    ("dev/stderr", "/proc/self/fd/2"),
-    ("var/run", "/run"),
-    ("var/tmp", "/tmp"),
-];
-/// Files of /etc copied into memory, at most.
-const ROOT_BYTES: &str = "mode=0755,size=64m";
-
-/// A character device of the minimal /dev.
-#[derive(Debug)]
-pub struct Device {
-    pub name: &'static str,
-    major: u32,
-    minor: u32,
-}
-
-pub const DEVICES: [Device; 6] = [
-    Device {
-        name: "null",
-        major: 1,
-        minor: 3,
-    },
-    Device {
-        name: "zero",
-        major: 1,
-        minor: 5,
-    },
-    Device {
-        name: "full",
-        major: 1,
-        minor: 7,
-    },
-    Device {
-        name: "random",
-        major: 1,
-        minor: 8,
-    },
-    Device {
-        name: "urandom",
-        major: 1,
-        minor: 9,
-    },
-    Device {
-        name: "tty",
-        major: 5,
-        minor: 0,
-    },
-];
+use crate::sys::fault_point;
 
 #[derive(Debug)]
 pub struct Template {
@@ -144,18 +44,6 @@ pub struct Layer {
     pub system: bool,
 }
 
-/// Where layer `index` is mounted inside the template.
-#[must_use]
-pub fn layer_name(index: usize) -> String {
-    format!("layer{index}")
-}
-
-/// A folder like the root of layer `index`, and empty.
-#[must_use]
-pub fn cap_name(index: usize) -> String {
-    format!("cap{index}")
-}
-
 impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
@@ -163,7 +51,7 @@ impl Template {
         let layers = layers(spec, &mut host_etc);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (devices_bound, mount_namespace) = builder::in_copy(None, || {
-            let devices_bound = construct(spec, &mut host_etc, &layers, by_user)?;
+            let devices_bound = parts::lay(spec, &mut host_etc, &layers, by_user)?;
             enter()?;
             Ok(devices_bound)
         })?;
@@ -182,7 +70,7 @@ impl Template {
         let mut host_etc = etc::Host::look(spec);
         let layers = layers(spec, &mut host_etc);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let devices_bound = construct(spec, &mut host_etc, &layers, by_user)?;
+        let devices_bound = parts::lay(spec, &mut host_etc, &layers, by_user)?;
         Ok(Self {
             devices_bound,
             ..Self::of_parts(spec, layers, by_user)
@@ -238,67 +126,6 @@ fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host) -> Vec<Layer> {
     system.chain(etc).chain(further).collect()
 }
 
-/// Gives whether devices are bound. The working directory is the template then, its root is not yet.
-fn construct(
-    spec: &SandboxSpec,
-    host_etc: &mut etc::Host,
-    layers: &[Layer],
-    by_user: bool,
-) -> Result<bool, Failure> {
-    // What is made has the mode that is named, without a second call for it.
-    let usual = umask(Mode::empty());
-    let constructed = construct_without_umask(spec, host_etc, layers, by_user);
-    umask(usual);
-    constructed
-}
-
-fn construct_without_umask(
-    spec: &SandboxSpec,
-    host_etc: &mut etc::Host,
-    layers: &[Layer],
-    by_user: bool,
-) -> Result<bool, Failure> {
-    sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
-    // Taken before the new root covers anything.
-    let trees = layers
-        .iter()
-        .map(|layer| detach(&layer.source).map_err(|failure| by_users::explain_layer(failure, by_user)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let proc = by_user.then(by_users::detach_proc).transpose()?;
-    let etc = etc::collect(spec, host_etc, layers);
-    let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
-    let base = Path::new("/tmp");
-    let options = CString::from_vec_with_nul(format!("{ROOT_BYTES}\0").into_bytes()).unwrap_or_default();
-    mount(
-        "tmpfs",
-        base,
-        "tmpfs",
-        MountFlags::NOSUID,
-        Some(options.as_c_str()),
-    )
-    .at(StartStep::Rootfs, "tmpfs")?;
-    chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS] {
-        make_folder(name)?;
-    }
-    for (index, tree) in trees.iter().enumerate() {
-        place(tree, &layer_name(index))?;
-        make_cap(&layer_name(index), &cap_name(index))?;
-    }
-    if let Some(proc) = proc {
-        make_folder(HOST_PROC)?;
-        attach(&proc, HOST_PROC)?;
-    }
-    make_root(layers)?;
-    etc.write(&Path::new(ROOT).join("etc"))
-        .at(StartStep::Rootfs, "etc")?;
-    let devices_bound = make_devices()?;
-    for base in [COVERS, ROOT] {
-        make_covers(Path::new(base), &stat)?;
-    }
-    Ok(devices_bound)
-}
-
 /// Makes the template the root of its mount namespace, for good.
 fn enter() -> Result<(), Failure> {
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
@@ -310,176 +137,4 @@ fn enter() -> Result<(), Failure> {
         "",
     )
     .at(StartStep::Rootfs, "read-only")
-}
-
-fn detach(source: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(CWD, source, flags).at(
-        StartStep::Rootfs,
-        &source.file_name().unwrap_or_default().to_string_lossy(),
-    )
-}
-
-fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {
-    make_folder(name)?;
-    attach(tree, name)?;
-    // Adds to what the mount has: an ordinary user could not take anything off it.
-    sys::make_read_only(tree.as_fd()).at(StartStep::Rootfs, name)
-}
-
-const PLAIN_FOLDER: Mode = Mode::from_raw_mode(0o755);
-
-fn make_folder(name: &str) -> Result<(), Failure> {
-    mkdir(name, PLAIN_FOLDER).at(StartStep::Rootfs, name)
-}
-
-fn write_file(path: &Path, content: &str) -> std::io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o644);
-    options.open(path)?.write_all(content.as_bytes())
-}
-
-/// An overlay tells of the file system of its topmost layer: with this on top, a job does not see how full the host's
-/// disk is, which other jobs can change. Who may enter the layer's root is decided by its topmost layer, too.
-fn make_cap(layer: &str, cap: &str) -> Result<(), Failure> {
-    let root = fs::metadata(layer).at(StartStep::Rootfs, layer)?;
-    make_folder(cap)?;
-    match chown(cap, Some(root.uid()), Some(root.gid())) {
-        Ok(()) => {}
-        // An ordinary user's launcher has one id. As the owner's rights are the job's then, they must not be more than
-        // those of all others.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL)) => {
-            let others = root.mode() & 0o7;
-            let mode = fs::Permissions::from_mode(others << 6 | others << 3 | others);
-            return fs::set_permissions(cap, mode).at(StartStep::Rootfs, cap);
-        }
-        Err(error) => return Err(error).at(StartStep::Rootfs, cap),
-    }
-    fs::set_permissions(cap, fs::Permissions::from_mode(root.mode() & 0o7777)).at(StartStep::Rootfs, cap)
-}
-
-fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
-    move_mount(
-        tree.as_fd(),
-        "",
-        CWD,
-        target,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .at(StartStep::Rootfs, target)
-}
-
-fn make_root(layers: &[Layer]) -> Result<(), Failure> {
-    let root = Path::new(ROOT);
-    for (name, mode) in FOLDERS {
-        mkdir(root.join(name), Mode::from_raw_mode(mode)).at(StartStep::Rootfs, name)?;
-    }
-    for (name, target) in LINKS {
-        symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
-    }
-    for name in SYSTEM_FOLDERS {
-        // Relative on a merged-/usr system ("usr/bin"), which resolves inside as it does outside.
-        if let Ok(target) = fs::read_link(Path::new("/").join(name)) {
-            symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
-        }
-    }
-    let targets: BTreeSet<&str> = layers.iter().map(|layer| layer.target.as_str()).collect();
-    for target in targets {
-        make_folders(root, target).at(StartStep::Rootfs, target)?;
-    }
-    Ok(())
-}
-
-/// Where they are not there yet. [`fs::create_dir_all`] would leave the modes to the umask.
-fn make_folders(root: &Path, target: &str) -> std::io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(root.join(target.trim_start_matches('/')))
-}
-
-/// In the root itself, /proc of a job lies over them.
-fn make_covers(base: &Path, stat: &str) -> Result<(), Failure> {
-    let proc = base.join("proc");
-    match mkdir(&proc, PLAIN_FOLDER) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error).at(StartStep::Rootfs, "proc"),
-    }
-    mkdir(proc.join(proc::COVER_FOLDER), PLAIN_FOLDER).at(StartStep::Rootfs, proc::COVER_FOLDER)?;
-    write_file(&proc.join(proc::COVER_FILE), "").at(StartStep::Rootfs, proc::COVER_FILE)?;
-    let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(stat)];
-    for (name, content) in proc::SHOWN_INSTEAD.iter().zip(shown) {
-        write_file(&proc.join(name), content).at(StartStep::Rootfs, name)?;
-    }
-    Ok(())
-}
-
-/// /proc/stat with the CPUs and the boot time of the host, and all counters 0.
-fn idle_stat(stat: &str) -> String {
-    let keep = |line: &str| {
-        let (key, rest) = line.split_once(' ')?;
-        match key {
-            "btime" => Some(format!("{line}\n")),
-            "intr" | "softirq" => Some(format!("{key} 0\n")),
-            _ => Some(format!(
-                "{key} {}\n",
-                vec!["0"; rest.split_whitespace().count()].join(" ")
-            )),
-        }
-    };
-    stat.lines().filter_map(keep).collect()
-}
-
-/// Device nodes of the template's own; the host's are bound where this process may not make nodes. Their mounts are not
-/// taken in stock as those of the layers are: the kernel has the close of an unused one wait for a grace period.
-fn make_devices() -> Result<bool, Failure> {
-    let mut devices_bound = false;
-    for device in DEVICES {
-        let node = Path::new(ROOT).join("dev").join(device.name);
-        let number = rustix::fs::makedev(device.major, device.minor);
-        if !devices_bound
-            && mknodat(
-                CWD,
-                &node,
-                FileType::CharacterDevice,
-                Mode::from_raw_mode(0o666),
-                number,
-            )
-            .is_ok()
-        {
-            continue;
-        }
-        devices_bound = true;
-        let tree = detach(&Path::new("/dev").join(device.name))?;
-        let holder = format!("{BOUND_DEVICES}/{}", device.name);
-        for file in [Path::new(&holder), &node] {
-            write_file(file, "").at(StartStep::Rootfs, device.name)?;
-        }
-        attach(&tree, &holder)?;
-    }
-    Ok(devices_bound)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_counters_of_the_machine_are_hidden() {
-        let stat = "cpu  10 20 30\ncpu0 10 20 30\nintr 100 5 6\nctxt 99\nbtime 1700000000\nprocs_running 7\n";
-        let shown = "cpu 0 0 0\ncpu0 0 0 0\nintr 0\nctxt 0\nbtime 1700000000\nprocs_running 0\n";
-        assert_eq!(idle_stat(stat), shown);
-    }
-
-    #[test]
-    fn every_folder_comes_after_its_parent() {
-        for (index, (name, _)) in FOLDERS.iter().enumerate() {
-            if let Some((parent, _)) = name.rsplit_once('/') {
-                assert!(
-                    FOLDERS[..index].iter().any(|(earlier, _)| *earlier == parent),
-                    "{name}"
-                );
-            }
-        }
-    }
 }
