@@ -20,7 +20,7 @@ use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Alone, Assembly, ToSupervisor};
+use crate::isolation::supervisor::{self, Alone, Assembly, Origin, ToSupervisor};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
 
@@ -85,7 +85,7 @@ impl Sandboxes {
         // A network namespace made in this process could not be left again by an ordinary user.
         let own_network = !self.standing.is_user();
         let mut berth = self.berths.take(sandbox, &template, own_network)?;
-        match self.fork_supervisor(sandbox, limits, &template, &mut berth) {
+        match self.fork_into(&mut berth, sandbox, limits, &template) {
             Ok((supervisor, control)) => Ok(Slot {
                 supervisor,
                 reaped: false,
@@ -115,7 +115,10 @@ impl Sandboxes {
         limits: &Limits,
     ) -> Result<Slot, Failure> {
         self.check_limits(sandbox)?;
-        let (supervisor, control) = self.fork_alone(sandbox, limits)?;
+        let by_user = self.standing.is_user();
+        let (supervisor, control) = self.fork(sandbox, limits, |origin| {
+            supervisor::supervise_alone(&Alone { origin, by_user })
+        })?;
         match self.send_berth(sandbox, limits, &control) {
             Ok(berth) => Ok(Slot {
                 supervisor,
@@ -142,12 +145,48 @@ impl Sandboxes {
         Ok(())
     }
 
-    fn fork_alone(&mut self, sandbox: &SandboxSpec, limits: &Limits) -> Result<(Pid, Channel), Failure> {
+    fn fork_into(
+        &mut self,
+        berth: &mut Berth,
+        sandbox: &SandboxSpec,
+        limits: &Limits,
+        template: &Template,
+    ) -> Result<(Pid, Channel), Failure> {
+        berth
+            .cgroup
+            .apply(limits)
+            .map_err(|error| limit_failure(&error))?;
+        let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
+        self.fork(sandbox, limits, |origin| {
+            let assembly = Assembly {
+                origin,
+                template,
+                room: berth.room.as_ref(),
+                laid: None,
+                network: berth.network.as_ref().map(NetworkNamespace::as_fd),
+                cgroup,
+            };
+            if berth.room.is_some() {
+                supervisor::init::serve(&assembly)
+            } else {
+                supervisor::supervise(&assembly, None)
+            }
+        })
+    }
+
+    /// Forks a process for a sandbox of this kind, in the namespaces that it has from its birth. It ends with its `life`.
+    fn fork(
+        &mut self,
+        sandbox: &SandboxSpec,
+        limits: &Limits,
+        life: impl FnOnce(Origin<'_>),
+    ) -> Result<(Pid, Channel), Failure> {
         let ids = self
             .ids
             .lease(ids_needed(sandbox.identity))
             .at(StartStep::Identity, "host ids")?;
         let user_namespace = match sandbox.root {
+            // Its overlays show the host's files with the ids of the job's own user namespace.
             Root::Writable => Some(identity::make_user_namespace(sandbox.identity, ids.ids)?),
             Root::ReadOnly => None,
         };
@@ -155,19 +194,22 @@ impl Sandboxes {
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
         // SAFETY: the launcher has one thread.
-        match unsafe { sys::clone_into(NAMESPACES, None) }.at(StartStep::Namespaces, "clone3")? {
-            Forked::Child => supervisor::supervise_alone(&Alone {
-                control: &supervisors_end,
-                sandbox,
-                by_user: self.standing.is_user(),
-                limits,
-                ids: ids.ids,
-                ids_lock: ids.lock.as_fd(),
-                user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
-                launcher_namespaces: &self.own_namespaces,
-                cpus: self.cpus,
-                launcher_start: self.own_start,
-            }),
+        let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
+        match forked.at(StartStep::Namespaces, "clone3")? {
+            Forked::Child => {
+                life(Origin {
+                    control: &supervisors_end,
+                    sandbox,
+                    limits,
+                    ids: ids.ids,
+                    ids_lock: ids.lock.as_fd(),
+                    user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
+                    launcher_namespaces: &self.own_namespaces,
+                    cpus: self.cpus,
+                    launcher_start: self.own_start,
+                });
+                sys::exit_now(0)
+            }
             Forked::Parent(pid) => {
                 fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
                 // The lock that holds its ids is the child's alone from here on.
@@ -206,64 +248,6 @@ impl Sandboxes {
     /// Takes down what was kept for later.
     pub(super) fn close(&mut self) {
         self.berths.close();
-    }
-
-    fn fork_supervisor(
-        &mut self,
-        sandbox: &Arc<SandboxSpec>,
-        limits: &Limits,
-        template: &Template,
-        berth: &mut Berth,
-    ) -> Result<(Pid, Channel), Failure> {
-        berth
-            .cgroup
-            .apply(limits)
-            .map_err(|error| limit_failure(&error))?;
-        let ids = self
-            .ids
-            .lease(ids_needed(sandbox.identity))
-            .at(StartStep::Identity, "host ids")?;
-        let user_namespace = match sandbox.root {
-            // Its overlays show the host's files with the ids of the job's own user namespace.
-            Root::Writable => Some(identity::make_user_namespace(sandbox.identity, ids.ids)?),
-            Root::ReadOnly => None,
-        };
-        fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
-        let (control, supervisors_end) =
-            ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
-        // SAFETY: the launcher has one thread.
-        let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
-        match forked.at(StartStep::Namespaces, "clone3")? {
-            Forked::Child => {
-                let assembly = Assembly {
-                    control: &supervisors_end,
-                    sandbox,
-                    template,
-                    room: berth.room.as_ref(),
-                    laid: None,
-                    network: berth.network.as_ref().map(NetworkNamespace::as_fd),
-                    limits,
-                    cgroup,
-                    ids: ids.ids,
-                    ids_lock: ids.lock.as_fd(),
-                    user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
-                    launcher_namespaces: &self.own_namespaces,
-                    cpus: self.cpus,
-                    launcher_start: self.own_start,
-                };
-                if berth.room.is_some() {
-                    supervisor::init::serve(&assembly)
-                } else {
-                    supervisor::supervise(&assembly, None)
-                }
-            }
-            Forked::Parent(pid) => {
-                fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
-                // The lock that holds its ids is the child's alone from here on.
-                Ok((pid, control))
-            }
-        }
     }
 
     fn template(&mut self, sandbox: &Arc<SandboxSpec>) -> Result<Arc<Template>, Failure> {

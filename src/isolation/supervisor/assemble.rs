@@ -9,10 +9,10 @@ use rustix::process::{getpid, set_child_subreaper};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::Assembly;
 use super::pump;
 use super::stub_link::StubLink;
 use super::world::World;
+use super::{Assembly, Origin};
 use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
@@ -58,7 +58,7 @@ pub(super) struct Assembled<'a> {
 
 /// `world` is one that an init has entered for this job among others; without one, this process enters its own.
 pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Result<Assembled<'a>, Failure> {
-    let sandbox = assembly.sandbox;
+    let sandbox = assembly.origin.sandbox;
     let mut timings = assembly
         .laid
         .map_or_else(Timings::start, |laid| laid.timings.clone());
@@ -97,7 +97,7 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Res
     let read_back = assembly
         .template
         .filter_ahead
-        .then(|| receipt::read_back(stub, assembly.launcher_namespaces));
+        .then(|| receipt::read_back(stub, assembly.origin.launcher_namespaces));
     timings.mark("receipt");
     Ok(Assembled {
         timings,
@@ -109,9 +109,9 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Res
         stderr: pipes.stderr.0,
         buffer: pump::buffer().at(StartStep::Output, "mmap")?,
         meter: assembly.cgroup.meter(),
-        ids: assembly.ids,
-        cpus: assembly.cpus,
-        limits: *assembly.limits,
+        ids: assembly.origin.ids,
+        cpus: assembly.origin.cpus,
+        limits: *assembly.origin.limits,
         in_cgroup: assembly.cgroup.in_cgroup(),
         landlock_abi,
         weaker,
@@ -131,15 +131,14 @@ fn leave_init() -> Result<(), Failure> {
 
 /// Gives what could not be had, for the receipt.
 fn complete_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
-    let Assembly {
+    let Origin {
         sandbox,
-        template,
         limits,
         user_namespace,
         ..
-    } = *assembly;
+    } = assembly.origin;
     // Files of a writable root belong to the first id of the job's range, which is its root.
-    let owner = assembly.ids.first;
+    let owner = assembly.origin.ids.first;
     if let Some(laid) = assembly.laid {
         return Ok(laid.weaker.clone());
     }
@@ -147,7 +146,7 @@ fn complete_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
         // Init has added what was missing.
         Ok(Vec::new())
     } else {
-        rootfs::assemble(sandbox, template, limits, owner, user_namespace)
+        rootfs::assemble(sandbox, assembly.template, limits, owner, user_namespace)
     }
 }
 
@@ -160,8 +159,13 @@ fn introduce(assembly: &Assembly<'_>, stub: i32, world: &mut World) -> Result<()
         Some(aside) => aside,
         None => proc::open_own()?,
     };
-    if assembly.user_namespace.is_none() {
-        identity::write_maps(proc.as_fd(), stub, assembly.sandbox.identity, assembly.ids)?;
+    if assembly.origin.user_namespace.is_none() {
+        identity::write_maps(
+            proc.as_fd(),
+            stub,
+            assembly.origin.sandbox.identity,
+            assembly.origin.ids,
+        )?;
     }
     proc::write_of(proc.as_fd(), stub, "oom_score_adj", OOM_SCORE_ADJ)
         .at(StartStep::Identity, "oom_score_adj")?;
@@ -217,7 +221,7 @@ fn fork_stub(
     plan: &PlanMemory,
     ruleset: Option<&OwnedFd>,
 ) -> Result<i32, Failure> {
-    let sandbox = assembly.sandbox;
+    let sandbox = assembly.origin.sandbox;
     let null =
         open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(StartStep::Stdin, "/dev/null")?;
     dup2_stdin(&null).at(StartStep::Stdin, "dup2")?;
@@ -226,7 +230,7 @@ fn fork_stub(
     let inside = identity::inside(sandbox.identity);
     let stub = Stub {
         attach: assembly.cgroup.attach(),
-        user_namespace: assembly.user_namespace,
+        user_namespace: assembly.origin.user_namespace,
         go: pipes.go.0.as_fd(),
         failure: pipes.failure.1.as_fd(),
         plan: plan.plan(),
@@ -238,7 +242,7 @@ fn fork_stub(
         filter_ahead: assembly.template.filter_ahead,
     };
     fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;
-    let namespaces = if assembly.user_namespace.is_some() {
+    let namespaces = if assembly.origin.user_namespace.is_some() {
         0
     } else {
         libc::CLONE_NEWUSER

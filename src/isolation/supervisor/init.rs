@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::protocol::{self, Again, Report, ToSupervisor};
 use super::world::World;
-use super::{Assembly, FORWARD_SIGNAL, supervise};
+use super::{Assembly, FORWARD_SIGNAL, Origin, supervise};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
@@ -24,7 +24,7 @@ use crate::sys::{self, Forked, Reaped, SignalFd, fault_point};
 /// Serves jobs until one leaves something behind, or the launcher has no more for it.
 pub fn serve(assembly: &Assembly<'_>) -> ! {
     if let Err(failure) = try_serve(assembly) {
-        protocol::report(assembly.control, &Report::Failed(failure));
+        protocol::report(assembly.origin.control, &Report::Failed(failure));
     }
     sys::exit_now(0)
 }
@@ -34,19 +34,23 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
     let mut world = World::enter(assembly, &mut Timings::start())?;
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     world.seal_proc()?;
-    let mut limits = *assembly.limits;
+    let mut limits = *assembly.origin.limits;
     let mut received: Option<Handles> = None;
     loop {
-        rootfs::add_scratch(assembly.sandbox, &limits, assembly.ids.first)?;
+        rootfs::add_scratch(assembly.origin.sandbox, &limits, assembly.origin.ids.first)?;
         fault_point!("init.fork").at(StartStep::Supervisor, "clone3")?;
         // SAFETY: this is a fork of the launcher, and has one thread.
         let supervisor = match unsafe { sys::clone_into(0, None) }.at(StartStep::Supervisor, "clone3")? {
             Forked::Child => {
                 let cgroup = received.as_ref().unwrap_or(assembly.cgroup);
                 let limits = &limits;
+                let origin = Origin {
+                    limits,
+                    ..assembly.origin
+                };
                 supervise_job(
                     &Assembly {
-                        limits,
+                        origin,
                         cgroup,
                         ..*assembly
                     },
@@ -58,10 +62,10 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
         if !ended_in_order(supervisor, &world.signals) || !is_as_new(&world) {
             return Ok(());
         }
-        if !protocol::report(assembly.control, &Report::Vacant) {
+        if !protocol::report(assembly.origin.control, &Report::Vacant) {
             return Ok(());
         }
-        let Some((again, handles)) = wait_for_again(assembly.control) else {
+        let Some((again, handles)) = wait_for_again(assembly.origin.control) else {
             return Ok(());
         };
         limits = again;

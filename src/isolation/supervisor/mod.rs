@@ -20,7 +20,7 @@ mod watch;
 mod world;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -52,21 +52,13 @@ pub use world::World;
 const RECORD_TRIES: u32 = 3600;
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
-/// What the launcher has prepared for a supervisor, before it is known which job it will run.
+/// What a fork of the launcher brings along, whatever becomes of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Assembly<'a> {
+pub struct Origin<'a> {
     pub control: &'a Channel,
     pub sandbox: &'a SandboxSpec,
-    pub template: &'a Template,
-    /// A root that is laid already, for one job after another.
-    pub room: Option<&'a Room>,
-    /// The root was laid by this supervisor already, in its mount namespace.
-    pub laid: Option<&'a Laid>,
-    /// `None`: the host's, or one that the supervisor makes.
-    pub network: Option<BorrowedFd<'a>>,
     /// The limits that the scratch space is made with.
     pub limits: &'a Limits,
-    pub cgroup: &'a Handles,
     pub ids: HostIds,
     /// Kept open for as long as the ids are in use.
     pub ids_lock: BorrowedFd<'a>,
@@ -77,6 +69,30 @@ pub struct Assembly<'a> {
     pub cpus: u64,
     /// The launcher's command line and environment, of which a fork has a copy.
     pub launcher_start: StartMemory,
+}
+
+impl Origin<'_> {
+    /// What such a fork must not close.
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let user_namespace = self.user_namespace.as_ref().map(AsRawFd::as_raw_fd);
+        [self.control.as_raw_fd(), self.ids_lock.as_raw_fd()]
+            .into_iter()
+            .chain(user_namespace)
+    }
+}
+
+/// What a supervisor has before it is known which job it will run.
+#[derive(Debug, Clone, Copy)]
+pub struct Assembly<'a> {
+    pub origin: Origin<'a>,
+    pub template: &'a Template,
+    /// A root that is laid already, for one job after another.
+    pub room: Option<&'a Room>,
+    /// The root was laid by this supervisor already, in its mount namespace.
+    pub laid: Option<&'a Laid>,
+    /// `None`: the host's, or one that the supervisor makes.
+    pub network: Option<BorrowedFd<'a>>,
+    pub cgroup: &'a Handles,
 }
 
 /// Where a job's traces go, as descriptors: the supervisor has no path to them.
@@ -121,7 +137,7 @@ impl Outlets {
 /// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end. With `world` as the child of an
 /// [`init`], which is told by the exit code whether a job has come to its end.
 pub fn supervise(assembly: &Assembly<'_>, world: Option<World>) -> ! {
-    let control = assembly.control;
+    let control = assembly.origin.control;
     if world.is_none() {
         // For who looks at processes; the child of an init has it already.
         let _ = rustix::thread::set_name(c"stockade-super");
@@ -136,8 +152,8 @@ pub fn supervise(assembly: &Assembly<'_>, world: Option<World>) -> ! {
 
 /// Whether there was a job.
 fn run(assembly: &Assembly<'_>, world: Option<World>) -> Result<bool, Failure> {
-    let control = assembly.control;
-    let launcher = assembly.launcher_namespaces;
+    let control = assembly.origin.control;
+    let launcher = assembly.origin.launcher_namespaces;
     let assembled = assemble::assemble(assembly, world)?;
     let Some((go, outlets)) = wait_for_go(control) else {
         return Ok(false);

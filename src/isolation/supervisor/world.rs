@@ -30,13 +30,13 @@ impl World {
         let signals = prepare_process(assembly)?;
         timings.mark("process");
         fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
-        sethostname(assembly.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
+        sethostname(assembly.origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
         timings.mark("hostname");
         if assembly.laid.is_none() {
             fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
         }
         let weaker = match assembly.room {
-            Some(_) => rootfs::furnish(assembly.sandbox, assembly.template)?,
+            Some(_) => rootfs::furnish(assembly.origin.sandbox, assembly.template)?,
             None => Vec::new(),
         };
         Ok(Self {
@@ -57,7 +57,7 @@ impl World {
 /// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its signals.
 fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
-    unsafe { assembly.launcher_start.erase() };
+    unsafe { assembly.origin.launcher_start.erase() };
     fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
     enter_namespaces(assembly)?;
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
@@ -68,7 +68,7 @@ fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
 /// Those that were not made by the clone.
 fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
     fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
-    match (assembly.network, assembly.sandbox.network) {
+    match (assembly.network, assembly.origin.sandbox.network) {
         (Some(network), _) => {
             sys::enter_namespace(network, libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
         }
@@ -86,8 +86,7 @@ fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
 
 /// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
 fn close_inherited(assembly: &Assembly<'_>) -> Result<(), rustix::io::Errno> {
-    let mut keep: Vec<RawFd> = vec![assembly.control.as_raw_fd(), assembly.ids_lock.as_raw_fd()];
-    keep.extend(assembly.user_namespace.iter().map(AsRawFd::as_raw_fd));
+    let mut keep: Vec<RawFd> = assembly.origin.descriptors().collect();
     keep.extend(assembly.cgroup.descriptors().map(|fd| fd.as_raw_fd()));
     sys::close_all_but(&mut keep)
 }
