@@ -208,7 +208,8 @@ fn a_death_at_any_place_makes_one_job_of_a_key() {
                     // What was made ahead, or is used again, passes some places before anybody asks for a job.
                     while let Ok(id) = try_start(&mut client, request.clone()).await {
                         ids.push(id);
-                        let _ = try_start(&mut client, shell("exit 3")).await;
+                        // With a second process: where there was only one, the cgroup serves on with its limits.
+                        let _ = try_start(&mut client, shell("(exit 3); exit 3")).await;
                     }
                     ids
                 });
