@@ -4,6 +4,7 @@
 
 mod absence;
 mod faults;
+mod idle;
 mod keeping;
 mod neighbours;
 mod power;

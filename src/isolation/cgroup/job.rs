@@ -106,9 +106,10 @@ impl JobCgroup {
     /// Makes it ready for another job; false while something of the last one is in it.
     ///
     /// The one counter that cannot be set back is the peak of the pids controller, so its v1 directory is made anew,
-    /// unless the peak is 1, the least that any job has. All others are counted from a baseline by [`super::Meter`]. All directories are made anew in the unified hierarchy
-    /// alone, where one has all controllers; where much is still charged; and where everything was `killed` by
-    /// cgroup.kill: kernels since 6.14 kill what is cloned into such a cgroup later on, as if it had been there before.
+    /// unless the peak is 1, the least that any job has. All others are counted from a baseline by [`super::Meter`].
+    /// All directories are made anew in the unified hierarchy alone, where one has all controllers; where much is still
+    /// charged; and where everything was `killed` by cgroup.kill: kernels since 6.14 kill what is cloned into such a
+    /// cgroup later on, as if it had been there before.
     pub fn renew(&mut self, killed: bool) -> Result<bool, CgroupError> {
         let Some(open) = &mut self.open else {
             return Ok(false);
