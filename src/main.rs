@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use stockade::sys::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
     stockade::cli::main()
 }

@@ -103,6 +103,13 @@ impl std::fmt::Display for StartStep {
 }
 
 impl Cause {
+    #[must_use]
+    pub fn lost_supervisor() -> Self {
+        Self::Lost {
+            why: "its supervisor was killed".to_owned(),
+        }
+    }
+
     /// The word of the interface.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bounds;
 mod cause;
 mod id;
 mod limits;
@@ -22,7 +23,7 @@ pub use id::{InvalidJobId, JobId};
 pub use limits::{Limit, Limits, LimitsRequest};
 pub use receipt::{IsolationCeiling, IsolationFloor, Receipt};
 pub use record::{ExitRecord, Output, Stop, StreamTotals, Usage};
-pub use request::{Blob, InputFile, InvalidField, JobRequest, bounds};
+pub use request::{Blob, InputFile, InvalidField, JobRequest};
 pub(crate) use request::{check_teller, is_unprintable};
 pub use sandbox::{
     Enforcement, Identity, LandlockMode, Mount, Network, Proc, Root, SandboxSpec, SeccompProfile,

@@ -2,6 +2,7 @@
 //!
 //! Nearly all of the crate's `unsafe` is here.
 
+mod arena;
 mod clone;
 mod confine;
 pub(crate) mod fault;
@@ -13,7 +14,8 @@ mod readiness;
 mod seccomp;
 mod signal;
 
-pub use clone::{CloneFlags, Forked, clone_into};
+pub use arena::{Allocator, use_arena};
+pub use clone::{CloneFlags, Forked, clone_into, clone_sharing_memory};
 pub use confine::{
     CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, landlock_restrict_self,
     set_capabilities, set_no_new_privs, set_not_dumpable,

@@ -19,13 +19,13 @@ pub enum Reaped {
     NoChildren,
 }
 
-/// Reaps one ended child, or says why there is none. With `block` waits for one to end.
-pub fn reap(block: bool) -> Result<Reaped, Errno> {
+/// Reaps one ended child, or says why there is none.
+pub fn reap() -> Result<Reaped, Errno> {
     let mut status = 0;
-    let flags = if block { 0 } else { libc::WNOHANG };
+    let flags = libc::WNOHANG | libc::__WALL;
     loop {
         // SAFETY: `status` lives through the call; no rusage is asked for.
-        let result = unsafe { libc::wait4(-1, &raw mut status, flags | libc::__WALL, std::ptr::null_mut()) };
+        let result = unsafe { libc::wait4(-1, &raw mut status, flags, std::ptr::null_mut()) };
         return match check(i64::from(result)) {
             Ok(0) => Ok(Reaped::NoneYet),
             Ok(pid) => Ok(Reaped::Child {

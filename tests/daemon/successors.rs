@@ -138,6 +138,20 @@ fn a_file_that_outlives_its_job_is_not_the_next_ones() {
     worker.shut_down();
 }
 
+/// Its arguments alone take more memory than it may have, so that it dies on its way to its command.
+fn crammed() -> StartJobRequest {
+    StartJobRequest {
+        argv: std::iter::once("/bin/true".to_owned())
+            .chain((0..10).map(|_| "x".repeat(104_000)))
+            .collect(),
+        limits: Some(Limits {
+            memory_bytes: 1 << 20,
+            ..Limits::default()
+        }),
+        ..StartJobRequest::default()
+    }
+}
+
 #[test]
 fn no_death_is_the_next_ones() {
     if !able() {
@@ -157,6 +171,10 @@ fn no_death_is_the_next_ones() {
             let id = start(&mut client, hungry).await;
             let dead = wait(&mut client, &id).await;
             assert_eq!(dead.cause(), Cause::OutOfMemory, "round {round}: {dead:?}");
+            let id = start(&mut client, crammed()).await;
+            let dead = wait(&mut client, &id).await;
+            assert_eq!(dead.cause(), Cause::OutOfMemory, "round {round}: {dead:?}");
+            assert_eq!(dead.started_at, None, "round {round}");
             let id = start(&mut client, shell("(setsid sleep 6811 &); exit 4")).await;
             let leaves = wait(&mut client, &id).await;
             assert_eq!((leaves.cause(), leaves.exit_code), (Cause::Exited, Some(4)));

@@ -90,6 +90,16 @@ impl MeterFiles {
         self.processes.as_ref().is_some_and(|file| first(file) == Ok(0))
     }
 
+    /// Whether the kernel has killed for lack of memory what a supervisor has not yet seen: v1 tells of it, and in v2 the
+    /// cgroup is one job's alone.
+    #[must_use]
+    pub fn tells_of_unseen_kill(&self) -> bool {
+        match &self.oom_event {
+            Some(event) => rustix::io::read(event, &mut [0_u8; 8]).is_ok(),
+            None => field(text(self.oom.as_ref(), &mut [0; 1024]), "oom_kill") > 0,
+        }
+    }
+
     /// The most processes that were in the cgroup at one time, since it was made.
     #[must_use]
     pub(super) fn pids_peak(&self) -> Option<u64> {

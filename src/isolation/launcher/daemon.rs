@@ -347,7 +347,7 @@ impl Daemon {
                 _ => {}
             }
         }
-        while let Ok(Reaped::Child { pid, status }) = sys::reap(false) {
+        while let Ok(Reaped::Child { pid, status }) = sys::reap() {
             if self.server.is_process(pid) {
                 self.ending = self.server.ended(status);
             } else {

@@ -22,7 +22,7 @@ use crate::isolation::doctor;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::supervisor::{Go, Report, ToSupervisor};
 use crate::isolation::timings::Timings;
-use crate::job::{Cause, Enforcement, ExitRecord, IsolationFloor, JobSpec, Receipt, StartStep, StopOrder};
+use crate::job::{Enforcement, ExitRecord, IsolationFloor, JobSpec, Receipt, StartStep, StopOrder};
 use crate::policy::Resolved;
 use crate::sys::{self, Delivered, SignalFd};
 
@@ -132,7 +132,7 @@ fn run_in(
     // While the supervisor is at work.
     sweep_abandoned(cgroups);
     let mut interrupts = 0;
-    let mut launch = None;
+    let (mut has_started, mut launch) = (false, None);
     let record = loop {
         let mut sources = [
             PollFd::new(&slot.control, PollFlags::IN),
@@ -162,12 +162,12 @@ fn run_in(
         match slot.control.try_receive() {
             Ok(Some(Report::Finished { record, .. })) => break *record,
             Ok(Some(Report::Failed(failure))) => return Err(failure),
-            Ok(Some(Report::Started { timings, .. })) => launch = timings,
-            Ok(Some(Report::Vacant) | None) => {}
-            Err(_) => {
-                let why = "its supervisor was killed".to_owned();
-                break ExitRecord::without_run(Cause::Lost { why });
+            Ok(Some(Report::Started { timings, .. })) => {
+                has_started = true;
+                launch = timings;
             }
+            Ok(Some(Report::Vacant) | None) => {}
+            Err(_) => break ExitRecord::without_run(slot.end_of_silent(has_started)),
         }
     };
     let _ = stdout.pass();

@@ -115,7 +115,7 @@ impl Daemon {
         if job.recorded {
             self.remove_part(id, Part::Control);
         }
-        let outcome = (!told).then(|| ExitRecord::without_run(lost()));
+        let outcome = (!told).then(|| ExitRecord::without_run(slot.end_of_silent(job.started.is_some())));
         Some((*slot, outcome))
     }
 
@@ -130,15 +130,10 @@ impl Daemon {
                 self.finish(id, record, false);
                 self.clean_up.add(cgroup, None);
             }
-            _ => self
-                .clean_up
-                .add(cgroup, Some((id, ExitRecord::without_run(lost())))),
+            _ => self.clean_up.add(
+                cgroup,
+                Some((id, ExitRecord::without_run(Cause::lost_supervisor()))),
+            ),
         }
-    }
-}
-
-fn lost() -> Cause {
-    Cause::Lost {
-        why: "its supervisor was killed".to_owned(),
     }
 }

@@ -7,11 +7,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::berth::Berth;
-use crate::isolation::cgroup::{LimitError, Version};
+use crate::isolation::cgroup::{Handles, LimitError, MeterFiles, Version};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Channel, TransportError};
 use crate::isolation::supervisor::{Again, Go, Report, ToSupervisor};
-use crate::job::{Limits, Network, Receipt, Root, SandboxSpec, StartStep};
+use crate::job::{Cause, Limits, Network, Receipt, Root, SandboxSpec, StartStep};
 use crate::sys::fault_point;
 
 /// A sandbox that waits for its job, or has it.
@@ -111,6 +111,16 @@ impl Slot {
     /// What a supervisor said before it ended. It tells more than that nobody takes the job.
     pub(super) fn last_words(&self) -> Option<Failure> {
         last_words(&self.control)
+    }
+
+    /// How a job has ended whose supervisor says no more. A supervisor shares its memory with the job's stub until that is
+    /// the command: where the job's limit does not let it become that, the kernel kills both.
+    pub(super) fn end_of_silent(&self, has_started: bool) -> Cause {
+        let meter = self.berth.cgroup.handles().map(Handles::meter);
+        if !has_started && meter.is_some_and(MeterFiles::tells_of_unseen_kill) {
+            return Cause::OutOfMemory;
+        }
+        Cause::lost_supervisor()
     }
 
     fn known_receipt(&self) -> Receipt {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
+use sha2::{Digest, Sha256};
 
 use super::berth::{Berth, Berths};
 use super::ids::IdPool;
@@ -35,6 +36,7 @@ pub(super) struct Sandboxes {
     own_namespaces: NamespaceIds,
     own_start: StartMemory,
     cpus: u64,
+    oom_score: i32,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
 }
@@ -49,6 +51,8 @@ impl Sandboxes {
         supervisors: Option<OwnedFd>,
         ids: IdPool,
     ) -> Result<Self, Failure> {
+        // Finds out once for all forks which instructions there are for it, which a virtual machine takes long to tell.
+        let _ = Sha256::digest([]);
         // Most hosts give it enough already, or do not let it have more.
         let _ = sys::raise_open_files();
         Ok(Self {
@@ -60,6 +64,7 @@ impl Sandboxes {
             own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
             // The standard library would look through all mounts for a quota that is not the job's.
             cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count()).max(1)),
+            oom_score: own_oom_score().at(StartStep::Supervisor, "/proc/self/oom_score_adj")?,
             templates: VecDeque::new(),
         })
     }
@@ -206,6 +211,7 @@ impl Sandboxes {
                     user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
                     launcher_namespaces: &self.own_namespaces,
                     cpus: self.cpus,
+                    oom_score: self.oom_score,
                     launcher_start: self.own_start,
                 });
                 sys::exit_now(0)
@@ -267,6 +273,12 @@ impl Sandboxes {
         self.templates.truncate(TEMPLATES);
         Ok(template)
     }
+}
+
+fn own_oom_score() -> std::io::Result<i32> {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj")?;
+    let number = text.trim().parse();
+    number.map_err(|_| std::io::ErrorKind::InvalidData.into())
 }
 
 fn files_closed() -> Failure {

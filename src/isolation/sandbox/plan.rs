@@ -1,7 +1,7 @@
-//! What the payload's stub has to do, laid out in memory that it shares with its supervisor.
+//! What the payload's stub has to do, laid out in the memory that it shares with its supervisor.
 //!
-//! The stub is forked before the job is known. When the job comes, the supervisor writes the plan; the stub
-//! then follows pointers that are valid in both, and allocates nothing.
+//! The stub is cloned before the job is known. When the job comes, the supervisor writes the plan; the stub
+//! then follows pointers, and allocates nothing.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -53,7 +53,7 @@ impl PlanMemory {
     /// Maps the region. The kernel gives it memory only as it is written.
     pub fn map() -> Result<Self, Errno> {
         Ok(Self {
-            region: sys::shared_memory(REGION_BYTES)?,
+            region: sys::private_memory(REGION_BYTES)?,
             used: size_of::<Plan>(),
         })
     }
@@ -67,7 +67,7 @@ impl PlanMemory {
     /// The resource limits as the stub has read them back.
     #[must_use]
     pub fn rlimits(&self) -> Vec<Rlimit> {
-        // SAFETY: the region starts with a plan, zero-filled or laid out; the stub has left it for its exec.
+        // SAFETY: the region starts with a plan, zero-filled or laid out; the stub has left it by its exec.
         let plan = unsafe { &*self.plan() };
         plan.rlimits[..plan.rlimit_count.min(MAX_RLIMITS)].to_vec()
     }

@@ -9,26 +9,45 @@ use crate::job::Receipt;
 /// Namespace names as in /proc/PID/ns.
 pub const NAMESPACES: [&str; 7] = ["user", "pid", "mnt", "net", "uts", "ipc", "cgroup"];
 
+/// Those of an init that the clone of a stub leaves as they are; a stub has no privilege over them, so it cannot change
+/// them either.
+const OF_INIT: [&str; 4] = ["pid", "mnt", "net", "uts"];
+
 /// Identities of a process's namespaces.
 pub type NamespaceIds = [Option<String>; NAMESPACES.len()];
 
 /// The namespaces of process `pid` (or "self") in the /proc of this process.
 #[must_use]
 pub fn namespace_ids(pid: &str) -> NamespaceIds {
-    NAMESPACES.map(|name| {
-        fs::read_link(format!("/proc/{pid}/ns/{name}"))
-            .ok()
-            .map(|link| link.to_string_lossy().into_owned())
-    })
+    NAMESPACES.map(|name| namespace_id(pid, name))
+}
+
+fn namespace_id(pid: &str, name: &str) -> Option<String> {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{name}")).ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+/// Those of a stub whose init has `init`.
+fn of_stub(pid: &str, init: &NamespaceIds) -> NamespaceIds {
+    let mut ids = init.clone();
+    for (name, id) in NAMESPACES.iter().zip(&mut ids) {
+        if !OF_INIT.contains(name) {
+            *id = namespace_id(pid, name);
+        }
+    }
+    ids
 }
 
 /// What /proc tells of a stub that is confined, or of the payload. The exec between the two changes none of it: with
-/// no_new_privs it can neither add a privilege nor take off a layer.
+/// no_new_privs it can neither add a privilege nor take off a layer. `init` are the namespaces of its init, if it has one.
 #[must_use]
-pub fn read_back(pid: i32, launcher: &NamespaceIds) -> Receipt {
+pub fn read_back(pid: i32, launcher: &NamespaceIds, init: Option<&NamespaceIds>) -> Receipt {
     let mut receipt = Receipt::default();
     let pid = pid.to_string();
-    let own = namespace_ids(&pid);
+    let own = match init {
+        Some(init) => of_stub(&pid, init),
+        None => namespace_ids(&pid),
+    };
     receipt.namespaces = NAMESPACES
         .iter()
         .zip(own.iter().zip(launcher))

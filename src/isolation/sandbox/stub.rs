@@ -1,6 +1,6 @@
-//! The payload's side: from the fork to its exec. A flat list of steps.
+//! The payload's side: from the clone to its exec. A flat list of steps.
 //!
-//! The stub first does what needs no job (it may be forked ahead of time), then waits, then gives up every
+//! The stub first does what needs no job (it may be cloned ahead of time), then waits, then gives up every
 //! privilege in the order in which each is still allowed to, and becomes the command.
 
 use std::ffi::CStr;
@@ -12,13 +12,14 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, read, write};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{chdir, setsid, umask};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::plan::Plan;
 use crate::job::StartStep;
 use crate::sys::{self, CapabilitySets, fault_point};
 
-/// What the stub needs, all of it prepared before the fork.
+/// What the stub needs, all of it prepared before the clone.
 #[derive(Debug)]
 pub struct Stub<'a> {
     /// `tasks` files of the v1 hierarchies.
@@ -27,8 +28,10 @@ pub struct Stub<'a> {
     pub user_namespace: Option<BorrowedFd<'a>>,
     /// One byte: the ids are mapped. A second one: the plan is laid out and the world around the stub finished.
     pub go: BorrowedFd<'a>,
-    /// A socket, closed by the exec. Bytes in it are a [`StubFailure`], a descriptor is the filter's listener.
-    pub failure: BorrowedFd<'a>,
+    /// A socket, closed by the exec. What it sends is a [`Packet`] each.
+    pub packets: BorrowedFd<'a>,
+    /// To be descriptors 0, 1 and 2.
+    pub stdio: [BorrowedFd<'a>; 3],
     pub plan: *mut Plan,
     pub uid: u32,
     pub gid: u32,
@@ -40,40 +43,57 @@ pub struct Stub<'a> {
     pub filter_ahead: bool,
 }
 
-/// Packets of one byte from a stub: it is ready for its job; with this comes its filter's listener.
-pub const READY: u8 = b'r';
-pub const LISTENER: u8 = b'l';
-
-/// What the stub reports of its failure.
+/// What a stub tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
+pub enum Packet {
+    /// With this comes its filter's listener.
+    Listener,
+    /// All that can be given up ahead of time has been.
+    Ready,
+    Failed(StubFailure),
+}
+
+/// What it has failed at: an index of [`STEPS`], and the error number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StubFailure {
     pub step: u32,
     pub errno: i32,
 }
 
-impl StubFailure {
-    pub const BYTES: usize = 8;
+impl Packet {
+    pub const BYTES: usize = 9;
 
     fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..4].copy_from_slice(&self.step.to_ne_bytes());
-        bytes[4..].copy_from_slice(&self.errno.to_ne_bytes());
-        bytes
+        let (tag, first, second) = match self {
+            Self::Listener => (b'l', [0; 4], [0; 4]),
+            Self::Ready => (b'r', [0; 4], [0; 4]),
+            Self::Failed(failure) => (b'f', failure.step.to_ne_bytes(), failure.errno.to_ne_bytes()),
+        };
+        let [a, b, c, d] = first;
+        let [e, f, g, h] = second;
+        [tag, a, b, c, d, e, f, g, h]
     }
 
     #[must_use]
-    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        let [a, b, c, d, e, f, g, h] = bytes;
-        Self {
-            step: u32::from_ne_bytes([a, b, c, d]),
-            errno: i32::from_ne_bytes([e, f, g, h]),
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Option<Self> {
+        let [tag, a, b, c, d, e, f, g, h] = bytes;
+        let (first, second) = ([a, b, c, d], [e, f, g, h]);
+        match tag {
+            b'l' => Some(Self::Listener),
+            b'r' => Some(Self::Ready),
+            b'f' => Some(Self::Failed(StubFailure {
+                step: u32::from_ne_bytes(first),
+                errno: i32::from_ne_bytes(second),
+            })),
+            _ => None,
         }
     }
 }
 
 /// The steps that a stub can fail in, by the number it reports.
-pub const STEPS: [StartStep; 12] = [
+pub const STEPS: [StartStep; 14] = [
+    StartStep::Supervisor,
+    StartStep::Output,
     StartStep::Cgroup,
     StartStep::Namespaces,
     StartStep::Session,
@@ -89,7 +109,8 @@ pub const STEPS: [StartStep; 12] = [
 ];
 
 impl Stub<'_> {
-    /// Runs the stub. Below this line: only system calls, no allocation, no formatting, `_exit` alone.
+    /// Runs the stub. Below this line: only system calls, no allocation, no formatting, `_exit` alone. Its memory is the
+    /// supervisor's, which is at work in it, too.
     pub fn run(&self) -> ! {
         let (step, errno) = match self.steps() {
             Ok(never) => match never {},
@@ -99,15 +120,15 @@ impl Stub<'_> {
             .iter()
             .position(|candidate| *candidate == step)
             .unwrap_or(STEPS.len());
-        let failure = StubFailure {
+        let _ = self.tell(Packet::Failed(StubFailure {
             step: u32::try_from(number).unwrap_or(u32::MAX),
             errno: errno.raw_os_error(),
-        };
-        let _ = write(self.failure, &failure.to_bytes());
+        }));
         sys::exit_now(127)
     }
 
     fn steps(&self) -> Result<std::convert::Infallible, (StartStep, Errno)> {
+        self.take_stdio().map_err(|error| (StartStep::Output, error))?;
         fault_point!("stub.cgroup").map_err(|error| (StartStep::Cgroup, error))?;
         self.enter_cgroups().map_err(|error| (StartStep::Cgroup, error))?;
         self.enter_user_namespace()
@@ -136,7 +157,7 @@ impl Stub<'_> {
             self.restrict_calls()
                 .map_err(|error| (StartStep::Seccomp, error))?;
         }
-        self.tell_ready()
+        self.tell(Packet::Ready)
             .map_err(|error| (StartStep::Supervisor, error))?;
         self.wait_for_go();
         // SAFETY: the go byte says that the supervisor has laid out the plan, and it looks again only after the exec.
@@ -178,9 +199,15 @@ impl Stub<'_> {
         unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }
     }
 
-    /// All that can be given up ahead of time has been.
-    fn tell_ready(&self) -> Result<(), Errno> {
-        write(self.failure, &[READY]).map(drop)
+    fn tell(&self, packet: Packet) -> Result<(), Errno> {
+        write(self.packets, &packet.to_bytes()).map(drop)
+    }
+
+    fn take_stdio(&self) -> Result<(), Errno> {
+        let [stdin, stdout, stderr] = self.stdio;
+        dup2_stdin(stdin)?;
+        dup2_stdout(stdout)?;
+        dup2_stderr(stderr)
     }
 
     /// One byte a step. An end of file means that the supervisor has gone or given up.
@@ -220,8 +247,8 @@ impl Stub<'_> {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(
-            self.failure,
-            &[IoSlice::new(&[LISTENER])],
+            self.packets,
+            &[IoSlice::new(&Packet::Listener.to_bytes())],
             &mut ancillary,
             SendFlags::empty(),
         )
@@ -240,7 +267,7 @@ fn set_rlimits(plan: &mut Plan) -> Result<(), Errno> {
         })
 }
 
-/// Descriptor 0; 1 and 2 are the pipes since the fork.
+/// Descriptor 0, where the job has an input.
 fn open_stdin(plan: &Plan) -> Result<(), Errno> {
     // SAFETY: a laid out plan's pointers are C strings in the shared region.
     let path = unsafe { CStr::from_ptr(plan.stdin) };
@@ -248,7 +275,7 @@ fn open_stdin(plan: &Plan) -> Result<(), Errno> {
         return Ok(());
     }
     let file = open(path, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
-    rustix::stdio::dup2_stdin(file.as_fd())
+    dup2_stdin(file)
 }
 
 fn enter_working_dir(plan: &Plan) -> Result<(), Errno> {

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use super::assemble::leave_stdio;
 use super::protocol::{self, Again, Report, ToSupervisor};
 use super::world::World;
 use super::{Assembly, FORWARD_SIGNAL, Origin, supervise};
@@ -33,7 +34,8 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-init").at(StartStep::Supervisor, "PR_SET_NAME")?;
     let mut world = World::enter(assembly, &mut Timings::start())?;
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
-    world.seal_proc()?;
+    world.last()?;
+    leave_stdio()?;
     let mut limits = *assembly.origin.limits;
     let mut received: Option<Handles> = None;
     loop {
@@ -48,14 +50,12 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
                     limits,
                     ..assembly.origin
                 };
-                supervise_job(
-                    &Assembly {
-                        origin,
-                        cgroup,
-                        ..*assembly
-                    },
-                    world,
-                )
+                let assembly = Assembly {
+                    origin,
+                    cgroup,
+                    ..*assembly
+                };
+                supervise(&assembly, Some(world))
             }
             Forked::Parent(pid) => pid,
         };
@@ -71,11 +71,6 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
         limits = again;
         received = Some(handles);
     }
-}
-
-fn supervise_job(assembly: &Assembly<'_>, world: World) -> ! {
-    let _ = rustix::thread::set_name(c"stockade-super");
-    supervise(assembly, Some(world))
 }
 
 /// Waits until the supervisor has ended. True if it says that its job is over, and the kernel that no process is left.
@@ -96,7 +91,7 @@ fn ended_in_order(supervisor: Pid, signals: &SignalFd) -> bool {
             }
         }
         loop {
-            match sys::reap(false) {
+            match sys::reap() {
                 Ok(Reaped::Child { pid, status: of }) => {
                     if pid == supervisor.as_raw_nonzero().get() {
                         status = Some(of);

@@ -11,11 +11,13 @@ mod digest;
 mod evidence;
 mod exit_file;
 pub mod init;
+mod oom_score;
 mod outlet;
 mod protocol;
 mod pump;
 mod start;
 mod stub_link;
+mod ties;
 mod watch;
 mod world;
 
@@ -67,6 +69,8 @@ pub struct Origin<'a> {
     pub launcher_namespaces: &'a NamespaceIds,
     /// How many CPUs can be at work for a job at one time.
     pub cpus: u64,
+    /// The launcher's oom_score_adj.
+    pub oom_score: i32,
     /// The launcher's command line and environment, of which a fork has a copy.
     pub launcher_start: StartMemory,
 }
@@ -138,10 +142,10 @@ impl Outlets {
 /// [`init`], which is told by the exit code whether a job has come to its end.
 pub fn supervise(assembly: &Assembly<'_>, world: Option<World>) -> ! {
     let control = assembly.origin.control;
-    if world.is_none() {
-        // For who looks at processes; the child of an init has it already.
-        let _ = rustix::thread::set_name(c"stockade-super");
-    }
+    // Without it all goes on as before, and costs a little more.
+    let _ = sys::use_arena();
+    // For who looks at processes.
+    let _ = rustix::thread::set_name(c"stockade-super");
     match run(assembly, world) {
         Ok(true) => sys::exit_now(0),
         Ok(false) => {}

@@ -77,8 +77,11 @@ pub(super) fn start<'a>(
     let (started_at, started) = (Timestamp::now(), Instant::now());
     let listener = assembled.link.let_go(&go.spec)?;
     timings.mark("stub to exec");
+    assembled.score.take_back().inspect_err(|_| {
+        let _ = sys::kill_all_others();
+    })?;
     if assembled.read_back.is_none() {
-        let read_back = receipt::read_back(assembled.stub, launcher);
+        let read_back = receipt::read_back(assembled.stub, launcher, assembled.namespaces.as_ref());
         receipt::complete(&mut receipt, &read_back, assembled.ids);
         demand(&go.require, &receipt)?;
         drop_privileges()?;

@@ -8,7 +8,7 @@ use rustix::io::{Errno, write};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::isolation::failure::Failure;
-use crate::isolation::sandbox::stub::{LISTENER, READY, STEPS, StubFailure};
+use crate::isolation::sandbox::stub::{Packet, STEPS, StubFailure};
 use crate::job::{JobSpec, StartStep};
 use crate::sys::SeccompListener;
 
@@ -21,10 +21,9 @@ pub(super) struct StubLink {
     listener: Option<SeccompListener>,
 }
 
-enum Packet {
-    Ready,
-    Listener(Option<SeccompListener>),
-    Failed(StubFailure),
+/// What is heard of a stub.
+enum Heard {
+    Packet(Packet),
     /// The exec has closed the stub's end, or the kernel has, as it killed the stub.
     End,
 }
@@ -44,10 +43,10 @@ impl StubLink {
         let _ = write(&self.go, b"1");
         loop {
             match self.next()? {
-                Packet::Ready => return Ok(()),
-                Packet::Listener(listener) => self.listener = listener,
-                Packet::Failed(failure) => return Err(explain(failure, None)),
-                Packet::End => return Err(Failure::new(StartStep::Supervisor, 0, "the stub was killed")),
+                Heard::Packet(Packet::Ready) => return Ok(()),
+                Heard::Packet(Packet::Failed(failure)) => return Err(explain(failure, None)),
+                Heard::Packet(Packet::Listener) => {}
+                Heard::End => return Err(Failure::new(StartStep::Supervisor, 0, "the stub was killed")),
             }
         }
     }
@@ -58,17 +57,17 @@ impl StubLink {
         let _ = write(&self.go, b"1");
         loop {
             match self.next()? {
-                Packet::Ready => {}
-                Packet::Listener(listener) => self.listener = listener,
-                Packet::Failed(failure) => return Err(explain(failure, Some(job))),
+                Heard::Packet(Packet::Failed(failure)) => return Err(explain(failure, Some(job))),
+                Heard::Packet(_) => {}
                 // Whether it was an exec or a kill, the wait status will tell.
-                Packet::End => return Ok(self.listener),
+                Heard::End => return Ok(self.listener),
             }
         }
     }
 
-    fn next(&self) -> Result<Packet, Failure> {
-        let mut bytes = [0; StubFailure::BYTES];
+    /// A listener that comes with a packet is kept.
+    fn next(&mut self) -> Result<Heard, Failure> {
+        let mut bytes = [0; Packet::BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -90,12 +89,18 @@ impl StubLink {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next().map(SeccompListener::from),
             _ => None,
         });
-        Ok(match (length, bytes[0]) {
-            (0, _) => Packet::End,
-            (1, READY) => Packet::Ready,
-            (1, LISTENER) => Packet::Listener(listener),
-            _ => Packet::Failed(StubFailure::from_bytes(bytes)),
-        })
+        if listener.is_some() {
+            self.listener = listener;
+        }
+        match (length, Packet::from_bytes(bytes)) {
+            (0, _) => Ok(Heard::End),
+            (_, Some(packet)) => Ok(Heard::Packet(packet)),
+            (_, None) => Err(Failure::new(
+                StartStep::Supervisor,
+                0,
+                "an unknown packet of the stub",
+            )),
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Watches a running job until nothing of it is left.
 
+mod denied;
+mod ending;
+
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::write;
-use rustix::process::Pid;
 
 use super::evidence::{Evidence, Trigger};
 use super::exit_file::{StartRecord, read_stop_order, write_start_record};
@@ -14,9 +16,8 @@ use super::start::Running;
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::ipc::Channel;
-use crate::isolation::sandbox::seccomp;
 use crate::job::{ExitRecord, OnOutputLimit, Output, Signal, Stop, StopOrder, Timestamp};
-use crate::sys::{self, Reaped, SeccompListener, SignalFd, StoppedCall};
+use crate::sys::{self, Reaped, SeccompListener, SignalFd};
 
 /// Chunks moved before other events get their turn.
 const TURNS: usize = 64;
@@ -25,10 +26,6 @@ const OOM_LOOK: Duration = Duration::from_millis(2);
 const OOM_LOOKS: u32 = 50;
 /// CPU usage is looked at when it may have reached the limit, but not more often than this.
 const CPU_LOOK: Duration = Duration::from_millis(10);
-/// A process that has SIGSYS coming has this long to die of it, before it is killed.
-const SIGSYS_GRACE: Duration = Duration::from_millis(100);
-/// After a kill of everything: how soon to do it again.
-const KILL_AGAIN: Duration = Duration::from_millis(100);
 
 /// Sent with a value by a launcher that has no socket to this supervisor: signal the job with that value.
 pub(crate) const FORWARD_SIGNAL: i32 = 35;
@@ -234,7 +231,7 @@ impl Watch<'_> {
 
     fn reap(&mut self) {
         loop {
-            match sys::reap(false) {
+            match sys::reap() {
                 Ok(Reaped::Child { pid, status }) => {
                     if pid == self.main {
                         self.main_status = Some(status);
@@ -280,50 +277,6 @@ impl Watch<'_> {
             // Only now, since it costs a job nothing whose launcher stays. Without it the next one knows less.
             let _ = write_start_record(control_dir, &self.start);
         }
-    }
-
-    /// A call that the filter kills for waits for an answer, and gets none.
-    fn handle_denied_calls(&mut self) {
-        let Some(listener) = &self.listener else { return };
-        let mut look = [PollFd::new(listener, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let _ = poll(&mut look, Some(&now));
-        let told = look[0].revents();
-        if told.contains(PollFlags::IN) {
-            // An error: its thread was killed meanwhile.
-            if let Ok(call) = listener.take() {
-                self.deny(call);
-            }
-        } else if told.contains(PollFlags::HUP) {
-            // No process with the filter is left.
-            self.listener = None;
-        }
-    }
-
-    /// As the kernel does for SECCOMP_RET_KILL_PROCESS: the process dies of SIGSYS. With the main process the
-    /// job ends, and its record names the call.
-    fn deny(&mut self, call: StoppedCall) {
-        if sys::is_thread_of(call.thread, self.main) {
-            self.denied = Some(seccomp::describe(call));
-            self.end_for(Trigger::SyscallDenied);
-        } else {
-            // It may block or catch SIGSYS, but not what follows.
-            let _ = sys::signal_thread(call.thread, libc::SIGSYS);
-            self.condemned.push((call.thread, Instant::now() + SIGSYS_GRACE));
-        }
-    }
-
-    fn kill_condemned(&mut self, now: Instant) {
-        self.condemned.retain(|&(thread, at)| {
-            if at <= now {
-                // Gone in nearly all cases.
-                let _ = sys::signal_thread(thread, libc::SIGKILL);
-            }
-            at > now
-        });
     }
 
     fn handle_deadlines(&mut self) {
@@ -379,51 +332,6 @@ impl Watch<'_> {
                 self.oom_look = (looks > 0).then(|| (now + OOM_LOOK, looks - 1));
             }
         }
-    }
-
-    fn signal(&self, signal: Signal) {
-        if self.main_status.is_none()
-            && let Some(group) = Pid::from_raw(self.main)
-        {
-            let _ = sys::signal_group(group, signal.number());
-        }
-    }
-
-    /// Signals the job's process group, and sets the end of the grace period. A second order can only shorten it.
-    fn stop(&mut self, order: StopOrder) {
-        if self.main_status.is_some() || self.trigger.is_some_and(|trigger| trigger != Trigger::Stop) {
-            return;
-        }
-        self.trigger = Some(Trigger::Stop);
-        let grace = Duration::from_millis(order.grace_ms.unwrap_or(self.go.spec.grace_ms));
-        let end = Instant::now() + grace;
-        self.grace_end = Some(self.grace_end.map_or(end, |earlier| earlier.min(end)));
-        if !grace.is_zero() {
-            self.signal(order.signal.unwrap_or(self.go.spec.stop_signal));
-        }
-        self.stop.get_or_insert(Stop {
-            by: order.by,
-            reason: order.reason,
-            escalated: false,
-            killed: 0,
-        });
-    }
-
-    fn end_for(&mut self, trigger: Trigger) {
-        if self.has_deadlines() {
-            self.trigger = Some(trigger);
-            self.kill_everything();
-        }
-    }
-
-    fn kill_everything(&mut self) {
-        if let Some(stop) = &mut self.stop {
-            let processes = u32::try_from(self.meter.processes()).unwrap_or(u32::MAX);
-            stop.killed = stop.killed.max(processes);
-        }
-        self.meter.kill_all();
-        let _ = sys::kill_all_others();
-        self.kill_again = Some(Instant::now() + KILL_AGAIN);
     }
 
     fn into_record(mut self) -> ExitRecord {

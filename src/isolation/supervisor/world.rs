@@ -2,12 +2,14 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use caps::{CapSet, Capability};
 use rustix::system::sethostname;
 
 use super::Assembly;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
+use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::timings::Timings;
@@ -21,6 +23,8 @@ pub struct World {
     pub(super) weaker: Vec<String>,
     /// /proc is sealed already, and written to by this view of it.
     pub(super) proc_aside: Option<OwnedFd>,
+    /// The namespaces of an init.
+    pub(super) namespaces: Option<NamespaceIds>,
 }
 
 impl World {
@@ -35,6 +39,9 @@ impl World {
         if assembly.laid.is_none() {
             fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
         }
+        // Nothing here needs it, and OOM scores must not be set with it.
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE)
+            .map_err(|error| Failure::new(StartStep::Supervisor, 0, format!("CAP_SYS_RESOURCE: {error}")))?;
         let weaker = match assembly.room {
             Some(_) => rootfs::furnish(assembly.origin.sandbox, assembly.template)?,
             None => Vec::new(),
@@ -43,11 +50,13 @@ impl World {
             signals,
             weaker,
             proc_aside: None,
+            namespaces: None,
         })
     }
 
-    /// Seals /proc for all jobs to come.
-    pub(super) fn seal_proc(&mut self) -> Result<(), Failure> {
+    /// Finishes what is the same for all jobs to come.
+    pub(super) fn last(&mut self) -> Result<(), Failure> {
+        self.namespaces = Some(receipt::namespace_ids("self"));
         fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
         self.proc_aside = Some(proc::open_aside()?);
         proc::seal()
