@@ -13,13 +13,13 @@ use super::in_use::InUse;
 use super::job_dir::JobDirs;
 use super::opening::{open_sandboxes, worker_name};
 use super::parked::Parked;
-use super::server_link::{ServerEnd, ServerLink};
+use super::server_link::ServerLink;
 use super::slot::Slot;
 use super::spawn::{Sandboxes, memory_dir, run_dir};
 use super::unwritten::Unwritten;
 use crate::config::Config;
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::ipc::{Channel, Event, Order, TransportError};
+use crate::isolation::ipc::Channel;
 use crate::job::{JobId, Receipt, StartStep, Timestamp};
 use crate::policy::{PolicySet, Site};
 use crate::sys::{self, Delivered, Reaped, SignalFd, fault_point};
@@ -30,7 +30,7 @@ const REST: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_secs(1);
 /// How long the end waits for what is being cleaned up.
 const FAREWELL: Duration = Duration::from_millis(500);
-const SERVER: u64 = 0;
+pub(super) const SERVER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_JOB: u64 = 2;
 /// Name of the cgroup of supervisors in the worker's branch.
@@ -76,7 +76,7 @@ pub(super) struct Daemon {
     pub(super) server: ServerLink,
     tokens: HashMap<u64, JobId>,
     next_token: u64,
-    epoll: OwnedFd,
+    pub(super) epoll: OwnedFd,
     signals: SignalFd,
     in_use: InUse,
     ending: Option<ExitCode>,
@@ -241,100 +241,6 @@ impl Daemon {
     /// Whether more is kept for later than a quiet launcher needs.
     fn has_spare(&mut self) -> bool {
         self.sandboxes.berths().idle() || self.parked.has_spare()
-    }
-
-    // ---- server ----
-
-    fn start_server(&mut self) -> Result<(), Failure> {
-        match self
-            .server
-            .fork(&self.config)
-            .at(StartStep::Supervisor, "fork the server")?
-        {
-            ServerEnd::Launcher => {
-                let channel = self.server.channel().expect("just forked");
-                epoll::add(&self.epoll, channel, EventData::new_u64(SERVER), EventFlags::IN)
-                    .at(StartStep::Supervisor, "epoll_ctl")
-            }
-            ServerEnd::Server(code) => std::process::exit(code),
-        }
-    }
-
-    fn restart_server_if_due(&mut self) {
-        if self.server.restart_in().is_some_and(|wait| wait.is_zero()) {
-            // For want of processes or descriptors, as a rule: jobs go on, and so does the launcher.
-            if let Err(failure) = self.start_server() {
-                eprintln!("stockade: launcher: the server cannot be started: {failure}");
-                self.server.start_later();
-            }
-        }
-    }
-
-    /// Waits for room in the socket while something is to be sent, and for orders unless the server is behind.
-    fn rearm_server(&mut self) {
-        if let Some(wanted) = self.server.interest_change()
-            && let Some(channel) = self.server.channel()
-        {
-            let _ = epoll::modify(&self.epoll, channel, EventData::new_u64(SERVER), wanted);
-        }
-    }
-
-    fn handle_server(&mut self) {
-        // A bounded number, so that jobs get their turn under a flood of orders.
-        for _ in 0..32 {
-            if self.server.is_behind() {
-                return;
-            }
-            match self.server.receive() {
-                Ok(Some(order)) => self.obey(order),
-                Ok(None) => return,
-                Err(error) => {
-                    if let Some(channel) = self.server.channel() {
-                        let _ = epoll::delete(&self.epoll, channel);
-                    }
-                    self.server.disconnect(matches!(error, TransportError::Closed));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Launch(launch) => self.launch(*launch),
-            Order::Stop { id, order } => self.stop(id, &order),
-            Order::Signal { id, signal } => self.signal(id, signal),
-            Order::Recorded { id } => self.recorded(id),
-            Order::Delete { id } => self.delete(id),
-            Order::DropOutput { id } => self.drop_output(id),
-            Order::List => self.list(),
-            Order::Describe { ids } => self.describe(&ids),
-            Order::Reload => self.reload(),
-            Order::Probe => {
-                let abilities = crate::isolation::doctor::quick();
-                let ceiling = self.sandboxes.ceiling();
-                self.server.send(&Event::Host { abilities, ceiling });
-            }
-        }
-    }
-
-    fn reload(&mut self) {
-        let loaded = match &self.config.worker.policies_dir {
-            Some(dir) => PolicySet::load(dir),
-            None => Ok(PolicySet::built_in()),
-        };
-        let error = match loaded {
-            Ok(policies) => {
-                self.policies = policies;
-                self.parked.release(&mut self.sandboxes);
-                None
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        self.server.send(&Event::Reloaded {
-            policies: self.policies.names(),
-            error,
-        });
     }
 
     // ---- signals ----

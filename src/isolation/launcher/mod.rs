@@ -18,6 +18,7 @@ mod parked;
 mod removal;
 mod reports;
 mod server_link;
+mod server_orders;
 mod slot;
 pub mod spawn;
 mod standing;

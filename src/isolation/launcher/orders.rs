@@ -1,4 +1,4 @@
-//! The orders that concern one job.
+//! The orders that concern one job; for the others see `server_orders`.
 
 use std::os::fd::OwnedFd;
 
