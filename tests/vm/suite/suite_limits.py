@@ -56,6 +56,11 @@ def test_memory_of_many_processes_together():
     limited(["bash", "-c", script], 137, "OUT_OF_MEMORY", "--memory", "64M")
 
 
+def test_memory_for_the_arguments_alone():
+    # It dies before it is the command, and its supervisor with it.
+    limited(["/bin/true"] + ["x" * 104000] * 10, 137, "OUT_OF_MEMORY", "--memory", "1M")
+
+
 def test_memory_in_files_of_tmp_counts():
     result = run("sh", "-c", "head -c 200000000 /dev/zero >/tmp/x; echo $?", options=["--memory", "64M"])
     # The kernel kills for it, or the file system of /tmp is full before.
