@@ -48,8 +48,12 @@ class Worker:
         pid = self.process.pid
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for child in children:
-            if pathlib.Path(f"/proc/{child}/comm").read_text() == "stockade\n":
-                os.kill(int(child), signal.SIGKILL)
+            try:
+                if pathlib.Path(f"/proc/{child}/comm").read_text() == "stockade\n":
+                    os.kill(int(child), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                # One that was not needed any more has ended meanwhile.
+                pass
         self.process.kill()
         self.process.wait()
 
