@@ -90,13 +90,13 @@ impl MeterFiles {
         self.processes.as_ref().is_some_and(|file| first(file) == Ok(0))
     }
 
-    /// Whether the kernel has killed for lack of memory what a supervisor has not yet seen: v1 tells of it, and in v2 the
-    /// cgroup is one job's alone.
+    /// Whether the cgroup has run out of memory, and no supervisor has seen it: v1 tells of it, and in v2 the cgroup is one
+    /// job's alone. The kill is counted where the memory of the killed belongs to, which can be the supervisor's cgroup.
     #[must_use]
-    pub fn tells_of_unseen_kill(&self) -> bool {
+    pub fn has_run_out_unseen(&self) -> bool {
         match &self.oom_event {
             Some(event) => rustix::io::read(event, &mut [0_u8; 8]).is_ok(),
-            None => field(text(self.oom.as_ref(), &mut [0; 1024]), "oom_kill") > 0,
+            None => field(text(self.oom.as_ref(), &mut [0; 1024]), "oom") > 0,
         }
     }
 

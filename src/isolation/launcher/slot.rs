@@ -117,7 +117,7 @@ impl Slot {
     /// the command: where the job's limit does not let it become that, the kernel kills both.
     pub(super) fn end_of_silent(&self, has_started: bool) -> Cause {
         let meter = self.berth.cgroup.handles().map(Handles::meter);
-        if !has_started && meter.is_some_and(MeterFiles::tells_of_unseen_kill) {
+        if !has_started && meter.is_some_and(MeterFiles::has_run_out_unseen) {
             return Cause::OutOfMemory;
         }
         Cause::lost_supervisor()
