@@ -34,7 +34,7 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-init").at(StartStep::Supervisor, "PR_SET_NAME")?;
     let mut world = World::enter(assembly, &mut Timings::start())?;
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
-    world.last()?;
+    world.finish()?;
     leave_stdio()?;
     let mut limits = *assembly.origin.limits;
     let mut received: Option<Handles> = None;

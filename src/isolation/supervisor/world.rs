@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Finishes what is the same for all jobs to come.
-    pub(super) fn last(&mut self) -> Result<(), Failure> {
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.namespaces = Some(receipt::namespace_ids("self"));
         fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
         self.proc_aside = Some(proc::open_aside()?);
