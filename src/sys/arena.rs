@@ -104,3 +104,62 @@ unsafe impl GlobalAlloc for Allocator {
         moved
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn layout(size: usize, align: usize) -> Layout {
+        match Layout::from_size_align(size, align) {
+            Ok(layout) => layout,
+            Err(_) => panic!("no layout"),
+        }
+    }
+
+    /// One test, for the arena is one, too. The allocator of these tests is another.
+    #[test]
+    #[allow(clippy::multiple_unsafe_ops_per_block)]
+    fn an_arena_gives_each_byte_to_one_owner_and_then_the_heap_does() {
+        const SMALL: Layout = layout(24, 8);
+        let before = take(SMALL);
+        assert_eq!(before, None, "there is none before it is asked for");
+        use_arena().expect("memory");
+        // SAFETY: layouts of a size above 0; each allocation is used within its size, and given back once.
+        unsafe {
+            let first = Allocator.alloc(SMALL);
+            let odd = Allocator.alloc(layout(3, 1));
+            let aligned = Allocator.alloc(layout(64, 64));
+            assert!(is_in_arena(first) && is_in_arena(odd) && is_in_arena(aligned));
+            assert!(aligned.addr().is_multiple_of(64));
+            assert!(first.addr() + 24 <= odd.addr() && odd.addr() + 3 <= aligned.addr());
+            // The last one grows where it is, an earlier one moves and keeps what is in it.
+            aligned.write_bytes(7, 64);
+            assert_eq!(Allocator.realloc(aligned, layout(64, 64), 128), aligned);
+            first.write_bytes(9, 24);
+            let moved = Allocator.realloc(first, SMALL, 48);
+            assert!(moved.addr() >= aligned.addr() + 128);
+            assert!(
+                std::slice::from_raw_parts(moved, 24)
+                    .iter()
+                    .all(|byte| *byte == 9)
+            );
+            // What is given back last is given out again, as zeros where they are wanted.
+            moved.write_bytes(9, 48);
+            Allocator.dealloc(moved, layout(48, 8));
+            let zeroed = Allocator.alloc_zeroed(layout(48, 8));
+            assert_eq!(zeroed, moved);
+            assert!(
+                std::slice::from_raw_parts(zeroed, 48)
+                    .iter()
+                    .all(|byte| *byte == 0)
+            );
+            // Never past its end.
+            let large = layout(BYTES, 8);
+            let outside = Allocator.alloc(large);
+            assert!(!outside.is_null() && !is_in_arena(outside));
+            let larger = Allocator.realloc(outside, large, 2 * BYTES);
+            assert!(!larger.is_null() && !is_in_arena(larger));
+            Allocator.dealloc(larger, layout(2 * BYTES, 8));
+        }
+    }
+}
