@@ -138,6 +138,10 @@ fn dies_with(number: u32, of: fn([u32; 2]) -> u32) {
         let script = format!("echo kept; setsid sleep {number} & sleep {number}");
         let id = start(&mut client, shell(&script)).await;
         eventually("it runs", || marked(&marker) == 2);
+        let stdout = worker.dir.path().join("state/jobs").join(&id).join("stdout");
+        eventually("its line is kept", || {
+            std::fs::read(&stdout).is_ok_and(|bytes| bytes == b"kept\n")
+        });
         let of_the_job = |supervisor: u32| {
             children(supervisor)
                 .into_iter()
