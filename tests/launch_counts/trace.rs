@@ -89,8 +89,16 @@ impl Tracer {
     /// `None` where the kernel does not let it, as in many containers.
     pub(crate) fn attach(launcher: u32) -> Option<Self> {
         let server = server_of(launcher);
-        let mut first = HashMap::from([(launcher, Role::Launcher)]);
-        add_children(launcher, Role::Launcher, &mut first);
+        let mut first = descendants(launcher);
+        // A worker that has just begun makes sandboxes ahead: one that is made meanwhile would not be traced.
+        loop {
+            std::thread::sleep(REST);
+            let now = descendants(launcher);
+            if now == first {
+                break;
+            }
+            first = now;
+        }
         first.insert(server, Role::Server);
         let dir = tempfile::tempdir().expect("tempdir");
         let mut strace = Command::new("strace")
@@ -260,6 +268,12 @@ fn children(pid: u32) -> Vec<u32> {
         .split_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .collect()
+}
+
+fn descendants(launcher: u32) -> HashMap<u32, Role> {
+    let mut roles = HashMap::from([(launcher, Role::Launcher)]);
+    add_children(launcher, Role::Launcher, &mut roles);
+    roles
 }
 
 fn add_children(parent: u32, role: Role, to: &mut HashMap<u32, Role>) {
