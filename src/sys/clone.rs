@@ -51,8 +51,8 @@ pub unsafe fn clone_into(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>)
 ///
 /// # Safety
 /// This process must have one thread, and `stack` be used by nobody else; `with` must stay until the child needs it no
-/// more. The child has the thread-local variables of this
-/// process, errno among them: it must make system calls alone, and this process none that fails while the child is at work.
+/// more. The child has the thread-local variables of this process, errno among them: it must make system calls alone, and
+/// this process none that fails while the child is at work.
 pub unsafe fn clone_sharing_memory<T>(
     namespaces: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,

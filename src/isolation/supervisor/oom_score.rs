@@ -9,8 +9,9 @@ use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::proc;
 use crate::job::StartStep;
 
-/// Jobs before anything else.
-const OF_JOBS: &str = "800";
+/// Jobs before anything else; where the worker is to die early itself, as in some containers, no later than that. A lower
+/// score than its own the kernel need not let anybody give.
+const OF_JOBS: i32 = 800;
 
 /// A supervisor's own score, which is its job's for as long as they have one memory.
 #[derive(Debug)]
@@ -26,7 +27,8 @@ impl OomScore {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(proc, "self/oom_score_adj", flags, Mode::empty())
             .at(StartStep::Identity, "oom_score_adj")?;
-        proc::write_of(proc, stub, "oom_score_adj", OF_JOBS).at(StartStep::Identity, "oom_score_adj")?;
+        let of_job = OF_JOBS.max(own).to_string();
+        proc::write_of(proc, stub, "oom_score_adj", &of_job).at(StartStep::Identity, "oom_score_adj")?;
         Ok(Self { file, own })
     }
 

@@ -1,8 +1,9 @@
 """Every limit holds, and the cause names it by the kernel's evidence."""
 
 import pathlib
+import subprocess
 
-from harness import between, equal, run
+from harness import STOCKADE, between, equal, run
 
 MIB = 1 << 20
 SPIN = ["sh", "-c", "while :; do :; done"]
@@ -59,6 +60,13 @@ def test_memory_of_many_processes_together():
 def test_memory_for_the_arguments_alone():
     # It dies before it is the command, and its supervisor with it.
     limited(["/bin/true"] + ["x" * 104000] * 10, 137, "OUT_OF_MEMORY", "--memory", "1M")
+
+
+def test_a_job_dies_no_later_than_its_worker():
+    # As the kernel has it in a container that is to die first: the score cannot be lowered any more.
+    worker = f"echo 1000 >/proc/self/oom_score_adj; exec {STOCKADE} run -- cat /proc/self/oom_score_adj"
+    result = subprocess.run(["sh", "-c", worker], capture_output=True)
+    equal((result.returncode, result.stdout), (0, b"1000\n"), result)
 
 
 def test_memory_in_files_of_tmp_counts():
