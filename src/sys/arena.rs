@@ -17,6 +17,8 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// Both 0 without an arena.
 static START: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicUsize = AtomicUsize::new(0);
+/// The end of the heap as it was before the arena, 0 without one.
+static OLD_HEAP: AtomicUsize = AtomicUsize::new(0);
 
 /// The kernel gives of it what is written. When it is full, the heap serves on.
 const BYTES: usize = 512 << 10;
@@ -25,6 +27,9 @@ const BYTES: usize = 512 << 10;
 pub fn use_arena() -> Result<(), Errno> {
     let region = super::private_memory(BYTES)?;
     let start = region.as_mut_ptr().expose_provenance();
+    // SAFETY: an increment of 0 asks only where the heap ends.
+    let heap = unsafe { libc::sbrk(0) };
+    OLD_HEAP.store(heap.addr(), Relaxed);
     NEXT.store(start, Relaxed);
     START.store(start, Relaxed);
     END.store(start + region.len(), Relaxed);
@@ -50,6 +55,11 @@ fn take(layout: Layout) -> Option<*mut u8> {
 
 fn is_in_arena(ptr: *mut u8) -> bool {
     (START.load(Relaxed)..END.load(Relaxed)).contains(&ptr.addr())
+}
+
+/// What the parent had before the fork. To give it back would copy a page for the sake of a note that it is free.
+fn is_of_parent(ptr: *mut u8) -> bool {
+    ptr.addr() < OLD_HEAP.load(Relaxed)
 }
 
 /// Sets the end of the last allocation, from `old` bytes to `new`; false if it is not the last, or there is no room.
@@ -79,7 +89,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         if is_in_arena(ptr) {
             let _ = resize_last(ptr, layout.size(), 0);
-        } else {
+        } else if !is_of_parent(ptr) {
             // SAFETY: it came from there, with this layout.
             unsafe { System.dealloc(ptr, layout) };
         }

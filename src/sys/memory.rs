@@ -14,6 +14,12 @@ pub fn share_heap() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
+/// Gives free pages of the heap back to the kernel, which else copies them to each fork.
+pub fn release_heap() {
+    // SAFETY: of the allocator's own memory, what nobody has.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Gives the pages of the program's file back that nobody has written to: what is needed again comes from the page
 /// cache.
 ///

@@ -30,6 +30,8 @@ pub struct JobCgroup {
     applied: Option<(Limits, BTreeMap<String, String>)>,
     /// The directory of the pids controller is another than the limits were applied to.
     pids_new: bool,
+    /// Some descriptors are others than a sandbox has that was made with this cgroup.
+    reopened: bool,
     /// `None` while nobody needs them: a launcher of thousands of jobs would have tens of thousands.
     open: Option<Handles>,
 }
@@ -46,6 +48,7 @@ impl JobCgroup {
             legacy,
             applied: None,
             pids_new: false,
+            reopened: false,
             open: None,
         };
         let directories = made.directories().try_for_each(|path| make_dir(path));
@@ -135,6 +138,7 @@ impl JobCgroup {
         }
         make_dir(pids)?;
         self.pids_new = true;
+        self.reopened = true;
         let directory = open_directory(pids)?;
         open.attach[PIDS] = open_file(&directory, pids, "tasks", OFlags::WRONLY)?;
         open.meter
@@ -150,6 +154,7 @@ impl JobCgroup {
         self.open = None;
         self.directories().try_for_each(|path| make_dir(path))?;
         self.open()?;
+        self.reopened = true;
         Ok(true)
     }
 
@@ -189,6 +194,12 @@ impl JobCgroup {
     #[must_use]
     pub const fn handles(&self) -> Option<&Handles> {
         self.open.as_ref()
+    }
+
+    /// As [`JobCgroup::handles`], where some are others than they were when this was last asked.
+    pub fn new_handles(&mut self) -> Option<&Handles> {
+        let reopened = std::mem::take(&mut self.reopened);
+        self.open.as_ref().filter(|_| reopened)
     }
 
     /// Removes the cgroup; `Ok(false)` while something is still in it.

@@ -10,6 +10,7 @@ use crate::isolation::cgroup::{CgroupError, CgroupTree};
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Enforcement, StartStep, Timestamp};
 use crate::policy::PolicySet;
+use crate::sys;
 
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
 pub(super) fn worker_name(config: &Config) -> Result<String, Failure> {
@@ -47,6 +48,8 @@ pub(super) fn open_sandboxes(
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
     let prefix = format!("{:x}-", Timestamp::now().as_micros());
+    // What reading the configuration took.
+    sys::release_heap();
     Sandboxes::new(
         Standing::Root,
         Berths::new(branch, &prefix, true),

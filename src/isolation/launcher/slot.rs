@@ -85,18 +85,15 @@ impl Slot {
             .cgroup
             .apply(limits)
             .map_err(|error| limit_failure(&error))?;
-        let closed = || Failure::new(StartStep::Cgroup, 0, "its files are closed");
-        let cgroup = self.berth.cgroup.handles().ok_or_else(closed)?;
+        let cgroup = self.berth.cgroup.new_handles();
         let message = ToSupervisor::Again(Again {
             limits: *limits,
-            cgroup: cgroup.shape(),
+            cgroup: cgroup.map(Handles::shape),
         });
+        let descriptors: Vec<_> = cgroup.into_iter().flat_map(Handles::descriptors).collect();
         let sent = postcard::to_stdvec(&message)
             .map_err(TransportError::from)
-            .and_then(|bytes| {
-                let descriptors: Vec<_> = cgroup.descriptors().collect();
-                self.control.try_send_with(&bytes, &descriptors)
-            });
+            .and_then(|bytes| self.control.try_send_with(&bytes, &descriptors));
         match sent {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::new(

@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, chmod, statfs};
+use rustix::fs::{CWD, Mode, mkdir, statfs};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
     mount_change, mount_move, mount_remount, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, pivot_root};
+use rustix::process::{chdir, pivot_root, umask};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
@@ -171,16 +171,18 @@ fn mount_scratch(scratch: &str, spec: &SandboxSpec, limits: &Limits, owner: u32)
     let options = CString::new(options).unwrap_or_default();
     mount("tmpfs", scratch, "tmpfs", flags, Some(options.as_c_str())).at(StartStep::Scratch, "tmpfs")?;
     let scratch = Path::new(scratch);
-    for (name, mode) in [
+    let usual = umask(Mode::empty());
+    [
         ("workspace", 0o700),
         ("tmp", 0o1777),
         ("shm", 0o1777),
         ("run", 0o755),
-    ] {
-        let path = scratch.join(name);
-        fs::create_dir(&path).at(StartStep::Scratch, name)?;
-        chmod(&path, Mode::from_raw_mode(mode)).at(StartStep::Scratch, name)?;
-    }
+    ]
+    .into_iter()
+    .try_for_each(|(name, mode)| {
+        mkdir(scratch.join(name), Mode::from_raw_mode(mode)).at(StartStep::Scratch, name)
+    })?;
+    umask(usual);
     // The script and the input in /run are not an unprivileged job's to change.
     let own: &[&str] = match spec.identity {
         Identity::Unprivileged => &["workspace"],

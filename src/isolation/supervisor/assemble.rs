@@ -1,6 +1,6 @@
 //! From a fork to a finished sandbox with a stub in it that waits for its job.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{getpid, set_child_subreaper};
@@ -77,9 +77,18 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Res
     let (ties, ends) = ties::tie(sandbox)?;
     weaker.extend(landlock::weaker(sandbox.landlock, ties.landlock_abi));
     timings.mark("landlock rules, pipes");
+    let sealed = world.proc_aside.is_some();
+    let proc = world.proc_aside.take().map_or_else(proc::open_aside, Ok)?;
+    let score = OomScore::of_job(proc.as_fd(), assembly.origin.oom_score)?;
     let stub = ends.clone_stub(assembly)?;
     timings.mark("stub");
-    let score = introduce(assembly, stub, &mut world)?;
+    introduce(assembly, stub, proc.as_fd())?;
+    // Only init may write to it from here on.
+    drop(proc);
+    if !sealed {
+        fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
+        proc::seal()?;
+    }
     timings.mark("id maps");
     let mut link = StubLink::new(ties.go, ties.packets);
     link.confine()?;
@@ -153,27 +162,16 @@ fn complete_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Tells the kernel of the stub what takes privileges over it. From then on, /proc is read-only.
-fn introduce(assembly: &Assembly<'_>, stub: i32, world: &mut World) -> Result<OomScore, Failure> {
+/// Tells the kernel which ids the stub has, where it has made its user namespace itself.
+fn introduce(assembly: &Assembly<'_>, stub: i32, proc: BorrowedFd<'_>) -> Result<(), Failure> {
     fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
-    let aside = world.proc_aside.take();
-    let sealed = aside.is_some();
-    let proc = match aside {
-        Some(aside) => aside,
-        None => proc::open_aside()?,
-    };
-    if assembly.origin.user_namespace.is_none() {
-        identity::write_maps(
-            proc.as_fd(),
+    match assembly.origin.user_namespace {
+        Some(_) => Ok(()),
+        None => identity::write_maps(
+            proc,
             stub,
             assembly.origin.sandbox.identity,
             assembly.origin.ids,
-        )?;
+        ),
     }
-    let score = OomScore::give(proc.as_fd(), stub, assembly.origin.oom_score)?;
-    if !sealed {
-        fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
-        proc::seal()?;
-    }
-    Ok(score)
 }

@@ -69,7 +69,7 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
             return Ok(());
         };
         limits = again;
-        received = Some(handles);
+        received = handles.or(received);
     }
 }
 
@@ -114,12 +114,16 @@ fn is_as_new(world: &World) -> bool {
 }
 
 /// Blocks until the launcher has this sandbox made ready for another job; `None` when it will not.
-fn wait_for_again(control: &Channel) -> Option<(Limits, Handles)> {
+fn wait_for_again(control: &Channel) -> Option<(Limits, Option<Handles>)> {
     loop {
         let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
         match control.try_receive_with() {
             Ok(Some((ToSupervisor::Again(Again { limits, cgroup }), descriptors))) => {
-                return Some((limits, Handles::from_parts(cgroup, descriptors)?));
+                let handles = match cgroup {
+                    Some(shape) => Some(Handles::from_parts(shape, descriptors)?),
+                    None => None,
+                };
+                return Some((limits, handles));
             }
             // For the last job, which had ended meanwhile.
             Ok(Some(_) | None) => {}

@@ -3,10 +3,9 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::write;
+use rustix::io::{Errno, write};
 
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::sandbox::proc;
 use crate::job::StartStep;
 
 /// Jobs before anything else; where the worker is to die early itself, as in some containers, no later than that. A lower
@@ -21,21 +20,24 @@ pub(super) struct OomScore {
 }
 
 impl OomScore {
-    /// Gives the stub the score of jobs. Who does must not have CAP_SYS_RESOURCE: else the kernel takes the score for the
-    /// least that this process may have, too. `own` is what it had before.
-    pub(super) fn give(proc: BorrowedFd<'_>, stub: i32, own: i32) -> Result<Self, Failure> {
+    /// Takes the score of jobs, for a stub that is cloned next to inherit. (Once there are two, the kernel would look
+    /// through all processes of the machine for others with the same memory.) Who does must not have CAP_SYS_RESOURCE:
+    /// else the kernel takes the score for the least that this process may have. `own` is what it has now.
+    pub(super) fn of_job(proc: BorrowedFd<'_>, own: i32) -> Result<Self, Failure> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(proc, "self/oom_score_adj", flags, Mode::empty())
             .at(StartStep::Identity, "oom_score_adj")?;
-        let of_job = OF_JOBS.max(own).to_string();
-        proc::write_of(proc, stub, "oom_score_adj", &of_job).at(StartStep::Identity, "oom_score_adj")?;
-        Ok(Self { file, own })
+        let score = Self { file, own };
+        score.set(OF_JOBS.max(own)).at(StartStep::Identity, "oom_score_adj")?;
+        Ok(score)
     }
 
     /// Takes the own score again, once the stub has become the command.
     pub(super) fn take_back(self) -> Result<(), Failure> {
-        write(&self.file, self.own.to_string().as_bytes())
-            .map(drop)
-            .at(StartStep::Supervisor, "oom_score_adj")
+        self.set(self.own).at(StartStep::Supervisor, "oom_score_adj")
+    }
+
+    fn set(&self, score: i32) -> Result<(), Errno> {
+        write(&self.file, score.to_string().as_bytes()).map(drop)
     }
 }

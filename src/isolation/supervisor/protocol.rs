@@ -20,7 +20,8 @@ pub enum ToSupervisor {
     Go(Box<Go>),
     Stop(StopOrder),
     Signal(Signal),
-    /// To an init: make the sandbox ready for another job. With it come the descriptors of its cgroup.
+    /// To an init: make the sandbox ready for another job. Descriptors of its cgroup come with it where some are others
+    /// than they were.
     Again(Again),
     /// To a supervisor that was forked without: the descriptors of the job's cgroup come with it, then that of its
     /// network namespace, if `network`.
@@ -34,7 +35,7 @@ pub enum ToSupervisor {
 pub struct Again {
     /// The limits that the scratch space is made with.
     pub limits: Limits,
-    pub cgroup: Shape,
+    pub cgroup: Option<Shape>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

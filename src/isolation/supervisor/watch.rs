@@ -112,7 +112,8 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         kill_again: None,
         oom_look: None,
     };
-    watch.plan_cpu_look(running.started);
+    // What has been used since the job's start, not yet a millisecond, is seen at the first look.
+    watch.plan_cpu_look(running.started, 0);
     let buffer = running.buffer;
     while !watch.empty {
         watch.wait();
@@ -303,16 +304,17 @@ impl Watch<'_> {
     }
 
     fn look_at_cpu(&mut self, now: Instant) {
-        if self.meter.cpu_us() / 1000 >= self.go.spec.limits.cpu_time_ms {
+        let used_us = self.meter.cpu_us();
+        if used_us / 1000 >= self.go.spec.limits.cpu_time_ms {
             self.end_for(Trigger::CpuTime);
         } else {
-            self.plan_cpu_look(now);
+            self.plan_cpu_look(now, used_us);
         }
     }
 
     /// The limit cannot be reached before all CPUs together could have used what is left of it.
-    fn plan_cpu_look(&mut self, now: Instant) {
-        let left = (self.go.spec.limits.cpu_time_ms * 1000).saturating_sub(self.meter.cpu_us());
+    fn plan_cpu_look(&mut self, now: Instant, used_us: u64) {
+        let left = (self.go.spec.limits.cpu_time_ms * 1000).saturating_sub(used_us);
         self.cpu_look = now + Duration::from_micros(left / self.cpus).max(CPU_LOOK);
     }
 
