@@ -167,11 +167,6 @@ fn introduce(assembly: &Assembly<'_>, stub: i32, proc: BorrowedFd<'_>) -> Result
     fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
     match assembly.origin.user_namespace {
         Some(_) => Ok(()),
-        None => identity::write_maps(
-            proc,
-            stub,
-            assembly.origin.sandbox.identity,
-            assembly.origin.ids,
-        ),
+        None => identity::write_maps(proc, stub, assembly.origin.sandbox.identity, assembly.origin.ids),
     }
 }

@@ -28,7 +28,9 @@ impl OomScore {
         let file = openat(proc, "self/oom_score_adj", flags, Mode::empty())
             .at(StartStep::Identity, "oom_score_adj")?;
         let score = Self { file, own };
-        score.set(OF_JOBS.max(own)).at(StartStep::Identity, "oom_score_adj")?;
+        score
+            .set(OF_JOBS.max(own))
+            .at(StartStep::Identity, "oom_score_adj")?;
         Ok(score)
     }
 

@@ -1,9 +1,12 @@
 //! The record of all jobs: one SQLite file, one thread that writes, connections that only read.
 //!
 //! Changes go through one queue to the writer, which commits all that wait in one transaction: a hundred jobs
-//! that arrive together cost one flush of the disk. What depends on a change being durable is handed in as a
+//! that arrive together cost one flush of the disk. That a job runs waits a few milliseconds for its end: of a short job
+//! one record is written, not two. What depends on a change being durable is handed in as a
 //! callback and runs after the commit.
 
+mod batches;
+mod change;
 mod error;
 mod keep;
 mod read;
@@ -18,16 +21,17 @@ use std::sync::mpsc;
 use rusqlite::Connection;
 use tokio::sync::broadcast;
 
+pub(super) use change::{Change, Then, WriteError};
 pub use error::StoreError;
 pub(super) use keep::{ByteBounds, JobBounds};
 pub(super) use read::{PageQuery, carries};
 pub(super) use row::{IdempotencyKey, NewJob};
-pub(super) use write::{Change, Then, WriteError};
 
 use crate::config::Durability;
 
 use super::view::JobEvent;
-use write::{Write, Writer};
+use change::Write;
+use write::Writer;
 
 /// Events that a watcher may lag behind before it has to read them from the file.
 const EVENTS_KEPT: usize = 1024;

@@ -153,6 +153,39 @@ async fn many_writers_share_commits_and_all_are_durable() {
 }
 
 #[tokio::test]
+async fn that_a_job_runs_is_told_before_its_end_whether_it_is_written_or_not() {
+    let Fixture { store, dir: _dir } = fixture();
+    let mut events = store.subscribe();
+    let (short, long) = (view(), view());
+    write(&store, new_job(&short, None)).await;
+    write(&store, new_job(&long, None)).await;
+    let running = |view: &JobView| {
+        let mut view = view.clone();
+        view.state = State::Running;
+        Change::Update(view)
+    };
+    store.write_lazily(running(&short));
+    store.write_lazily(running(&long));
+    write(&store, Change::Update(ended(&short, 1))).await;
+    let mut told = Vec::new();
+    for position in 1..=5 {
+        let event = events.recv().await.expect("event");
+        assert_eq!(event.position, position);
+        told.push((event.job.id(), event.job.state));
+    }
+    let of = |view: &JobView| {
+        let of_it = told.iter().filter(|(id, _)| *id == view.id());
+        of_it.map(|(_, state)| *state).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&short), [State::Pending, State::Running, State::Finished]);
+    // Nobody waits for it, and it is written all the same.
+    assert_eq!(of(&long), [State::Pending, State::Running]);
+    let written = store.find(long.id()).expect("find").expect("a job");
+    assert_eq!(written.state, State::Running);
+    assert_eq!(store.last_position().expect("position"), 5);
+}
+
+#[tokio::test]
 async fn positions_are_never_given_twice() {
     let Fixture { store, dir } = fixture();
     let view = view();

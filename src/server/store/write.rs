@@ -1,5 +1,6 @@
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+//! The one thread that writes.
+
+use std::sync::mpsc::Receiver;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
@@ -10,86 +11,16 @@ use crate::server::view::{JobEvent, JobView};
 use crate::sys::fault_point;
 
 use super::StoreError;
+use super::batches::Batches;
+use super::change::{Change, Write, WriteError};
 use super::row::{NewJob, state_number};
-
-/// How long a change that nobody waits for may wait for others to share its commit.
-const LAZY: Duration = Duration::from_millis(20);
-/// Between two tries of changes that the disk refused.
-const RETRY: Duration = Duration::from_secs(1);
-const BATCH: usize = 512;
-
-#[derive(Debug)]
-pub(in crate::server) enum Change {
-    Insert(Box<NewJob>),
-    Update(JobView),
-    Delete(JobId),
-    /// As Delete, but the folder is still to be removed.
-    Bury(JobId),
-    /// The folder of a buried job is gone.
-    Unbury(JobId),
-    /// The output of a finished job is gone. No event: the job has not changed its state.
-    DropOutput(JobId),
-    /// Only for its place in the queue.
-    Nothing,
-}
-
-/// Called on the writer's thread once the change is durable, or will not be made.
-pub(in crate::server) type Then = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub(in crate::server) enum WriteError {
-    #[error("the idempotency key is taken")]
-    Duplicate,
-    #[error("the disk is full")]
-    DiskFull,
-    #[error("{0}")]
-    Failed(String),
-}
-
-pub(super) struct Write {
-    change: Change,
-    urgent: bool,
-    then: Option<Then>,
-}
-
-impl Write {
-    pub(super) fn urgent(change: Change, then: Then) -> Self {
-        Self {
-            change,
-            urgent: true,
-            then: Some(then),
-        }
-    }
-
-    pub(super) fn lazy(change: Change) -> Self {
-        Self {
-            change,
-            urgent: false,
-            then: None,
-        }
-    }
-
-    pub(super) fn fail(self, error: &WriteError) {
-        if let Some(then) = self.then {
-            then(Err(error.clone()));
-        }
-    }
-
-    /// How a job goes on must reach the disk some time; a new job is better refused.
-    fn must_happen(&self) -> bool {
-        matches!(self.change, Change::Update(_))
-    }
-}
 
 /// The thread that owns the writing connection.
 pub(super) struct Writer {
     connection: Connection,
-    queue: Receiver<Write>,
+    batches: Batches,
     events: broadcast::Sender<JobEvent>,
     position: u64,
-    /// Changes that the disk refused and that must happen.
-    owed: Vec<Write>,
-    closed: bool,
 }
 
 impl Writer {
@@ -101,57 +32,15 @@ impl Writer {
         let position = last_position(&connection).map_err(StoreError::query("reading the last position"))?;
         Ok(Self {
             connection,
-            queue,
+            batches: Batches::new(queue),
             events,
             position,
-            owed: Vec::new(),
-            closed: false,
         })
     }
 
     pub(super) fn run(mut self) {
-        while !self.closed
-            && let Some(batch) = self.next_batch()
-        {
+        while let Some(batch) = self.batches.next() {
             self.commit(batch);
-        }
-    }
-
-    /// What waits, together; `None` when the store is closed.
-    fn next_batch(&mut self) -> Option<Vec<Write>> {
-        let mut batch = std::mem::take(&mut self.owed);
-        let mut deadline = None;
-        let owed = !batch.is_empty();
-        if !owed {
-            batch.push(self.queue.recv().ok()?);
-        } else {
-            deadline = Some(Instant::now() + RETRY);
-        }
-        loop {
-            while batch.len() < BATCH
-                && let Ok(write) = self.queue.try_recv()
-            {
-                batch.push(write);
-            }
-            if batch.len() >= BATCH || batch.iter().any(|write| write.urgent && !write.must_happen()) {
-                return Some(batch);
-            }
-            // Owed changes wait out their pause; others are committed as soon as somebody waits for one.
-            if !owed && batch.iter().any(|write| write.urgent) {
-                return Some(batch);
-            }
-            let until = *deadline.get_or_insert_with(|| Instant::now() + LAZY);
-            match self
-                .queue
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
-                Ok(write) => batch.push(write),
-                Err(RecvTimeoutError::Timeout) => return Some(batch),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.closed = true;
-                    return Some(batch);
-                }
-            }
         }
     }
 
@@ -183,8 +72,18 @@ impl Writer {
         }
         let mut position = self.position;
         let results = in_transaction(&self.connection, |connection| {
-            let apply = |write: &Write| apply(connection, &write.change, &mut position);
-            batch.iter().map(apply).collect()
+            let mut rest = batch;
+            let mut results = Vec::with_capacity(batch.len());
+            while let [write, later @ ..] = rest {
+                if later.iter().any(|later| later.supersedes(write)) {
+                    position += 1;
+                    results.push(Ok(()));
+                } else {
+                    results.push(apply(connection, &write.change, &mut position)?);
+                }
+                rest = later;
+            }
+            Ok(results)
         })?;
         self.position = position;
         Ok(results)
@@ -215,7 +114,7 @@ impl Writer {
         };
         for write in batch {
             if write.must_happen() {
-                self.owed.push(write);
+                self.batches.owe(write);
             } else {
                 write.fail(&error);
             }

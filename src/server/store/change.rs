@@ -1,0 +1,77 @@
+//! What the store can be asked to change.
+
+use crate::job::JobId;
+use crate::server::view::JobView;
+
+use super::row::NewJob;
+
+#[derive(Debug)]
+pub(in crate::server) enum Change {
+    Insert(Box<NewJob>),
+    Update(JobView),
+    Delete(JobId),
+    /// As Delete, but the folder is still to be removed.
+    Bury(JobId),
+    /// The folder of a buried job is gone.
+    Unbury(JobId),
+    /// The output of a finished job is gone. No event: the job has not changed its state.
+    DropOutput(JobId),
+    /// Only for its place in the queue.
+    Nothing,
+}
+
+/// Called on the writer's thread once the change is durable, or will not be made.
+pub(in crate::server) type Then = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub(in crate::server) enum WriteError {
+    #[error("the idempotency key is taken")]
+    Duplicate,
+    #[error("the disk is full")]
+    DiskFull,
+    #[error("{0}")]
+    Failed(String),
+}
+
+pub(super) struct Write {
+    pub(super) change: Change,
+    pub(super) urgent: bool,
+    pub(super) then: Option<Then>,
+}
+
+impl Write {
+    pub(super) fn urgent(change: Change, then: Then) -> Self {
+        Self {
+            change,
+            urgent: true,
+            then: Some(then),
+        }
+    }
+
+    pub(super) fn lazy(change: Change) -> Self {
+        Self {
+            change,
+            urgent: false,
+            then: None,
+        }
+    }
+
+    pub(super) fn fail(self, error: &WriteError) {
+        if let Some(then) = self.then {
+            then(Err(error.clone()));
+        }
+    }
+
+    /// How a job goes on must reach the disk some time; a new job is better refused.
+    pub(super) fn must_happen(&self) -> bool {
+        matches!(self.change, Change::Update(_))
+    }
+
+    /// Of two changes of one job the later leaves nothing of the earlier.
+    pub(super) fn supersedes(&self, earlier: &Self) -> bool {
+        match (&self.change, &earlier.change) {
+            (Change::Update(later), Change::Update(earlier)) => later.id() == earlier.id(),
+            _ => false,
+        }
+    }
+}
