@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use stockade::cli::bench::load::nothing;
 use stockade::cli::bench::{BenchError, Durability, Load, output};
 use stockade::proto::v1::{GetWorkerRequest, StartJobRequest};
 
@@ -60,7 +61,7 @@ async fn clients(context: &Context, document: &mut Document) -> Result<(), Bench
                 row[first..first + 3].fill(NONE.to_owned());
                 continue;
             }
-            let found = throughput(context, &worker, *count as usize, length).await?;
+            let found = throughput(context, &worker, &nothing(), *count as usize, length).await?;
             row[first] = format!("{:.0}", found.per_second);
             row[first + 1] = micros(found.samples.median());
             row[first + 2] = micros(found.samples.permille(990));

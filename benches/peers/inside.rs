@@ -11,7 +11,7 @@ use super::context::{Context, blocking};
 use super::document::Document;
 use super::table::{NONE, Table, micros, ratio};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const SOURCE: &str = "source.c";
 
 /// The same on both sides.
@@ -71,7 +71,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     document.heading("While a job runs");
     document.paragraph(
         "The run of the command alone, inside a sandbox of the policy `default` (with as many CPUs as there are) and \
-         outside, in turns, the best of three. Outside, files are in a tmpfs, as the workspace of a job is.",
+         outside, in turns, the best of five. Outside, files are in a tmpfs, as the workspace of a job is.",
     );
     let (worker, mut load) = context.worker(Durability::Process).await?;
     let mut table = Table::new(["", "outside", "inside", "inside ÷ outside"]);

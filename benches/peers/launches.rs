@@ -5,6 +5,7 @@ use std::time::Duration;
 use stockade::cli::bench::commands::Launch;
 use stockade::cli::bench::load::{self, COMMAND};
 use stockade::cli::bench::{BenchError, Durability, Load, Peer, PrivateWorker, Samples, installed};
+use stockade::proto::v1::{File, StartJobRequest};
 
 use super::context::{Context, blocking};
 use super::document::Document;
@@ -14,11 +15,14 @@ use super::table::{NONE, Table, micros, ratio};
 
 const REST: Duration = Duration::from_millis(100);
 const CLIENTS: usize = 8;
+/// How the name of a row begins that tells what the kernel charges.
+const FLOOR: &str = "kernel: floor";
 const CLIENTS_OF_TAIL: usize = 4;
 
 /// One row.
 struct Measured {
     name: String,
+    program: Program,
     back_to_back: Samples,
     rested: Samples,
     per_second: f64,
@@ -35,7 +39,8 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
          (`benches/peers/floor`): a process in the cgroup, in an empty network namespace and in a template of the \
          mounts forks by vfork into user, pid, mount, uts, ipc and cgroup namespaces, mounts /tmp and /proc, installs \
          the filter of the policy `default` and executes; no daemon, no record, no output. *naive*: the same anew \
-         each time, with fork, a network namespace and three cgroups.",
+         each time, with fork, a network namespace and three cgroups. *two instructions*: a static program that only \
+         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file.",
     );
     let mut rows = Vec::new();
     for (name, recipe, program) in [
@@ -50,10 +55,15 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     ] {
         rows.push(of_floor(context, name, recipe, program).await?);
     }
-    let floor = rows[2].back_to_back.median();
-    for durability in [Durability::Process, Durability::Power] {
+    for (durability, programs) in [
+        (Durability::Process, [Program::Static, Program::True].as_slice()),
+        (Durability::Power, [Program::True].as_slice()),
+    ] {
         let (worker, load) = context.worker(durability).await?;
-        rows.push(of_worker(context, &worker, load, durability).await?);
+        for &program in programs {
+            let load = load.clone().of(job(program));
+            rows.push(of_worker(context, &worker, load, program, durability).await?);
+        }
         worker.stop()?;
     }
     let run = Launch::new(Context::binary(), &["run", "--", COMMAND]);
@@ -78,7 +88,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
             Err(error) => return Err(error),
         }
     }
-    document.table(&table(&rows, floor));
+    document.table(&table(&rows));
     document.paragraph(&notes.join(" "));
     document.paragraph(&comparison(&rows));
     document.picture(
@@ -109,6 +119,7 @@ async fn of_floor(
     context.interruption.check()?;
     Ok(Measured {
         name: name.to_owned(),
+        program,
         back_to_back,
         rested,
         per_second,
@@ -116,28 +127,46 @@ async fn of_floor(
     })
 }
 
+/// A job of this program, by the default policy.
+fn job(program: Program) -> StartJobRequest {
+    match program {
+        Program::True => load::nothing(),
+        Program::Static => StartJobRequest {
+            argv: vec!["/workspace/true".to_owned()],
+            files: vec![File {
+                path: "true".to_owned(),
+                content: floor::that_does_nothing(),
+                mode: 0o755,
+            }],
+            ..StartJobRequest::default()
+        },
+    }
+}
+
 async fn of_worker(
     context: &Context,
     worker: &PrivateWorker,
     mut load: Load,
+    program: Program,
     durability: Durability,
 ) -> Result<Measured, BenchError> {
-    let name = format!("StartJob → exit, `{}`", durability.word());
+    let instructions = match program {
+        Program::Static => "two instructions, ",
+        Program::True => "",
+    };
+    let name = format!("StartJob → exit, {instructions}`{}`", durability.word());
     let (count, rests) = (context.scaled(1000, 100), context.scaled(50, 5));
     let back_to_back = load
         .latency(&name, count, Duration::ZERO, &context.progress)
         .await?;
     let rested = load.latency(&name, rests, REST, &context.progress).await?;
-    let several = throughput(
-        context,
-        worker,
-        CLIENTS,
-        context.scaled(Duration::from_secs(10), length(context)),
-    );
-    let several = several.await?;
-    let few = throughput(context, worker, CLIENTS_OF_TAIL, length(context)).await?;
+    let job = job(program);
+    let long = context.scaled(Duration::from_secs(10), length(context));
+    let several = throughput(context, worker, &job, CLIENTS, long).await?;
+    let few = throughput(context, worker, &job, CLIENTS_OF_TAIL, length(context)).await?;
     Ok(Measured {
         name,
+        program,
         back_to_back,
         rested,
         per_second: several.per_second,
@@ -148,12 +177,13 @@ async fn of_worker(
 pub(crate) async fn throughput(
     context: &Context,
     worker: &PrivateWorker,
+    job: &StartJobRequest,
     clients: usize,
     length: Duration,
 ) -> Result<load::Throughput, BenchError> {
     let mut connections = Vec::with_capacity(clients);
     for _ in 0..clients {
-        connections.push(context.connect(worker).await?);
+        connections.push(context.connect(worker).await?.of(job.clone()));
     }
     let name = format!("jobs a second, {clients} clients");
     load::throughput(connections, length, &name, &context.progress).await
@@ -169,6 +199,7 @@ async fn of_command(context: &Context, name: &str, launch: &Launch) -> Result<Me
     let per_second = launch.throughput(CLIENTS, length(context), interruption).await?;
     Ok(Measured {
         name: name.to_owned(),
+        program: Program::True,
         back_to_back,
         rested,
         per_second,
@@ -180,7 +211,13 @@ fn length(context: &Context) -> Duration {
     context.scaled(Duration::from_secs(4), Duration::from_millis(700))
 }
 
-fn table(rows: &[Measured], floor: Duration) -> Table {
+/// What the kernel charges for the same program.
+fn floor_of<'a>(row: &Measured, rows: &'a [Measured]) -> &'a Measured {
+    let is_floor = |floor: &&Measured| floor.name.starts_with(FLOOR) && floor.program == row.program;
+    rows.iter().find(is_floor).expect("measured first")
+}
+
+fn table(rows: &[Measured]) -> Table {
     let mut table = Table::new([
         "",
         "back to back",
@@ -195,7 +232,13 @@ fn table(rows: &[Measured], floor: Duration) -> Table {
             row.name.clone(),
             micros(row.back_to_back.median()),
             micros(row.back_to_back.permille(990)),
-            format!("{:.2}", ratio(row.back_to_back.median(), floor)),
+            format!(
+                "{:.2}",
+                ratio(
+                    row.back_to_back.median(),
+                    floor_of(row, rows).back_to_back.median()
+                )
+            ),
             micros(row.rested.median()),
             format!("{:.0}", row.per_second),
             row.tail.map_or_else(|| NONE.to_owned(), micros),
@@ -209,15 +252,23 @@ fn comparison(rows: &[Measured]) -> String {
     let is_own = |row: &&Measured| row.name.starts_with("StartJob") || row.name.starts_with('`');
     let is_other = |row: &&Measured| !is_own(row) && !row.name.starts_with("kernel");
     let against = |own: &Measured| {
-        let ratios = rows.iter().filter(is_other).map(|other| {
-            let ratio = ratio(own.back_to_back.median(), other.back_to_back.median());
-            format!("{ratio:.2} of {}", other.name)
+        let same = rows
+            .iter()
+            .filter(is_other)
+            .filter(|other| other.program == own.program);
+        let ratios = same.chain([floor_of(own, rows)]).map(|other| {
+            let time = ratio(own.back_to_back.median(), other.back_to_back.median());
+            format!(
+                "{time:.2} and {:.2} of {}",
+                own.per_second / other.per_second,
+                other.name
+            )
         });
         format!("{}: {}.", own.name, ratios.collect::<Vec<_>>().join(", "))
     };
     let lines: Vec<String> = rows.iter().filter(is_own).map(against).collect();
     format!(
-        "The time of a launch, as a part of another tool's: {}",
+        "The time of a launch and the jobs a second, as parts of another's with the same program: {}",
         lines.join(" ")
     )
 }

@@ -15,7 +15,7 @@ const CODE: &[u8] = &[0, 0, 0x80, 0xd2, 0xc8, 0x0b, 0x80, 0xd2, 0x01, 0, 0, 0xd4
 const MACHINE: u16 = 183;
 
 /// An ELF file of one loadable segment; see elf(5).
-pub(super) fn that_does_nothing() -> Vec<u8> {
+pub(crate) fn that_does_nothing() -> Vec<u8> {
     let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let size = HEADERS + CODE.len() as u64;
     // Type EXEC, version, entry, program headers, no section headers.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use stockade::cli::bench::{BenchError, Interruption, Samples};
 use tempfile::TempDir;
 
+pub(crate) use elf::that_does_nothing;
 pub(crate) use launcher::{WORD, become_launcher};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,8 @@ const REMOVALS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Load {
     client: WorkerClient<Channel>,
+    /// What it launches.
+    job: StartJobRequest,
     started: Arc<Mutex<Vec<String>>>,
     pub interruption: Interruption,
 }
@@ -67,9 +69,16 @@ impl Load {
     fn over(client: WorkerClient<Channel>, interruption: Interruption) -> Self {
         Self {
             client,
+            job: nothing(),
             started: Arc::default(),
             interruption,
         }
+    }
+
+    /// Launches `job` in place of one that does nothing.
+    pub fn of(mut self, job: StartJobRequest) -> Self {
+        self.job = job;
+        self
     }
 
     /// The same jobs, by another connection.
@@ -112,7 +121,7 @@ impl Load {
     /// From the call to the knowledge of the end.
     pub async fn launch(&mut self) -> Result<Duration, BenchError> {
         let before = Instant::now();
-        let id = self.start(nothing()).await?;
+        let id = self.start(self.job.clone()).await?;
         self.wait(&id).await?;
         Ok(before.elapsed())
     }
