@@ -42,18 +42,18 @@ impl Batches {
         if self.closed {
             return None;
         }
-        let mut batch = std::mem::take(&mut self.owed);
         // Owed changes wait out their pause; others are committed as soon as somebody waits for one.
-        let retry = (!batch.is_empty()).then(|| Instant::now() + RETRY);
+        let retry = (!self.owed.is_empty()).then(|| Instant::now() + RETRY);
+        let mut batch = Vec::new();
         loop {
             while batch.len() < BATCH
                 && let Ok(write) = self.queue.try_recv()
             {
                 self.sort_in(write, &mut batch);
             }
-            let urgent = |write: &Write| retry.is_none() || (write.urgent && !write.must_happen());
+            let urgent = |write: &Write| retry.is_none() || !write.must_happen();
             if batch.len() >= BATCH || batch.iter().any(urgent) {
-                return Some(self.with_held(batch));
+                return Some(self.in_order(batch));
             }
             let came = match retry.or(self.held_until) {
                 None => self.queue.recv().map_err(RecvTimeoutError::from),
@@ -63,10 +63,10 @@ impl Batches {
             };
             match came {
                 Ok(write) => self.sort_in(write, &mut batch),
-                Err(RecvTimeoutError::Timeout) => return Some(self.with_held(batch)),
+                Err(RecvTimeoutError::Timeout) => return Some(self.in_order(batch)),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.closed = true;
-                    return Some(self.with_held(batch));
+                    return Some(self.in_order(batch));
                 }
             }
         }
@@ -81,21 +81,133 @@ impl Batches {
         }
     }
 
-    /// `batch` behind those of the held changes that must come before it, or have waited long enough. That a short job runs
-    /// is written together with its end, and so not at all.
-    fn with_held(&mut self, batch: Vec<Write>) -> Vec<Write> {
+    /// What is owed, then those of the held changes that have waited long enough or must come before one of `batch`, then
+    /// that. So that a short job runs is in one batch with its end, and needs no record of its own.
+    fn in_order(&mut self, batch: Vec<Write>) -> Vec<Write> {
         let of_jobs = |write: &Write| matches!(write.change, Change::Insert(_) | Change::Update(_));
         let all = self.closed
             || self.held_until.is_some_and(|until| until <= Instant::now())
             || self.held.len() >= BATCH
             || !batch.iter().all(of_jobs);
         let goes = |held: &Write| all || batch.iter().any(|write| write.supersedes(held));
-        let (mut joined, held): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held).into_iter().partition(goes);
+        let (joined, held): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held).into_iter().partition(goes);
         self.held = held;
         if self.held.is_empty() {
             self.held_until = None;
         }
-        joined.extend(batch);
-        joined
+        let mut ordered = std::mem::take(&mut self.owed);
+        ordered.extend(joined);
+        ordered.extend(batch);
+        ordered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::job::{Cause, ExitRecord, JobId, State, Timestamp};
+    use crate::server::view::{JobFacts, JobView};
+
+    fn job() -> JobView {
+        JobView::pending(JobFacts {
+            id: JobId::random(),
+            tenant: "default".to_owned(),
+            policy: "default".to_owned(),
+            policy_hash: String::new(),
+            labels: BTreeMap::new(),
+            limits: None,
+            created_at: Timestamp::from_micros(1),
+        })
+    }
+
+    fn in_state(job: &JobView, state: State) -> Change {
+        let mut view = job.clone();
+        view.state = state;
+        Change::Update(view)
+    }
+
+    fn ended(job: &JobView) -> Change {
+        Change::Update(job.finished(ExitRecord::without_run(Cause::Exited { code: 0 })))
+    }
+
+    fn urgent(changes: &Sender<Write>, change: Change) {
+        changes.send(Write::urgent(change, Box::new(drop))).expect("sent");
+    }
+
+    fn lazy(changes: &Sender<Write>, change: Change) {
+        changes.send(Write::lazy(change)).expect("sent");
+    }
+
+    fn states(batch: &[Write]) -> Vec<(JobId, State)> {
+        let of = |write: &Write| match &write.change {
+            Change::Update(view) => Some((view.id(), view.state)),
+            _ => None,
+        };
+        batch.iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn what_nobody_waits_for_comes_with_what_follows_on_it_and_else_later() {
+        let (changes, queue) = channel();
+        let mut batches = Batches::new(queue);
+        let (short, long) = (job(), job());
+        lazy(&changes, in_state(&long, State::Running));
+        lazy(&changes, in_state(&short, State::Running));
+        urgent(&changes, ended(&short));
+        let first = states(&batches.next().expect("open"));
+        let of_short: Vec<_> = first.iter().filter(|(id, _)| *id == short.id()).collect();
+        assert_eq!(
+            of_short,
+            [&(short.id(), State::Running), &(short.id(), State::Finished)]
+        );
+        // On a machine that was slow meanwhile it has waited long enough.
+        if first.len() == 2 {
+            let second = batches.next().expect("open");
+            assert_eq!(states(&second), [(long.id(), State::Running)]);
+        }
+    }
+
+    #[test]
+    fn whoever_asks_for_all_before_gets_it() {
+        let (changes, queue) = channel();
+        let mut batches = Batches::new(queue);
+        let job = job();
+        lazy(&changes, in_state(&job, State::Running));
+        urgent(&changes, Change::Nothing);
+        let batch = batches.next().expect("open");
+        assert_eq!(states(&batch), [(job.id(), State::Running)]);
+        assert_eq!(batch.len(), 2);
+    }
+
+    #[test]
+    fn what_the_disk_has_refused_comes_first() {
+        let (changes, queue) = channel();
+        let mut batches = Batches::new(queue);
+        let job = job();
+        batches.owe(Write::lazy(in_state(&job, State::Running)));
+        lazy(&changes, in_state(&job, State::Stopping));
+        urgent(&changes, ended(&job));
+        // Not before its pause is over, though somebody waits for the end.
+        let began = Instant::now();
+        let batch = batches.next().expect("open");
+        assert!(began.elapsed() >= RETRY);
+        assert_eq!(
+            states(&batch),
+            [State::Running, State::Stopping, State::Finished].map(|state| (job.id(), state))
+        );
+    }
+
+    #[test]
+    fn nothing_is_left_behind_when_the_store_is_closed() {
+        let (changes, queue) = channel();
+        let mut batches = Batches::new(queue);
+        let job = job();
+        lazy(&changes, in_state(&job, State::Running));
+        drop(changes);
+        assert_eq!(batches.next().map(|batch| batch.len()), Some(1));
+        assert!(batches.next().is_none());
     }
 }
