@@ -15,13 +15,19 @@ use super::table::{NONE, Table, micros, ratio};
 
 const REST: Duration = Duration::from_millis(100);
 const CLIENTS: usize = 8;
-/// How the name of a row begins that tells what the kernel charges.
-const FLOOR: &str = "kernel: floor";
 const CLIENTS_OF_TAIL: usize = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Launcher {
+    Kernel(Recipe),
+    Stockade,
+    Other,
+}
 
 /// One row.
 struct Measured {
     name: String,
+    launcher: Launcher,
     program: Program,
     back_to_back: Samples,
     rested: Samples,
@@ -61,13 +67,12 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     ] {
         let (worker, load) = context.worker(durability).await?;
         for &program in programs {
-            let load = load.clone().of(job(program));
-            rows.push(of_worker(context, &worker, load, program, durability).await?);
+            rows.push(of_worker(context, &worker, load.clone(), program, durability).await?);
         }
         worker.stop()?;
     }
     let run = Launch::new(Context::binary(), &["run", "--", COMMAND]);
-    rows.push(of_command(context, "`stockade run`", &run).await?);
+    rows.push(of_command(context, "`stockade run`", Launcher::Stockade, &run).await?);
     let dir = tempfile::tempdir().map_err(|source| BenchError::Prepare {
         what: "a temporary folder",
         source,
@@ -79,7 +84,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
         isolation,
     } in installed(dir.path(), &[COMMAND])?
     {
-        match of_command(context, name, &launch).await {
+        match of_command(context, name, Launcher::Other, &launch).await {
             Ok(row) => {
                 rows.push(row);
                 notes.push(format!("{name}: {isolation}."));
@@ -119,6 +124,7 @@ async fn of_floor(
     context.interruption.check()?;
     Ok(Measured {
         name: name.to_owned(),
+        launcher: Launcher::Kernel(recipe),
         program,
         back_to_back,
         rested,
@@ -146,7 +152,7 @@ fn job(program: Program) -> StartJobRequest {
 async fn of_worker(
     context: &Context,
     worker: &PrivateWorker,
-    mut load: Load,
+    load: Load,
     program: Program,
     durability: Durability,
 ) -> Result<Measured, BenchError> {
@@ -156,16 +162,18 @@ async fn of_worker(
     };
     let name = format!("StartJob → exit, {instructions}`{}`", durability.word());
     let (count, rests) = (context.scaled(1000, 100), context.scaled(50, 5));
+    let job = job(program);
+    let mut load = load.of(job.clone());
     let back_to_back = load
         .latency(&name, count, Duration::ZERO, &context.progress)
         .await?;
     let rested = load.latency(&name, rests, REST, &context.progress).await?;
-    let job = job(program);
     let long = context.scaled(Duration::from_secs(10), length(context));
     let several = throughput(context, worker, &job, CLIENTS, long).await?;
     let few = throughput(context, worker, &job, CLIENTS_OF_TAIL, length(context)).await?;
     Ok(Measured {
         name,
+        launcher: Launcher::Stockade,
         program,
         back_to_back,
         rested,
@@ -189,7 +197,12 @@ pub(crate) async fn throughput(
     load::throughput(connections, length, &name, &context.progress).await
 }
 
-async fn of_command(context: &Context, name: &str, launch: &Launch) -> Result<Measured, BenchError> {
+async fn of_command(
+    context: &Context,
+    name: &str,
+    launcher: Launcher,
+    launch: &Launch,
+) -> Result<Measured, BenchError> {
     let (count, rests) = (context.scaled(300, 20), context.scaled(50, 5));
     let (progress, interruption) = (&context.progress, &context.interruption);
     let back_to_back = launch
@@ -199,6 +212,7 @@ async fn of_command(context: &Context, name: &str, launch: &Launch) -> Result<Me
     let per_second = launch.throughput(CLIENTS, length(context), interruption).await?;
     Ok(Measured {
         name: name.to_owned(),
+        launcher,
         program: Program::True,
         back_to_back,
         rested,
@@ -213,8 +227,10 @@ fn length(context: &Context) -> Duration {
 
 /// What the kernel charges for the same program.
 fn floor_of<'a>(row: &Measured, rows: &'a [Measured]) -> &'a Measured {
-    let is_floor = |floor: &&Measured| floor.name.starts_with(FLOOR) && floor.program == row.program;
-    rows.iter().find(is_floor).expect("measured first")
+    let floor = (Launcher::Kernel(Recipe::Template), row.program);
+    rows.iter()
+        .find(|row| (row.launcher, row.program) == floor)
+        .expect("measured first")
 }
 
 fn table(rows: &[Measured]) -> Table {
@@ -249,8 +265,8 @@ fn table(rows: &[Measured]) -> Table {
 
 /// Ours against each other tool, by the medians back to back.
 fn comparison(rows: &[Measured]) -> String {
-    let is_own = |row: &&Measured| row.name.starts_with("StartJob") || row.name.starts_with('`');
-    let is_other = |row: &&Measured| !is_own(row) && !row.name.starts_with("kernel");
+    let is_own = |row: &&Measured| row.launcher == Launcher::Stockade;
+    let is_other = |row: &&Measured| row.launcher == Launcher::Other;
     let against = |own: &Measured| {
         let same = rows
             .iter()

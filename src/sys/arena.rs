@@ -167,6 +167,9 @@ mod tests {
             let large = layout(BYTES, 8);
             let outside = Allocator.alloc(large);
             assert!(!outside.is_null() && !is_in_arena(outside));
+            // Of the heap, only what was there before is left alone.
+            assert!(!is_of_parent(outside));
+            assert!(is_of_parent(libc::sbrk(0).cast::<u8>().wrapping_sub(8)) && !is_of_parent(first));
             let larger = Allocator.realloc(outside, large, 2 * BYTES);
             assert!(!larger.is_null() && !is_in_arena(larger));
             Allocator.dealloc(larger, layout(2 * BYTES, 8));

@@ -111,6 +111,11 @@ mod tests {
     use crate::job::{Cause, ExitRecord, JobId, State, Timestamp};
     use crate::server::view::{JobFacts, JobView};
 
+    fn batches() -> (Sender<Write>, Batches) {
+        let (changes, queue) = channel();
+        (changes, Batches::new(queue))
+    }
+
     fn job() -> JobView {
         JobView::pending(JobFacts {
             id: JobId::random(),
@@ -151,8 +156,7 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_comes_with_what_follows_on_it_and_else_later() {
-        let (changes, queue) = channel();
-        let mut batches = Batches::new(queue);
+        let (changes, mut batches) = batches();
         let (short, long) = (job(), job());
         lazy(&changes, in_state(&long, State::Running));
         lazy(&changes, in_state(&short, State::Running));
@@ -172,8 +176,7 @@ mod tests {
 
     #[test]
     fn whoever_asks_for_all_before_gets_it() {
-        let (changes, queue) = channel();
-        let mut batches = Batches::new(queue);
+        let (changes, mut batches) = batches();
         let job = job();
         lazy(&changes, in_state(&job, State::Running));
         urgent(&changes, Change::Nothing);
@@ -184,8 +187,7 @@ mod tests {
 
     #[test]
     fn what_the_disk_has_refused_comes_first() {
-        let (changes, queue) = channel();
-        let mut batches = Batches::new(queue);
+        let (changes, mut batches) = batches();
         let job = job();
         batches.owe(Write::lazy(in_state(&job, State::Running)));
         lazy(&changes, in_state(&job, State::Stopping));
@@ -202,8 +204,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_behind_when_the_store_is_closed() {
-        let (changes, queue) = channel();
-        let mut batches = Batches::new(queue);
+        let (changes, mut batches) = batches();
         let job = job();
         lazy(&changes, in_state(&job, State::Running));
         drop(changes);
