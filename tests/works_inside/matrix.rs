@@ -154,6 +154,15 @@ fn packages_and_terminals_under_ci() {
 }
 
 #[test]
+fn terminals_of_a_root_in_a_read_only_root() {
+    if !crate::able() || !available(&["python3", "script"]) {
+        return;
+    }
+    let policy = "inherits = \"default\"\n[sandbox]\nidentity = \"root\"\n";
+    Program::new(&["python3"], program!("terminal.py")).works_as(Job::under_own(policy), policy);
+}
+
+#[test]
 fn cargo() {
     if !crate::able() || !available(&["cargo", "gcc"]) {
         return;
