@@ -145,7 +145,8 @@ impl Daemon {
             sandboxes,
             dirs,
             jobs: HashMap::new(),
-            parked: Parked::default(),
+            // SAFETY: the launcher has one thread.
+            parked: Parked::new(unsafe { sys::can_leave_leisure() }),
             clean_up: CleanUp::default(),
             unwritten: Unwritten::default(),
             server: ServerLink::new(serve),

@@ -17,7 +17,9 @@ use crate::job::{Limits, SandboxSpec};
 /// How many wait on a quiet worker, of the kind that was asked for last.
 const PARKED: usize = 8;
 /// Below so many, more are made even while jobs come.
-const FEW: usize = 2;
+const FEW: usize = 3;
+/// So many jobs have ended one after another, with no more than one other at work, where the CPUs have time to spare.
+const CALM: u32 = 8;
 /// Of all kinds, while jobs come.
 const MOST: usize = 32;
 /// Kinds of sandbox that are kept.
@@ -31,6 +33,10 @@ pub(super) struct Parked {
     kinds: VecDeque<(Arc<SandboxSpec>, Limits)>,
     /// Making one has failed, or keeping it.
     failure: Option<Failed>,
+    /// Whether an init here can make one ready at its leisure, and be prompt again.
+    can_be_leisurely: bool,
+    /// Jobs that have ended since more than one other was at work.
+    calm: u32,
 }
 
 /// Not tried again before the next job, or before a while has passed.
@@ -56,6 +62,13 @@ impl Failed {
 }
 
 impl Parked {
+    pub(super) fn new(can_be_leisurely: bool) -> Self {
+        Self {
+            can_be_leisurely,
+            ..Self::default()
+        }
+    }
+
     /// A sandbox of this kind, if one waits.
     pub(super) fn take(&mut self, kind: &Arc<SandboxSpec>, clean_up: &mut CleanUp) -> Option<Slot> {
         // The oldest first: the most likely to be finished.
@@ -84,12 +97,22 @@ impl Parked {
         self.kinds.truncate(KINDS);
     }
 
-    /// Takes one in that has served a job and of which nothing of it is left, or has it ended.
-    pub(super) fn take_in(&mut self, mut slot: Slot, clean_up: &mut CleanUp) {
+    /// Takes one in that has served a job and of which nothing of it is left, or has it ended. `at_work`: how many of the
+    /// last jobs are not over.
+    pub(super) fn take_in(&mut self, mut slot: Slot, at_work: usize, clean_up: &mut CleanUp) {
+        self.calm = if at_work <= 1 {
+            self.calm.saturating_add(1)
+        } else {
+            0
+        };
         let kind = self.kinds.iter().find(|(kind, _)| slot.is_of(kind));
         let room = self.slots.len() < MOST;
+        // What makes it ready must not take the CPUs from a job that somebody waits for; but where jobs crowd, the next one
+        // waits for just that.
+        let another = self.slots.iter().any(|other| other.is_of(&slot.sandbox));
+        let leisurely = self.can_be_leisurely && self.calm >= CALM && another;
         match kind {
-            Some((_, limits)) if room && Sandboxes::ready_again(&mut slot, limits) => {
+            Some((_, limits)) if room && Sandboxes::ready_again(&mut slot, limits, leisurely) => {
                 self.slots.push_back(slot);
             }
             _ => clean_up.add_slot(slot, None),

@@ -78,8 +78,8 @@ impl Slot {
         }
     }
 
-    /// Tells its init to make it ready for another job, with these limits.
-    pub(super) fn again(&mut self, limits: &Limits) -> Result<(), Failure> {
+    /// Tells its init to make it ready for another job, with these limits; leisurely where nobody will wait for it.
+    pub(super) fn again(&mut self, limits: &Limits, leisurely: bool) -> Result<(), Failure> {
         fault_point!("launcher.again").at(StartStep::Supervisor, "send")?;
         self.berth
             .cgroup
@@ -89,6 +89,7 @@ impl Slot {
         let message = ToSupervisor::Again(Again {
             limits: *limits,
             cgroup: cgroup.map(Handles::shape),
+            leisurely,
         });
         let descriptors: Vec<_> = cgroup.into_iter().flat_map(Handles::descriptors).collect();
         let sent = postcard::to_stdvec(&message)

@@ -108,8 +108,8 @@ impl Sandboxes {
 
     /// Has a sandbox made ready for another job, of which its init says that nothing of the last one is left in it.
     /// False where the launcher finds otherwise, or its init does not answer.
-    pub(super) fn ready_again(slot: &mut Slot, limits: &Limits) -> bool {
-        slot.berth.renew() && slot.again(limits).is_ok()
+    pub(super) fn ready_again(slot: &mut Slot, limits: &Limits, leisurely: bool) -> bool {
+        slot.berth.renew() && slot.again(limits, leisurely).is_ok()
     }
 
     /// As [`Sandboxes::spawn`], for a launcher of one job: the supervisor lays the root by itself, and meanwhile this

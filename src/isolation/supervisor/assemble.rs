@@ -62,6 +62,9 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Res
         .map_or_else(Timings::start, |laid| laid.timings.clone());
     let mut world = match world {
         Some(world) => {
+            if world.leisurely {
+                sys::take_leisure().at(StartStep::Supervisor, "SCHED_IDLE")?;
+            }
             leave_init()?;
             world
         }
@@ -81,6 +84,10 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Res
     let proc = world.proc_aside.take().map_or_else(proc::open_aside, Ok)?;
     let score = OomScore::of_job(proc.as_fd(), assembly.origin.oom_score)?;
     let stub = ends.clone_stub(assembly)?;
+    if world.leisurely {
+        // A job takes its turn among all others.
+        sys::end_leisure(stub).at(StartStep::Supervisor, "SCHED_OTHER")?;
+    }
     timings.mark("stub");
     introduce(assembly, stub, proc.as_fd())?;
     // Only init may write to it from here on.
@@ -102,6 +109,9 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Res
     // credentials may have undone it.
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     timings.mark("receipt");
+    if world.leisurely {
+        sys::leave_leisure().at(StartStep::Supervisor, "SCHED_OTHER")?;
+    }
     Ok(Assembled {
         timings,
         stub,

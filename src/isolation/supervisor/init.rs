@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::assemble::leave_stdio;
@@ -19,8 +19,15 @@ use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::{proc, rootfs};
 use crate::isolation::timings::Timings;
-use crate::job::{Limits, StartStep};
-use crate::sys::{self, Forked, Reaped, SignalFd, fault_point};
+use crate::job::StartStep;
+use crate::sys::{self, Forked, Reaped, fault_point};
+
+/// A supervisor that nobody waits for makes its sandbox with what others leave of the CPUs, for no longer than this: where
+/// they leave nothing, it takes its turn.
+const LEISURE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 4_000_000,
+};
 
 /// Serves jobs until one leaves something behind, or the launcher has no more for it.
 pub fn serve(assembly: &Assembly<'_>) -> ! {
@@ -59,7 +66,7 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
             }
             Forked::Parent(pid) => pid,
         };
-        if !ended_in_order(supervisor, &world.signals) || !is_as_new(&world) {
+        if !ended_in_order(supervisor, &world) || !is_as_new(&world) {
             return Ok(());
         }
         if !protocol::report(assembly.origin.control, &Report::Vacant) {
@@ -68,17 +75,22 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
         let Some((again, handles)) = wait_for_again(assembly.origin.control) else {
             return Ok(());
         };
-        limits = again;
+        (limits, world.leisurely) = (again.limits, again.leisurely);
         received = handles.or(received);
     }
 }
 
 /// Waits until the supervisor has ended. True if it says that its job is over, and the kernel that no process is left.
-fn ended_in_order(supervisor: Pid, signals: &SignalFd) -> bool {
+fn ended_in_order(supervisor: Pid, world: &World) -> bool {
+    let mut leisure = world.leisurely.then_some(&LEISURE);
     let mut status = None;
     loop {
-        let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], None);
-        while let Ok(Some(came)) = signals.next() {
+        let heard = poll(&mut [PollFd::new(&world.signals, PollFlags::IN)], leisure);
+        if heard == Ok(0) && leisure.take().is_some() {
+            // It may have a job to start by now.
+            let _ = sys::end_leisure(supervisor.as_raw_nonzero().get());
+        }
+        while let Ok(Some(came)) = world.signals.next() {
             // From a launcher that has no socket to the supervisor.
             match came.signal {
                 libc::SIGTERM if came.from_above => drop(kill_process(supervisor, Signal::TERM)),
@@ -114,16 +126,16 @@ fn is_as_new(world: &World) -> bool {
 }
 
 /// Blocks until the launcher has this sandbox made ready for another job; `None` when it will not.
-fn wait_for_again(control: &Channel) -> Option<(Limits, Option<Handles>)> {
+fn wait_for_again(control: &Channel) -> Option<(Again, Option<Handles>)> {
     loop {
         let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
         match control.try_receive_with() {
-            Ok(Some((ToSupervisor::Again(Again { limits, cgroup }), descriptors))) => {
-                let handles = match cgroup {
+            Ok(Some((ToSupervisor::Again(again), descriptors))) => {
+                let handles = match again.cgroup {
                     Some(shape) => Some(Handles::from_parts(shape, descriptors)?),
                     None => None,
                 };
-                return Some((limits, handles));
+                return Some((again, handles));
             }
             // For the last job, which had ended meanwhile.
             Ok(Some(_) | None) => {}

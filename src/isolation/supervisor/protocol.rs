@@ -36,6 +36,8 @@ pub struct Again {
     /// The limits that the scratch space is made with.
     pub limits: Limits,
     pub cgroup: Option<Shape>,
+    /// Enough others wait: nobody will wait for this one.
+    pub leisurely: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -25,6 +25,8 @@ pub struct World {
     pub(super) proc_aside: Option<OwnedFd>,
     /// The namespaces of an init.
     pub(super) namespaces: Option<NamespaceIds>,
+    /// Nobody waits for the next job's sandbox.
+    pub(super) leisurely: bool,
 }
 
 impl World {
@@ -51,6 +53,7 @@ impl World {
             weaker,
             proc_aside: None,
             namespaces: None,
+            leisurely: false,
         })
     }
 
