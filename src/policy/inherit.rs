@@ -27,8 +27,9 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(document: Document) -> Result<Self, PolicyError> {
-        let file = document.parse()?;
-        let table = document.parse()?;
+        let table: Table = document.parse()?;
+        // What is wrong is told with its place, which a table does not know.
+        let file = table.clone().try_into().or_else(|_| document.parse())?;
         Ok(Self {
             document,
             file,

@@ -120,7 +120,10 @@ fn check_etc(entry: &str) -> Result<(), &'static str> {
     {
         return Err("is not a path relative to /etc without '.' and '..'");
     }
-    let beneath = |path: &str, folder: &str| path == folder || path.starts_with(&format!("{folder}/"));
+    let beneath = |path: &str, folder: &str| {
+        path.strip_prefix(folder)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     let covers = |secret: &str| {
         beneath(path, secret) || beneath(secret, path) || (is_prefix && secret.starts_with(path))
     };

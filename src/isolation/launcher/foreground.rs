@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, open};
 use rustix::io::pread;
@@ -188,6 +189,8 @@ fn stop_order(signal: i32, count: u32) -> StopOrder {
 /// Output up to this size is kept in memory until it is passed on: to make a file on disk takes some file systems as
 /// long as the whole sandbox.
 const IN_MEMORY_BYTES: u64 = 64 << 20;
+/// What is passed on in one piece.
+const BUFFER: usize = 64 << 10;
 /// What has been passed on is given back in pieces of this size.
 const PIECE: u64 = 1 << 20;
 
@@ -197,6 +200,8 @@ struct Tail {
     passed: u64,
     given_back: u64,
     to: File,
+    /// Not written before there is something to pass on.
+    buffer: Vec<u8>,
 }
 
 impl Tail {
@@ -207,18 +212,19 @@ impl Tail {
             passed: 0,
             given_back: 0,
             to: File::from(to.try_clone_to_owned()?),
+            buffer: Vec::with_capacity(BUFFER),
         })
     }
 
     /// Passes on what is new. An error is one of the reader's side.
     fn pass(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 64 << 10];
         loop {
-            let count = pread(&self.file, &mut buffer, self.passed)?;
+            self.buffer.clear();
+            let count = pread(&self.file, spare_capacity(&mut self.buffer), self.passed)?;
             if count == 0 {
                 return Ok(());
             }
-            self.to.write_all(&buffer[..count])?;
+            self.to.write_all(&self.buffer)?;
             self.passed += count as u64;
             self.give_back();
         }

@@ -32,6 +32,8 @@ pub struct Laid {
 
 /// As [`supervise`], from an earlier point on.
 pub fn supervise_alone(alone: &Alone<'_>) -> ! {
+    // Without it all goes on as before, and costs a little more.
+    let _ = sys::use_arena();
     match lay(alone) {
         Ok((template, laid)) => go_on(alone, &template, laid),
         Err(failure) => {

@@ -142,8 +142,10 @@ impl Outlets {
 /// [`init`], which is told by the exit code whether a job has come to its end.
 pub fn supervise(assembly: &Assembly<'_>, world: Option<World>) -> ! {
     let control = assembly.origin.control;
-    // Without it all goes on as before, and costs a little more.
-    let _ = sys::use_arena();
+    if assembly.laid.is_none() {
+        // Without it all goes on as before, and costs a little more.
+        let _ = sys::use_arena();
+    }
     // For who looks at processes.
     let _ = rustix::thread::set_name(c"stockade-super");
     match run(assembly, world) {

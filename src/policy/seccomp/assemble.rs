@@ -3,7 +3,7 @@
 //! BPF jumps only forward. Written backwards, every target stands already when a jump to it is written, so its
 //! distance is known, and a jump beyond the reach of 8 bits gets its stepping stone at once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::action::Action;
 
@@ -27,7 +27,7 @@ pub(super) const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 /// An instruction that is written already, by its count from the program's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Label(usize);
 
 /// One less than a jump reaches, so that a stepping stone still fits in between.
@@ -36,9 +36,9 @@ const REACH: usize = 254;
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     reversed: Vec<Instruction>,
-    returns: HashMap<Action, Label>,
+    returns: BTreeMap<Action, Label>,
     /// The last stepping stone to a label.
-    stones: HashMap<Label, Label>,
+    stones: BTreeMap<Label, Label>,
 }
 
 impl Assembler {
