@@ -29,8 +29,8 @@ pub use memory::{release_heap, release_program, share_heap};
 pub use mount::{idmap_mount, make_read_only, make_tree_private};
 pub use process::{
     ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, enter_namespace, execve, exit_now,
-    hard_limit, private_memory, raise_open_files, reap, set_resource_limit, set_supplementary_groups_empty,
-    set_user, shared_memory,
+    hard_limit, leave_this_cpu, private_memory, raise_open_files, reap, set_resource_limit,
+    set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};

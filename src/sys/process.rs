@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::clone::check;
 
@@ -182,6 +183,19 @@ impl StartMemory {
     }
 }
 
+/// Goes on on another CPU, if there is one that this process may use.
+pub fn leave_this_cpu() {
+    let Ok(all) = sched_getaffinity(None) else {
+        return;
+    };
+    let mut others = all;
+    others.unset(sched_getcpu());
+    if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
+        // The kernel lets no mask be widened beyond the cpuset, which held before, too.
+        let _ = sched_setaffinity(None, &all);
+    }
+}
+
 /// Ends the process at once: no destructor, no exit handler.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit is always safe to call.
@@ -210,4 +224,16 @@ fn map_memory(bytes: usize, flags: MapFlags) -> Result<&'static mut [u8], Errno>
     };
     // SAFETY: the mapping is `bytes` long, zero-filled, and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts_mut(start.cast(), bytes) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_its_cpu_may_come_back() {
+        let before = sched_getaffinity(None).expect("affinity");
+        leave_this_cpu();
+        assert_eq!(sched_getaffinity(None).expect("affinity"), before);
+    }
 }

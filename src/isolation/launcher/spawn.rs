@@ -124,6 +124,8 @@ impl Sandboxes {
         let (supervisor, control) = self.fork(sandbox, limits, |origin| {
             supervisor::supervise_alone(&Alone { origin, by_user })
         })?;
+        // Both are at work now, and the kernel may leave a fork on its parent's CPU for milliseconds.
+        sys::leave_this_cpu();
         match self.send_berth(sandbox, limits, &control) {
             Ok(berth) => Ok(Slot {
                 supervisor,
