@@ -3,6 +3,8 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::RawFd;
 
+use super::filter;
+
 /// Everything that a child needs, prepared before the clone.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -74,20 +76,10 @@ pub(super) fn confine_and_execute(job: &Job) -> c_int {
             return 107;
         }
     }
-    if let Some(filter) = &job.filter {
-        let program = libc::sock_fprog {
-            len: u16::try_from(filter.len()).unwrap_or(0),
-            filter: filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
-        };
-        // SAFETY: plain numbers.
-        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } < 0 {
-            return 108;
-        }
-        let mode = libc::SECCOMP_SET_MODE_FILTER;
-        // SAFETY: a sock_filter is 8 bytes with the alignment of u32; the kernel copies the program.
-        if unsafe { libc::syscall(libc::SYS_seccomp, mode, 0, &raw const program) } < 0 {
-            return 109;
-        }
+    if let Some(filter) = &job.filter
+        && filter::install(filter).is_err()
+    {
+        return 108;
     }
     let argv: [*const c_char; 2] = [job.program.as_ptr(), std::ptr::null()];
     let environment: [*const c_char; 2] = [c"PATH=/usr/bin:/bin".as_ptr(), std::ptr::null()];

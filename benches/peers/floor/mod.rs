@@ -9,7 +9,7 @@
 
 mod child;
 mod elf;
-mod filter;
+pub(crate) mod filter;
 mod launcher;
 mod place;
 
