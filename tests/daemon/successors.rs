@@ -1,6 +1,7 @@
 //! What a sandbox is made of may have served an earlier job: nothing tells of it.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use stockade::proto::v1::stream_output_response::Part;
 use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, StreamOutputRequest};
@@ -100,6 +101,43 @@ fn one_sandbox_serves_one_job_after_another() {
         }
         // More are made only where jobs are slow to come back, as on a busy machine.
         assert!(inits.len() < 30, "{} processes have kept 40 jobs", inits.len());
+    });
+    worker.shut_down();
+}
+
+/// Of `pid` and all that come from it, those that the kernel schedules by another policy than usual; proc_pid_stat(5).
+fn at_leisure(pid: u32) -> Vec<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything, the fields are numbers from the 3rd on.
+    let policy = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(41 - 3));
+    let own = policy.is_some_and(|policy| policy != "0").then_some(pid);
+    own.into_iter()
+        .chain(children(pid).into_iter().flat_map(at_leisure))
+        .collect()
+}
+
+#[test]
+fn who_waits_for_a_job_or_has_one_is_scheduled_as_usual() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        for _ in 0..40 {
+            let id = start(&mut client, shell("true")).await;
+            wait(&mut client, &id).await;
+        }
+        let runs = start(&mut client, shell("sleep 1")).await;
+        // The last one may be made ready yet.
+        let end = Instant::now() + Duration::from_secs(5);
+        while !at_leisure(worker.launcher()).is_empty() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(at_leisure(worker.launcher()), Vec::<u32>::new());
+        wait(&mut client, &runs).await;
     });
     worker.shut_down();
 }

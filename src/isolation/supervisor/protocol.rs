@@ -36,7 +36,7 @@ pub struct Again {
     /// The limits that the scratch space is made with.
     pub limits: Limits,
     pub cgroup: Option<Shape>,
-    /// Enough others wait: nobody will wait for this one.
+    /// Jobs come one by one and another sandbox waits: nobody will wait for this one.
     pub leisurely: bool,
 }
 

@@ -110,7 +110,8 @@ impl StubEnds {
         fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;
         let (namespaces, cgroup) = (namespaces(assembly), assembly.cgroup.clone_into());
         // SAFETY: a supervisor has one thread; the stack and the stub are for nothing else, and never freed. While the stub
-        // is at work this process writes to /proc, waits for it, or reads what it is told, without the C library.
+        // is at work this process writes to /proc, waits for it, or reads what it is told, without the C library; the one
+        // call by that, for the stub's scheduling, has been tried before and does not fail.
         unsafe { sys::clone_sharing_memory(namespaces, cgroup, stack, Stub::run, stub) }
             .map(|pid| pid.as_raw_nonzero().get())
             .at(StartStep::Namespaces, "clone3")
