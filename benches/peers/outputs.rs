@@ -44,7 +44,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     let gib = bytes as f64 / f64::from(1 << 30);
     document.heading("Output");
     document.paragraph(&format!(
-        "A job of `head -c {bytes} /dev/zero`, by its own start and end; each row in turns with the others, the best of \
+        "A job of `head -c {bytes} /dev/zero`, by its own start and end, and where one follows it by the end of the stream; each row in turns with the others, the best of \
          {ROUNDS}. *stalled*: {STALLED} followers, there before the first byte, that never read one.",
     ));
     let (worker, mut load) = context.worker(Durability::Process).await?;

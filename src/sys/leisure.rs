@@ -22,7 +22,7 @@ pub unsafe fn can_leave_leisure() -> bool {
     // SAFETY: the caller vouches for it.
     match unsafe { clone_into(0, None) } {
         Ok(Forked::Child) => {
-            let gets_back = take_leisure().and_then(|()| end_leisure(SELF)).is_ok();
+            let gets_back = give_leisure(SELF).and_then(|()| end_leisure(SELF)).is_ok();
             exit_now(i32::from(!gets_back))
         }
         Ok(Forked::Parent(pid)) => waitpid(Some(pid), WaitOptions::empty())
@@ -31,9 +31,9 @@ pub unsafe fn can_leave_leisure() -> bool {
     }
 }
 
-/// From now on this process, and what it forks, waits for whoever else has something to do.
-pub fn take_leisure() -> Result<(), Errno> {
-    set_policy(SELF, libc::SCHED_IDLE)
+/// From now on the process with that number, and what it forks, waits for whoever else has something to do.
+pub fn give_leisure(pid: i32) -> Result<(), Errno> {
+    set_policy(pid, libc::SCHED_IDLE)
 }
 
 /// This process again takes its turn among all others.
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn leisure_is_taken_and_left() {
         // A thread's policy is its own: this test's ends with it.
-        take_leisure().expect("anybody may");
+        give_leisure(SELF).expect("anybody may");
         assert_eq!(policy(), i64::from(libc::SCHED_IDLE));
         if leave_leisure().is_ok() {
             assert_eq!(policy(), i64::from(libc::SCHED_OTHER));

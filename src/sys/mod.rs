@@ -23,7 +23,7 @@ pub use confine::{
 };
 pub(crate) use fault::fault_point;
 pub use fault::start as start_faults;
-pub use leisure::{can_leave_leisure, end_leisure, leave_leisure, take_leisure};
+pub use leisure::{can_leave_leisure, end_leisure, give_leisure, leave_leisure};
 pub use loopback::bring_loopback_up;
 pub use memory::{release_heap, release_program, share_heap};
 pub use mount::{idmap_mount, make_read_only, make_tree_private};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use stockade::proto::v1::stream_output_response::Part;
 use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, StreamOutputRequest};
 
-use super::worker::{Worker, able, children};
+use super::worker::{Worker, able, at_leisure, children};
 use super::{Client, in_runtime, shell, start, wait};
 
 /// Uses what can be used, and leaves behind what can be left.
@@ -103,19 +103,6 @@ fn one_sandbox_serves_one_job_after_another() {
         assert!(inits.len() < 30, "{} processes have kept 40 jobs", inits.len());
     });
     worker.shut_down();
-}
-
-/// Of `pid` and all that come from it, those that the kernel schedules by another policy than usual; proc_pid_stat(5).
-fn at_leisure(pid: u32) -> Vec<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name, which may hold anything, the fields are numbers from the 3rd on.
-    let policy = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().nth(41 - 3));
-    let own = policy.is_some_and(|policy| policy != "0").then_some(pid);
-    own.into_iter()
-        .chain(children(pid).into_iter().flat_map(at_leisure))
-        .collect()
 }
 
 #[test]

@@ -299,6 +299,19 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Of `pid` and all that come from it, those that the kernel schedules by another policy than usual; proc_pid_stat(5).
+pub(crate) fn at_leisure(pid: u32) -> Vec<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything, the fields are numbers from the 3rd on.
+    let policy = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(41 - 3));
+    let own = policy.is_some_and(|policy| policy != "0").then_some(pid);
+    own.into_iter()
+        .chain(children(pid).into_iter().flat_map(at_leisure))
+        .collect()
+}
+
 fn uid(pid: u32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;

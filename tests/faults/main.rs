@@ -14,6 +14,7 @@ mod churn;
 mod disks;
 mod exhaustion;
 mod kills;
+mod leisure;
 mod memory;
 mod points;
 mod readers;

@@ -62,9 +62,6 @@ pub(super) fn assemble<'a>(assembly: &Assembly<'a>, world: Option<World>) -> Res
         .map_or_else(Timings::start, |laid| laid.timings.clone());
     let mut world = match world {
         Some(world) => {
-            if world.leisurely {
-                sys::take_leisure().at(StartStep::Supervisor, "SCHED_IDLE")?;
-            }
             leave_init()?;
             world
         }

@@ -82,13 +82,16 @@ fn try_serve(assembly: &Assembly<'_>) -> Result<(), Failure> {
 
 /// Waits until the supervisor has ended. True if it says that its job is over, and the kernel that no process is left.
 fn ended_in_order(supervisor: Pid, world: &World) -> bool {
-    let mut leisure = world.leisurely.then_some(&LEISURE);
+    let pid = supervisor.as_raw_nonzero().get();
+    // Not by itself: it could come to that after its leisure has ended.
+    let at_leisure = world.leisurely && sys::give_leisure(pid).is_ok();
+    let mut leisure = at_leisure.then_some(&LEISURE);
     let mut status = None;
     loop {
         let heard = poll(&mut [PollFd::new(&world.signals, PollFlags::IN)], leisure);
         if heard == Ok(0) && leisure.take().is_some() {
             // It may have a job to start by now.
-            let _ = sys::end_leisure(supervisor.as_raw_nonzero().get());
+            let _ = sys::end_leisure(pid);
         }
         while let Ok(Some(came)) = world.signals.next() {
             // From a launcher that has no socket to the supervisor.
@@ -104,8 +107,11 @@ fn ended_in_order(supervisor: Pid, world: &World) -> bool {
         }
         loop {
             match sys::reap() {
-                Ok(Reaped::Child { pid, status: of }) => {
-                    if pid == supervisor.as_raw_nonzero().get() {
+                Ok(Reaped::Child {
+                    pid: child,
+                    status: of,
+                }) => {
+                    if child == pid {
                         status = Some(of);
                     }
                 }
