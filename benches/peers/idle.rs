@@ -40,7 +40,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     row("server", 1, Some(memory(processes.server)));
     row("launcher", 1, Some(memory(processes.launcher)));
     row(
-        "sandboxes that wait for a job (init and supervisor)",
+        "sandboxes that wait for a job (supervisor and pump)",
         waiting.len(),
         waiting.first().map(Sandbox::memory),
     );

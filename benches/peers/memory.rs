@@ -48,7 +48,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
 
     let mut table = Table::new(["", "jobs", "PSS a job", "launch of one more, P50"]);
     table.row([
-        "Stockade: init and supervisor".to_owned(),
+        "Stockade: supervisor and pump".to_owned(),
         wanted.to_string(),
         format!("{} KiB", each(sandboxes, after.sandboxes.len())),
         micros(found.median()),
@@ -64,7 +64,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     }
     document.table(&table);
     document.paragraph(&format!(
-        "{waiting} sandboxes waited for jobs when nothing ran; each holds an init and a supervisor, too."
+        "{waiting} sandboxes waited for jobs when nothing ran; each holds a supervisor and a pump, too."
     ));
     Ok(())
 }

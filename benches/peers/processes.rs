@@ -33,17 +33,11 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// What keeps one job: an init, and its supervisor.
+/// What keeps one job: a supervisor, and the pump of its output.
 #[derive(Debug, Clone)]
-pub(crate) struct Sandbox(Vec<u32>);
+pub(crate) struct Sandbox([u32; 2]);
 
 impl Sandbox {
-    fn of(init: u32) -> Self {
-        let mut pids = children(init);
-        pids.push(init);
-        Self(pids)
-    }
-
     /// KiB of both.
     pub(crate) fn memory(&self) -> Memory {
         let each = self.0.iter().map(|pid| memory(*pid));
@@ -65,12 +59,18 @@ pub(crate) struct Processes {
 
 impl Processes {
     pub(crate) fn of(launcher: u32) -> Option<Self> {
-        let is_root = |pid: &u32| field(*pid, "status", "Uid:").is_some_and(|uid| uid == 0);
-        let (inits, others): (Vec<u32>, Vec<u32>) = children(launcher).into_iter().partition(is_root);
+        let named = |name: &str| -> Vec<u32> {
+            let children = children(launcher).into_iter();
+            children.filter(|pid| comm(*pid) == name).collect()
+        };
+        let (supervisors, pumps) = (named("stockade-super"), named("stockade-pump"));
+        let sandboxes = supervisors.into_iter().zip(pumps);
         Some(Self {
             launcher,
-            server: *others.first()?,
-            sandboxes: inits.into_iter().map(Sandbox::of).collect(),
+            server: *named(&comm(launcher)).first()?,
+            sandboxes: sandboxes
+                .map(|(supervisor, pump)| Sandbox([supervisor, pump]))
+                .collect(),
         })
     }
 
@@ -96,6 +96,11 @@ impl Processes {
             .filter_map(|thread| field(thread, "status", "voluntary_ctxt_switches:"))
             .sum()
     }
+}
+
+fn comm(pid: u32) -> String {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    comm.trim_end().to_owned()
 }
 
 fn threads(pid: u32) -> Vec<u32> {

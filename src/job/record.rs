@@ -45,20 +45,37 @@ pub struct StreamTotals {
     pub sha256: String,
 }
 
+impl Output {
+    /// More was written to one of the streams.
+    #[must_use]
+    pub const fn is_over(&self, limit: u64) -> bool {
+        self.stdout.total_bytes > limit || self.stderr.total_bytes > limit
+    }
+}
+
 impl StreamTotals {
     #[must_use]
     pub const fn kept_bytes(&self) -> u64 {
         self.total_bytes - self.dropped_bytes
     }
 
+    /// Of a stream to which nothing was written.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        Self {
+            sha256: SHA256_OF_NOTHING.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Of what was kept, nothing is any more.
     pub fn drop_all(&mut self) {
-        /// SHA-256 of nothing.
-        const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         self.dropped_bytes = self.total_bytes;
-        EMPTY.clone_into(&mut self.sha256);
+        SHA256_OF_NOTHING.clone_into(&mut self.sha256);
     }
 }
+
+const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// How a stop went.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -44,19 +44,30 @@ pub unsafe fn clone_into(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>)
     }
 }
 
+/// A stack for one child after another of [`clone_sharing_memory`].
+#[derive(Debug)]
+pub struct ChildStack(&'static mut [u8]);
+
+impl ChildStack {
+    /// The kernel gives it memory only as it is written.
+    pub fn map(bytes: usize) -> Result<Self, Errno> {
+        super::private_memory(bytes).map(Self)
+    }
+}
+
 /// As [`clone_into`], but the child runs `run(with)` in the memory of this process, on `stack`, until it executes a
 /// program or ends; this process goes on meanwhile.
 ///
 /// Until then they are one to the kernel where memory runs out: it kills both, and they have one OOM score.
 ///
 /// # Safety
-/// This process must have one thread, and `stack` be used by nobody else; `with` must stay until the child needs it no
-/// more. The child has the thread-local variables of this process, errno among them: it must make system calls alone, and
-/// this process none that fails while the child is at work.
+/// This process must have one thread; `stack` must be no other living child's, and it and `with` must stay until the child
+/// needs them no more. The child has the thread-local variables of this process, errno among them: it must make system
+/// calls alone, and this process none that fails while the child is at work.
 pub unsafe fn clone_sharing_memory<T>(
     namespaces: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
-    stack: &'static mut [u8],
+    stack: &mut ChildStack,
     run: fn(&T) -> !,
     with: &T,
 ) -> Result<Pid, Errno> {
@@ -71,6 +82,7 @@ pub unsafe fn clone_sharing_memory<T>(
         (start.run)(start.with)
     }
     let mut arguments = arguments(namespaces | libc::CLONE_VM as CloneFlags, cgroup);
+    let ChildStack(stack) = stack;
     let lower = stack.as_mut_ptr();
     arguments.stack = lower.expose_provenance() as u64;
     // Downwards, and as aligned as both architectures want it.
@@ -171,8 +183,8 @@ mod tests {
 
     use super::*;
 
-    fn stack() -> &'static mut [u8] {
-        super::super::private_memory(64 << 10).expect("mmap")
+    fn stack() -> ChildStack {
+        ChildStack::map(64 << 10).expect("mmap")
     }
 
     #[test]
@@ -183,7 +195,7 @@ mod tests {
             super::super::exit_now(3)
         }
         // SAFETY: the child writes to the number alone, and its end sets no errno.
-        let child = unsafe { clone_sharing_memory(0, None, stack(), run, &WRITTEN) }.expect("clone");
+        let child = unsafe { clone_sharing_memory(0, None, &mut stack(), run, &WRITTEN) }.expect("clone");
         let status = waitpid(Some(child), WaitOptions::empty());
         let (_, status) = status.expect("wait").expect("a child");
         assert_eq!(status.exit_status(), Some(3));
@@ -197,7 +209,7 @@ mod tests {
         }
         let both = (libc::CLONE_NEWNS | libc::CLONE_FS) as CloneFlags;
         // SAFETY: the kernel takes no such flags together.
-        let refused = unsafe { clone_sharing_memory(both, None, stack(), run, &()) };
+        let refused = unsafe { clone_sharing_memory(both, None, &mut stack(), run, &()) };
         assert_eq!(refused, Err(Errno::INVAL));
     }
 }

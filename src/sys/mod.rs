@@ -6,7 +6,6 @@ mod arena;
 mod clone;
 mod confine;
 pub(crate) mod fault;
-mod leisure;
 mod loopback;
 mod memory;
 mod mount;
@@ -16,20 +15,19 @@ mod seccomp;
 mod signal;
 
 pub use arena::{Allocator, use_arena};
-pub use clone::{CloneFlags, Forked, clone_into, clone_sharing_memory};
+pub use clone::{ChildStack, CloneFlags, Forked, clone_into, clone_sharing_memory};
 pub use confine::{
     CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, landlock_restrict_self,
     set_capabilities, set_no_new_privs, set_not_dumpable,
 };
 pub(crate) use fault::fault_point;
 pub use fault::start as start_faults;
-pub use leisure::{can_leave_leisure, end_leisure, give_leisure, leave_leisure};
 pub use loopback::bring_loopback_up;
 pub use memory::{release_heap, release_program, share_heap};
 pub use mount::{idmap_mount, make_read_only, make_tree_private};
 pub use process::{
     ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, enter_namespace, execve, exit_now,
-    hard_limit, leave_this_cpu, private_memory, raise_open_files, reap, set_resource_limit,
+    hard_limit, leave_this_cpu, private_memory, raise_open_files, reap, reap_next, set_resource_limit,
     set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;

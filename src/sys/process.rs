@@ -22,8 +22,17 @@ pub enum Reaped {
 
 /// Reaps one ended child, or says why there is none.
 pub fn reap() -> Result<Reaped, Errno> {
+    wait_for_any(libc::WNOHANG)
+}
+
+/// Waits until a child has ended, and reaps it.
+pub fn reap_next() -> Result<Reaped, Errno> {
+    wait_for_any(0)
+}
+
+fn wait_for_any(how: i32) -> Result<Reaped, Errno> {
     let mut status = 0;
-    let flags = libc::WNOHANG | libc::__WALL;
+    let flags = how | libc::__WALL;
     loop {
         // SAFETY: `status` lives through the call; no rusage is asked for.
         let result = unsafe { libc::wait4(-1, &raw mut status, flags, std::ptr::null_mut()) };
@@ -47,6 +56,19 @@ pub struct ChildUsage {
     pub written_bytes: u64,
     pub user_us: u64,
     pub system_us: u64,
+}
+
+impl ChildUsage {
+    /// What has come since `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            read_bytes: self.read_bytes - earlier.read_bytes,
+            written_bytes: self.written_bytes - earlier.written_bytes,
+            user_us: self.user_us.saturating_sub(earlier.user_us),
+            system_us: self.system_us.saturating_sub(earlier.system_us),
+        }
+    }
 }
 
 /// getrusage(RUSAGE_CHILDREN). I/O is counted in blocks of 512 bytes that went to or came from a device.

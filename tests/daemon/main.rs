@@ -9,6 +9,7 @@ mod keeping;
 mod neighbours;
 mod power;
 mod restart;
+mod roles;
 mod sandboxes;
 mod scheduler;
 mod shares;

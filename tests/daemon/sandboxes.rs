@@ -6,7 +6,7 @@ use super::worker::{Holdings, Worker, able, children, eventually, marked};
 use super::{in_runtime, shell, start, wait};
 
 /// Sandboxes that wait for jobs, and the server.
-pub(crate) const IDLE_CHILDREN: usize = 9;
+pub(crate) const IDLE_CHILDREN: usize = 17;
 
 #[test]
 fn many_jobs_leave_nothing_behind() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockade::proto::v1::{Cause, Job, State, StopJobRequest};
 
-use super::worker::{Worker, able, children, eventually, kill, marked};
+use super::worker::{SUPERVISOR, Worker, able, children, eventually, kill, marked, named, pump_of};
 use super::{Client, in_runtime, query, shell, start, wait};
 
 /// Whom to kill, of the worker's own.
@@ -118,16 +118,16 @@ fn jobs_survive_both() {
 
 #[test]
 fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
-    dies_with(64, |keepers| keepers[0]);
+    dies_with(64, "supervisor", |supervisor, _| supervisor);
 }
 
 #[test]
-fn a_job_whose_init_is_killed_dies_with_it_and_is_lost() {
-    dies_with(68, |keepers| keepers[1]);
+fn a_job_whose_pump_is_killed_is_ended_and_lost() {
+    dies_with(68, "output", |_, pump| pump);
 }
 
-/// `of` chooses between supervisor and init.
-fn dies_with(number: u32, of: fn([u32; 2]) -> u32) {
+/// `of` chooses between the job's supervisor and the process that moves its output.
+fn dies_with(number: u32, why: &str, of: fn(u32, u32) -> u32) {
     if !able() {
         return;
     }
@@ -142,24 +142,27 @@ fn dies_with(number: u32, of: fn([u32; 2]) -> u32) {
         eventually("its line is kept", || {
             std::fs::read(&stdout).is_ok_and(|bytes| bytes == b"kept\n")
         });
-        let of_the_job = |supervisor: u32| {
-            children(supervisor)
-                .into_iter()
-                .any(|main| children(main).len() == 2)
-        };
-        let keepers = children(worker.launcher()).into_iter().find_map(|init| {
-            let supervisor = children(init).into_iter().find(|pid| of_the_job(*pid))?;
-            Some([supervisor, init])
-        });
-        kill(of(keepers.expect("a supervisor with a job")), libc::SIGKILL);
+        let launcher = worker.launcher();
+        let has_job = |pid: &u32| children(*pid).into_iter().any(|main| children(main).len() == 2);
+        let supervisor = named(launcher, SUPERVISOR).into_iter().find(has_job);
+        let victim = of(
+            supervisor.expect("a supervisor"),
+            pump_of(launcher, &stdout).expect("a pump"),
+        );
+        kill(victim, libc::SIGKILL);
         let job = tokio::time::timeout(Duration::from_secs(1), wait(&mut client, &id))
             .await
             .expect("within 1 s");
         assert_eq!(job.cause(), Cause::Lost);
-        assert!(job.cause_detail.contains("supervisor"), "{}", job.cause_detail);
+        assert!(job.cause_detail.contains(why), "{}", job.cause_detail);
         let stdout = job.output.and_then(|output| output.stdout).expect("stdout");
         assert_eq!(stdout.total_bytes, 5, "what was kept is not lost");
         assert_eq!(marked(&marker), 0);
+        let id = start(&mut client, shell("echo more; exit 4")).await;
+        let next = wait(&mut client, &id).await;
+        assert_eq!(next.exit_code, Some(4), "{next:?}");
+        let stdout = next.output.and_then(|output| output.stdout).expect("stdout");
+        assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (5, 0));
     });
     worker.shut_down();
 }

@@ -17,7 +17,8 @@ fn threads(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The launcher, each init and each supervisor have one thread, as long as no job floods; the server, which has many, has no child. How many supervisors.
+/// The launcher, each supervisor and each pump have one thread, as long as no job floods; the server, which has many, has no
+/// child. How many jobs.
 fn one_thread_each(worker: &Worker) -> usize {
     let (launcher, server) = (worker.launcher(), worker.server().expect("a server"));
     assert_eq!(threads(launcher), [launcher]);
@@ -25,17 +26,13 @@ fn one_thread_each(worker: &Worker) -> usize {
         let children = fs::read_to_string(format!("/proc/{server}/task/{thread}/children"));
         assert_eq!(children.unwrap_or_default(), "", "children of the server");
     }
-    let mut supervisors = 0;
-    for init in children(launcher).into_iter().filter(|pid| *pid != server) {
-        let found = threads(init);
-        assert!(found.is_empty() || found == [init], "{found:?}");
-        for supervisor in children(init) {
-            let found = threads(supervisor);
-            assert!(found.is_empty() || found == [supervisor], "{found:?}");
-            supervisors += found.len();
-        }
+    let mut jobs = 0;
+    for child in children(launcher).into_iter().filter(|pid| *pid != server) {
+        let found = threads(child);
+        assert!(found.is_empty() || found == [child], "{found:?}");
+        jobs += children(child).len();
     }
-    supervisors
+    jobs
 }
 
 #[test]
@@ -56,7 +53,7 @@ fn a_worker_forks_from_single_threads_alone() {
         for id in &ids {
             running(&mut client, id).await;
         }
-        assert!(one_thread_each(&worker) >= JOBS, "those of the jobs");
+        assert!(one_thread_each(&worker) >= JOBS, "a supervisor each");
         // A server that is forked while jobs run.
         let server = worker.server();
         kill(server.expect("a server"), libc::SIGKILL);
@@ -64,7 +61,7 @@ fn a_worker_forks_from_single_threads_alone() {
             worker.server().is_some_and(|other| Some(other) != server)
         });
         let mut client = worker.client().await;
-        assert!(one_thread_each(&worker) >= JOBS, "those of the jobs");
+        assert!(one_thread_each(&worker) >= JOBS, "a supervisor each");
         for id in &ids {
             let order = StopJobRequest {
                 job_id: id.clone(),

@@ -299,18 +299,27 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Of `pid` and all that come from it, those that the kernel schedules by another policy than usual; proc_pid_stat(5).
-pub(crate) fn at_leisure(pid: u32) -> Vec<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name, which may hold anything, the fields are numbers from the 3rd on.
-    let policy = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().nth(41 - 3));
-    let own = policy.is_some_and(|policy| policy != "0").then_some(pid);
-    own.into_iter()
-        .chain(children(pid).into_iter().flat_map(at_leisure))
-        .collect()
+/// Of the launcher's children, those of this name.
+pub(crate) fn named(launcher: u32, name: &str) -> Vec<u32> {
+    let is_named = |pid: &u32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| comm.trim_end() == name)
+    };
+    children(launcher).into_iter().filter(is_named).collect()
 }
+
+/// The process that moves the output which is kept in this file.
+pub(crate) fn pump_of(launcher: u32, stdout: &Path) -> Option<u32> {
+    let writes = |pid: &u32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+        let mut open = open.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        open.any(|path| path == stdout)
+    };
+    named(launcher, PUMP).into_iter().find(writes)
+}
+
+pub(crate) const SUPERVISOR: &str = "stockade-super";
+pub(crate) const PUMP: &str = "stockade-pump";
 
 fn uid(pid: u32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

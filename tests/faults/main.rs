@@ -14,7 +14,6 @@ mod churn;
 mod disks;
 mod exhaustion;
 mod kills;
-mod leisure;
 mod memory;
 mod points;
 mod readers;

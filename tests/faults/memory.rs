@@ -7,7 +7,7 @@ use stockade::proto::v1::{Cause, Limits, StartJobRequest};
 
 use super::exhaustion::Limited;
 use super::rest::{Rest, answers};
-use super::worker::{Setup, Worker, able, branches_of, children};
+use super::worker::{PUMP, SUPERVISOR, Setup, Worker, able, branches_of, children, named};
 use super::{Client, alone, in_runtime, output_of, python, query, rounds, shell, start, stop, wait};
 
 fn with_memory(request: StartJobRequest, bytes: u64) -> StartJobRequest {
@@ -189,33 +189,30 @@ async fn readers(
     readers
 }
 
-/// Not what is on its way there: a supervisor's fork.
+/// Not what is on its way there: a supervisor's stub.
 fn is_command(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| !name.starts_with("stockade"))
 }
 
-/// Jobs before the server, the server before launcher, inits and supervisors of jobs.
+/// Jobs before the server, the server before launcher, pumps and supervisors of jobs.
 fn order_of_deaths(worker: &Worker) {
     let server = worker.server().expect("a server");
     let score = |pid| oom_score(pid).expect("it lives");
     let (of_server, of_launcher) = (score(server), score(worker.launcher()));
-    let inits = children(worker.launcher())
-        .into_iter()
-        .filter(|pid| *pid != server);
+    for pump in named(worker.launcher(), PUMP) {
+        assert!(oom_score(pump).is_none_or(|score| score == of_launcher));
+    }
     let mut jobs = 0;
-    for init in inits {
-        assert!(oom_score(init).is_none_or(|score| score == of_launcher));
-        for supervisor in children(init) {
-            let of_jobs = children(supervisor).into_iter().filter(|pid| is_command(*pid));
-            let scores: Vec<i32> = of_jobs.filter_map(oom_score).collect();
-            assert!(scores.iter().all(|score| *score > of_server));
-            // While it waits for a job it is one with the stub, and nothing is lost with it.
-            if !scores.is_empty() {
-                let is_own = || oom_score(supervisor).is_none_or(|score| score == of_launcher);
-                super::worker::eventually("its own score", is_own);
-            }
-            jobs += scores.len();
+    for supervisor in named(worker.launcher(), SUPERVISOR) {
+        let of_jobs = children(supervisor).into_iter().filter(|pid| is_command(*pid));
+        let scores: Vec<i32> = of_jobs.filter_map(oom_score).collect();
+        assert!(scores.iter().all(|score| *score > of_server));
+        // While it waits for a job it is one with the stub, and nothing is lost with it.
+        if !scores.is_empty() {
+            let is_own = || oom_score(supervisor).is_none_or(|score| score == of_launcher);
+            super::worker::eventually("its own score", is_own);
         }
+        jobs += scores.len();
     }
     assert!(jobs > 0 && of_server > of_launcher);
 }

@@ -73,7 +73,7 @@ impl Drop for Switch {
 }
 
 /// Place, and the step that a job's start failure names.
-const STEPS: [(&str, &str); 36] = [
+const STEPS: [(&str, &str); 35] = [
     ("launcher.job-folder", "state-dir"),
     ("launcher.outputs", "state-dir"),
     ("launcher.job-file", "state-dir"),
@@ -84,7 +84,7 @@ const STEPS: [(&str, &str); 36] = [
     ("launcher.forked", "namespaces"),
     ("launcher.watch", "supervisor"),
     ("launcher.hand-over", "supervisor"),
-    ("init.fork", "supervisor"),
+    ("launcher.pump", "supervisor"),
     ("supervisor.process", "supervisor"),
     ("supervisor.hostname", "namespaces"),
     ("launcher.network", "network"),
@@ -99,7 +99,6 @@ const STEPS: [(&str, &str); 36] = [
     ("supervisor.proc", "proc"),
     ("supervisor.scratch", "scratch"),
     ("supervisor.files", "files"),
-    ("supervisor.privileges", "supervisor"),
     ("stub.cgroup", "cgroup"),
     ("stub.cgroup-namespace", "namespaces"),
     ("stub.session", "session"),
@@ -188,7 +187,7 @@ fn a_sandbox_that_cannot_be_made_as_new_is_given_up() {
         return;
     }
     let _alone = alone();
-    const PLACES: [&str; 2] = ["init.clear", "launcher.again"];
+    const PLACES: [&str; 2] = ["supervisor.clear", "launcher.again"];
     let rules = PLACES.map(|place| format!("{place}=EIO")).join("; ");
     let (worker, switch) = worker_with(&rules, Setup::default());
     in_runtime(async {

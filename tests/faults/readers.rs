@@ -1,6 +1,7 @@
 //! Readers that stand still, readers that vanish, and jobs that write as fast as they can.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use stockade::proto::v1::{Cause, Limits, SignalJobRequest, StartJobRequest, StreamOutputResponse};
@@ -9,7 +10,7 @@ use tonic::Streaming;
 use super::disks::read_stdout;
 use super::exhaustion::open_files;
 use super::rest::{Rest, answers};
-use super::worker::{Worker, able, children, eventually};
+use super::worker::{SUPERVISOR, Worker, able, children, eventually, named, pump_of};
 use super::{Client, Random, alone, in_runtime, output_of, python, query, rounds, shell, start, wait};
 
 /// What the paced job takes where nothing holds it up.
@@ -35,35 +36,47 @@ fn paced() -> StartJobRequest {
     )
 }
 
-/// The paced job's process and its supervisor.
-fn processes(worker: &Worker) -> [u32; 2] {
+/// The paced job's process, and the one that moves its output.
+fn processes(worker: &Worker, id: &str) -> [u32; 2] {
     let is_job =
-        |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"python3"));
-    let supervisors = children(worker.launcher()).into_iter().flat_map(children);
-    let mut found = supervisors.filter_map(|supervisor| {
-        let job = children(supervisor).into_iter().find(|pid| is_job(*pid))?;
-        Some([supervisor, job])
-    });
-    found.next().expect("its processes")
+        |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"python3"));
+    let supervisors = named(worker.launcher(), SUPERVISOR).into_iter();
+    let job = supervisors.flat_map(children).find(is_job);
+    let pump = pump_of(worker.launcher(), &stdout_of(worker, id));
+    [job.expect("its process"), pump.expect("its pump")]
 }
 
-/// Milliseconds for which these could have run and had no processor.
+fn stdout_of(worker: &Worker, id: &str) -> PathBuf {
+    worker.dir.path().join("state/jobs").join(id).join("stdout")
+}
+
+/// Milliseconds for which these could have run and had no processor; but for a thread that nobody waits for.
 fn without_processor(pids: [u32; 2]) -> u64 {
-    let of_one = |pid: u32| -> u64 {
-        let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("schedstat");
+    let is_waited_for = |task: &PathBuf| {
+        let name = fs::read_to_string(task.join("comm"));
+        name.is_ok_and(|name| name != "stockade-hash\n")
+    };
+    let of_one = |task: PathBuf| -> u64 {
+        let text = fs::read_to_string(task.join("schedstat")).expect("schedstat");
         text.split(' ')
             .nth(1)
             .expect("a second number")
             .parse()
             .expect("ns")
     };
-    pids.map(of_one).iter().sum::<u64>() / 1_000_000
+    let tasks = pids.into_iter().flat_map(|pid| {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+            .expect("tasks")
+            .flatten();
+        tasks.map(|task| task.path())
+    });
+    tasks.filter(is_waited_for).map(of_one).sum::<u64>() / 1_000_000
 }
 
 /// Starts it, and waits until a signal lets it go.
 async fn start_paced(worker: &Worker, client: &mut Client) -> String {
     let id = start(client, paced()).await;
-    let output = worker.dir.path().join("state/jobs").join(&id).join("stdout");
+    let output = stdout_of(worker, &id);
     eventually("it waits", || {
         output.metadata().is_ok_and(|found| found.len() == 1)
     });
@@ -76,7 +89,7 @@ async fn took(worker: &Worker, client: &mut Client, id: &str) -> u64 {
         job_id: id.to_owned(),
         signal: "USR1".to_owned(),
     };
-    let processes = processes(worker);
+    let processes = processes(worker, id);
     let before = without_processor(processes);
     client.signal_job(request.clone()).await.expect("signal");
     let said = worker.dir.path().join("state/jobs").join(id).join("stderr");

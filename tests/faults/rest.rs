@@ -10,7 +10,7 @@ use super::worker::{Holdings, Worker, children, eventually};
 use super::{Client, shell, start, wait};
 
 /// Sandboxes that wait for jobs, and the server.
-pub(crate) const IDLE_CHILDREN: usize = 9;
+pub(crate) const IDLE_CHILDREN: usize = 17;
 
 /// A worker at rest, to be compared with later.
 pub(crate) struct Rest {

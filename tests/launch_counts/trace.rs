@@ -17,19 +17,20 @@ pub(crate) enum Role {
     Launcher,
     Server,
     /// PID 1 of a sandbox.
-    Init,
     Supervisor,
+    /// What moves the output of a sandbox.
+    Pump,
     /// A job's first process until its command is executed.
     Stub,
     Job,
 }
 
 impl Role {
-    const fn of_child(self) -> Self {
+    const fn of_child(self, is_pump: bool) -> Self {
         match self {
-            Self::Launcher => Self::Init,
-            Self::Server => Self::Server,
-            Self::Init => Self::Supervisor,
+            Self::Launcher if is_pump => Self::Pump,
+            Self::Launcher => Self::Supervisor,
+            Self::Server | Self::Pump => self,
             Self::Supervisor => Self::Stub,
             Self::Stub | Self::Job => Self::Job,
         }
@@ -213,11 +214,17 @@ impl Tracer {
                 roles.insert(thread, Role::Server);
             }
         }
+        // A supervisor begins a pid namespace; the end of a call may be in another line than its beginning.
+        let mut begins_namespace = HashMap::new();
         for line in log.lines() {
+            if let Some((thread, "clone3" | "clone")) = call_in(line) {
+                begins_namespace.insert(thread, line.contains("CLONE_NEWPID"));
+            }
             if let Some((parent, child)) = birth_in(line)
                 && let Some(role) = roles.get(&parent)
             {
-                let of_child = role.of_child();
+                let is_pump = begins_namespace.get(&parent) == Some(&false);
+                let of_child = role.of_child(is_pump);
                 roles.insert(child, of_child);
             }
         }
@@ -278,18 +285,20 @@ fn descendants(launcher: u32) -> HashMap<u32, Role> {
 
 fn add_children(parent: u32, role: Role, to: &mut HashMap<u32, Role>) {
     for child in children(parent) {
-        to.insert(child, role.of_child());
-        add_children(child, role.of_child(), to);
+        let of_child = role.of_child(comm(child) == "stockade-pump");
+        to.insert(child, of_child);
+        add_children(child, of_child, to);
     }
 }
 
+fn comm(pid: u32) -> String {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    comm.trim_end().to_owned()
+}
+
 fn server_of(launcher: u32) -> u32 {
-    // The one that is not root; supervisors are.
-    let is_server = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-        uid.is_some_and(|uid| uid.split_whitespace().next() != Some("0"))
-    };
+    // The others have names of their own.
+    let is_server = |pid: &u32| comm(*pid) == comm(launcher);
     children(launcher).into_iter().find(is_server).expect("a server")
 }
 

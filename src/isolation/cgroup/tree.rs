@@ -13,6 +13,13 @@ use crate::sys::fault_point;
 /// The controllers that a job's limits need.
 pub(super) const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
+/// How many jobs' worth of CPU time a branch has beside others: to the kernel it is one group, however many jobs are in it.
+/// With the weight of one, a job that starts while others run waits behind every process beside the branch in turn.
+const WORTH_OF_JOBS: u64 = 8;
+/// Of one group; see "cpu.weight" in the kernel's cgroup-v2.rst, and sched-design-CFS.rst for v1.
+const USUAL_WEIGHT: u64 = 100;
+const USUAL_SHARES: u64 = 1024;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     V2,
@@ -136,6 +143,9 @@ impl CgroupTree {
             return Ok(None);
         };
         make_dirs(&path)?;
+        if self.version == Version::V2 {
+            weigh(&path);
+        }
         let opened = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         opened.map(Some).map_err(|error| CgroupError::System {
             operation: "open",
@@ -232,11 +242,25 @@ impl CgroupTree {
                 source: error.into(),
             })?;
         }
-        match &self.unified {
-            Some(branch) if self.version == Version::V2 => enable_controllers(branch),
-            _ => Ok(()),
+        if let Some(branch) = &self.unified
+            && self.version == Version::V2
+        {
+            enable_controllers(branch)?;
+            weigh(branch);
         }
+        if let Some([_, _, cpu]) = &self.legacy {
+            let _ = fs::write(cpu.join("cpu.shares"), (WORTH_OF_JOBS * USUAL_SHARES).to_string());
+        }
+        Ok(())
     }
+}
+
+/// No limit: where it cannot be set, all goes on more slowly.
+fn weigh(cgroup: &Path) {
+    let _ = fs::write(
+        cgroup.join("cpu.weight"),
+        (WORTH_OF_JOBS * USUAL_WEIGHT).to_string(),
+    );
 }
 
 /// Without those above it: where a hierarchy has been unmounted, folders of another file system are no cgroups.

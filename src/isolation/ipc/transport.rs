@@ -83,6 +83,12 @@ impl std::os::fd::AsRawFd for Channel {
 }
 
 impl Channel {
+    /// Another descriptor of the same end.
+    pub fn try_clone(&self) -> Result<Self, Errno> {
+        let socket = rustix::io::fcntl_dupfd_cloexec(&self.socket, 0)?;
+        Ok(Self { socket })
+    }
+
     /// Sends one message; `Ok(false)` where the socket is full and it must be tried again.
     pub fn try_send(&self, message: &impl Serialize) -> Result<bool, TransportError> {
         self.try_send_bytes(&postcard::to_stdvec(message)?)

@@ -145,8 +145,7 @@ impl Daemon {
             sandboxes,
             dirs,
             jobs: HashMap::new(),
-            // SAFETY: the launcher has one thread.
-            parked: Parked::new(unsafe { sys::can_leave_leisure() }),
+            parked: Parked::default(),
             clean_up: CleanUp::default(),
             unwritten: Unwritten::default(),
             server: ServerLink::new(serve),
@@ -269,6 +268,7 @@ impl Daemon {
             slot.reaped = true;
         } else if !self.clean_up.reaped(pid) {
             self.parked.reaped(pid, &mut self.clean_up);
+            self.sandboxes.reaped(pid);
         }
     }
 
@@ -328,7 +328,9 @@ impl Daemon {
         let until = Instant::now() + FAREWELL;
         // Supervisors of jobs that are over are on their way out.
         let busy = |launcher: &Self| {
-            launcher.clean_up.next_try().is_some() || launcher.jobs.values().any(|job| job.told)
+            launcher.clean_up.next_try().is_some()
+                || launcher.sandboxes.has_ending_pumps()
+                || launcher.jobs.values().any(|job| job.told)
         };
         while busy(self) && Instant::now() < until && self.turn().is_ok() {}
         self.sandboxes.close();

@@ -1,6 +1,6 @@
 //! Sandboxes that wait for a job, each for one at a time: what takes the kernel milliseconds is done while nobody waits.
 //!
-//! Some are made ahead of time; others have served a job, and their init is making them ready for the next.
+//! Some are made ahead of time; others have served a job, and their supervisor is making them ready for the next.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,8 +18,6 @@ use crate::job::{Limits, SandboxSpec};
 const PARKED: usize = 8;
 /// Below so many, more are made even while jobs come.
 const FEW: usize = 3;
-/// So many jobs have ended one after another, with no more than one other at work, where the CPUs have time to spare.
-const CALM: u32 = 8;
 /// Of all kinds, while jobs come.
 const MOST: usize = 32;
 /// Kinds of sandbox that are kept.
@@ -33,10 +31,6 @@ pub(super) struct Parked {
     kinds: VecDeque<(Arc<SandboxSpec>, Limits)>,
     /// Making one has failed, or keeping it.
     failure: Option<Failed>,
-    /// Whether an init here can make one ready at its leisure, and be prompt again.
-    can_be_leisurely: bool,
-    /// Jobs that have ended since more than one other was at work.
-    calm: u32,
 }
 
 /// Not tried again before the next job, or before a while has passed.
@@ -62,13 +56,6 @@ impl Failed {
 }
 
 impl Parked {
-    pub(super) fn new(can_be_leisurely: bool) -> Self {
-        Self {
-            can_be_leisurely,
-            ..Self::default()
-        }
-    }
-
     /// A sandbox of this kind, if one waits.
     pub(super) fn take(&mut self, kind: &Arc<SandboxSpec>, clean_up: &mut CleanUp) -> Option<Slot> {
         // The oldest first: the most likely to be finished.
@@ -97,22 +84,12 @@ impl Parked {
         self.kinds.truncate(KINDS);
     }
 
-    /// Takes one in that has served a job and of which nothing of it is left, or has it ended. `at_work`: how many of the
-    /// last jobs are not over.
-    pub(super) fn take_in(&mut self, mut slot: Slot, at_work: usize, clean_up: &mut CleanUp) {
-        self.calm = if at_work <= 1 {
-            self.calm.saturating_add(1)
-        } else {
-            0
-        };
+    /// Takes one in that has served a job and of which nothing of it is left, or has it ended.
+    pub(super) fn take_in(&mut self, mut slot: Slot, clean_up: &mut CleanUp) {
         let kind = self.kinds.iter().find(|(kind, _)| slot.is_of(kind));
         let room = self.slots.len() < MOST;
-        // What makes it ready must not take the CPUs from a job that somebody waits for; but where jobs crowd, the next one
-        // waits for just that.
-        let another = self.slots.iter().any(|other| other.is_of(&slot.sandbox));
-        let leisurely = self.can_be_leisurely && self.calm >= CALM && another;
         match kind {
-            Some((_, limits)) if room && Sandboxes::ready_again(&mut slot, limits, leisurely) => {
+            Some((_, limits)) if room && Sandboxes::ready_again(&mut slot, limits) => {
                 self.slots.push_back(slot);
             }
             _ => clean_up.add_slot(slot, None),
@@ -192,7 +169,7 @@ impl Parked {
         ended
     }
 
-    /// A child has ended. If it was the init of one of these, that is of no use any more.
+    /// A child has ended. If it was the supervisor of one of these, that is of no use any more.
     pub(super) fn reaped(&mut self, pid: i32, clean_up: &mut CleanUp) {
         let of_child = |slot: &Slot| slot.supervisor.as_raw_nonzero().get() == pid;
         let found = self.slots.iter().position(of_child);

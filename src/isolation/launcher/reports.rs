@@ -91,20 +91,11 @@ impl Daemon {
     fn vacated(&mut self, id: JobId) {
         match self.take_leave(id) {
             Some((slot, None)) => {
-                let at_work = self.at_work();
-                self.parked.take_in(slot, at_work, &mut self.clean_up);
+                self.parked.take_in(slot, &mut self.clean_up);
             }
             Some((slot, Some(record))) => self.clean_up.add_slot(slot, Some((id, record))),
             None => {}
         }
-    }
-
-    /// How many of the jobs launched last are not over.
-    fn at_work(&self) -> usize {
-        const LAST: usize = 8;
-        let last = self.whole.iter().rev().take(LAST);
-        last.filter(|id| self.jobs.get(id).is_some_and(|job| !job.told))
-            .count()
     }
 
     /// Forgets a job whose supervisor has ended. Gives its sandbox, and the outcome if that has not been told.

@@ -105,6 +105,8 @@ impl ServerLink {
         let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
         // A client that hangs up is an error of its connection, and no death of the server.
         sys::ignore_broken_pipes();
+        // What a terminal sends is for the launcher; and the kernel shares CPUs out by sessions (sched(7), autogroups).
+        let _ = rustix::process::setsid();
         if sys::close_all_but(&mut [channel.as_raw_fd()]).is_err() || sys::unblock_all_signals().is_err() {
             return 125;
         }

@@ -18,6 +18,8 @@ use crate::sys::fault_point;
 #[derive(Debug)]
 pub(super) struct Slot {
     pub supervisor: Pid,
+    /// What moves its output, where its supervisor does not; ends with that.
+    pub pump: Option<Pid>,
     /// The supervisor has ended, and with it everything in its pid namespace.
     pub reaped: bool,
     pub control: Channel,
@@ -78,8 +80,8 @@ impl Slot {
         }
     }
 
-    /// Tells its init to make it ready for another job, with these limits; leisurely where nobody will wait for it.
-    pub(super) fn again(&mut self, limits: &Limits, leisurely: bool) -> Result<(), Failure> {
+    /// Tells its supervisor to make it ready for another job, with these limits.
+    pub(super) fn again(&mut self, limits: &Limits) -> Result<(), Failure> {
         fault_point!("launcher.again").at(StartStep::Supervisor, "send")?;
         self.berth
             .cgroup
@@ -89,7 +91,6 @@ impl Slot {
         let message = ToSupervisor::Again(Again {
             limits: *limits,
             cgroup: cgroup.map(Handles::shape),
-            leisurely,
         });
         let descriptors: Vec<_> = cgroup.into_iter().flat_map(Handles::descriptors).collect();
         let sent = postcard::to_stdvec(&message)
@@ -100,7 +101,7 @@ impl Slot {
             Ok(false) => Err(Failure::new(
                 StartStep::Supervisor,
                 libc::EAGAIN,
-                "the init takes no message",
+                "the supervisor takes no message",
             )),
             Err(error) => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
         }

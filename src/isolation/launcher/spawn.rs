@@ -1,4 +1,4 @@
-//! Makes sandboxes: an init or a lone supervisor in new namespaces, with a stub in a cgroup, ready for a job.
+//! Makes sandboxes: a supervisor in new namespaces, with a stub in a cgroup, ready for a job.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use sha2::{Digest, Sha256};
 
 use super::berth::{Berth, Berths};
-use super::ids::IdPool;
+use super::ids::{IdLease, IdPool};
 use super::slot::{Slot, last_words, limit_failure};
 use super::standing::Standing;
 use crate::isolation::cgroup::{CgroupTree, Version};
@@ -19,9 +19,10 @@ use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::landlock;
 use crate::isolation::sandbox::network::NetworkNamespace;
+use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Alone, Assembly, Origin, ToSupervisor};
+use crate::isolation::supervisor::{self, Alone, Assembly, Origin, PumpIdentity, ToSupervisor};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
 
@@ -37,6 +38,10 @@ pub(super) struct Sandboxes {
     own_start: StartMemory,
     cpus: u64,
     oom_score: i32,
+    /// Who all pumps are.
+    pump_id: Option<IdLease>,
+    /// Those whose supervisor has ended.
+    ending_pumps: Vec<Pid>,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
 }
@@ -65,6 +70,8 @@ impl Sandboxes {
             // The standard library would look through all mounts for a quota that is not the job's.
             cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count()).max(1)),
             oom_score: own_oom_score().at(StartStep::Supervisor, "/proc/self/oom_score_adj")?,
+            pump_id: None,
+            ending_pumps: Vec::new(),
             templates: VecDeque::new(),
         })
     }
@@ -91,8 +98,9 @@ impl Sandboxes {
         let own_network = !self.standing.is_user();
         let mut berth = self.berths.take(sandbox, &template, own_network)?;
         match self.fork_into(&mut berth, sandbox, limits, &template) {
-            Ok((supervisor, control)) => Ok(Slot {
+            Ok((supervisor, pump, control)) => Ok(Slot {
                 supervisor,
+                pump,
                 reaped: false,
                 control,
                 berth,
@@ -106,10 +114,10 @@ impl Sandboxes {
         }
     }
 
-    /// Has a sandbox made ready for another job, of which its init says that nothing of the last one is left in it.
-    /// False where the launcher finds otherwise, or its init does not answer.
-    pub(super) fn ready_again(slot: &mut Slot, limits: &Limits, leisurely: bool) -> bool {
-        slot.berth.renew() && slot.again(limits, leisurely).is_ok()
+    /// Has a sandbox made ready for another job, of which its supervisor says that nothing of the last one is left in it.
+    /// False where the launcher finds otherwise, or its supervisor does not listen.
+    pub(super) fn ready_again(slot: &mut Slot, limits: &Limits) -> bool {
+        slot.berth.renew() && slot.again(limits).is_ok()
     }
 
     /// As [`Sandboxes::spawn`], for a launcher of one job: the supervisor lays the root by itself, and meanwhile this
@@ -121,7 +129,7 @@ impl Sandboxes {
     ) -> Result<Slot, Failure> {
         self.check_limits(sandbox)?;
         let by_user = self.standing.is_user();
-        let (supervisor, control) = self.fork(sandbox, limits, |origin| {
+        let (supervisor, control) = self.fork(sandbox, limits, None, |origin| {
             supervisor::supervise_alone(&Alone { origin, by_user })
         })?;
         // Both are at work now, and the kernel may leave a fork on its parent's CPU for milliseconds.
@@ -129,6 +137,7 @@ impl Sandboxes {
         match self.send_berth(sandbox, limits, &control) {
             Ok(berth) => Ok(Slot {
                 supervisor,
+                pump: None,
                 reaped: false,
                 control,
                 berth,
@@ -158,13 +167,18 @@ impl Sandboxes {
         sandbox: &SandboxSpec,
         limits: &Limits,
         template: &Template,
-    ) -> Result<(Pid, Channel), Failure> {
+    ) -> Result<(Pid, Option<Pid>, Channel), Failure> {
         berth
             .cgroup
             .apply(limits)
             .map_err(|error| limit_failure(&error))?;
         let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
-        self.fork(sandbox, limits, |origin| {
+        let pump = match berth.room {
+            Some(_) => Some(self.fork_pump()?),
+            None => None,
+        };
+        let (pump, pumps) = pump.unzip();
+        let forked = self.fork(sandbox, limits, pumps.as_ref(), |origin| {
             let assembly = Assembly {
                 origin,
                 template,
@@ -174,11 +188,43 @@ impl Sandboxes {
                 cgroup,
             };
             if berth.room.is_some() {
-                supervisor::init::serve(&assembly)
+                supervisor::series::serve(&assembly)
             } else {
-                supervisor::supervise(&assembly, None)
+                supervisor::single::supervise(&assembly)
             }
-        })
+        });
+        match forked {
+            Ok((supervisor, control)) => Ok((supervisor, pump, control)),
+            Err(failure) => {
+                self.ending_pumps.extend(pump);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Forks a process that moves the output of one sandbox, and gives its supervisor's end. It ends with its supervisor.
+    fn fork_pump(&mut self) -> Result<(Pid, Channel), Failure> {
+        if self.pump_id.is_none() {
+            self.pump_id = Some(self.ids.lease(1).at(StartStep::Identity, "host ids")?);
+        }
+        let lease = self.pump_id.as_ref().expect("just leased");
+        fault_point!("launcher.pump").at(StartStep::Supervisor, "clone3")?;
+        let (ours, pumps_end) =
+            ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
+        let identity = PumpIdentity {
+            id: lease.ids.first,
+            id_lock: lease.lock.as_fd(),
+            launcher_start: self.own_start,
+        };
+        // SAFETY: the launcher has one thread.
+        match unsafe { sys::clone_into(0, self.supervisors.as_ref().map(AsFd::as_fd)) } {
+            Ok(Forked::Child) => {
+                drop(ours);
+                supervisor::serve_pump(&pumps_end, identity)
+            }
+            Ok(Forked::Parent(pid)) => Ok((pid, ours)),
+            Err(error) => Err(error).at(StartStep::Supervisor, "clone3"),
+        }
     }
 
     /// Forks a process for a sandbox of this kind, in the namespaces that it has from its birth. It ends with its `life`.
@@ -186,6 +232,7 @@ impl Sandboxes {
         &mut self,
         sandbox: &SandboxSpec,
         limits: &Limits,
+        pump: Option<&Channel>,
         life: impl FnOnce(Origin<'_>),
     ) -> Result<(Pid, Channel), Failure> {
         let ids = self
@@ -194,7 +241,11 @@ impl Sandboxes {
             .at(StartStep::Identity, "host ids")?;
         let user_namespace = match sandbox.root {
             // Its overlays show the host's files with the ids of the job's own user namespace.
-            Root::Writable => Some(identity::make_user_namespace(sandbox.identity, ids.ids)?),
+            Root::Writable => {
+                let proc = proc::open_own()?;
+                let made = identity::make_user_namespace(proc.as_fd(), sandbox.identity, ids.ids);
+                Some(made?)
+            }
             Root::ReadOnly => None,
         };
         fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
@@ -215,6 +266,7 @@ impl Sandboxes {
                     cpus: self.cpus,
                     oom_score: self.oom_score,
                     launcher_start: self.own_start,
+                    pump,
                 });
                 sys::exit_now(0)
             }
@@ -245,7 +297,22 @@ impl Sandboxes {
 
     /// Takes back what a sandbox has left, once its supervisor has been reaped.
     pub(super) fn take_back(&mut self, slot: Slot) {
+        // It may have been reaped together with its supervisor.
+        let ends = |pump: &Pid| matches!(waitpid(Some(*pump), WaitOptions::NOHANG), Ok(None));
+        self.ending_pumps.extend(slot.pump.filter(ends));
         self.berths.give_back(slot.berth);
+    }
+
+    /// A child has ended that was no supervisor.
+    pub(super) fn reaped(&mut self, pid: i32) {
+        self.ending_pumps
+            .retain(|pump| pump.as_raw_nonzero().get() != pid);
+    }
+
+    /// Whether some have nothing more to move, and are about to end.
+    #[must_use]
+    pub(super) fn has_ending_pumps(&self) -> bool {
+        !self.ending_pumps.is_empty()
     }
 
     #[must_use]

@@ -1,8 +1,8 @@
 //! Who a job is: a user id of its own on the host, and what that is called inside; see user_namespaces(7).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::read;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, waitpid};
@@ -64,11 +64,17 @@ pub fn kept_capabilities(identity: Identity) -> u64 {
     }
 }
 
-/// A user namespace with these maps, held by nothing but the descriptor.
-pub fn make_user_namespace(identity: Identity, ids: HostIds) -> Result<OwnedFd, Failure> {
+/// A user namespace with these maps, held by nothing but the descriptor. `proc` is a /proc of this process's pid namespace.
+///
+/// This process must have one thread.
+pub fn make_user_namespace(
+    proc: BorrowedFd<'_>,
+    identity: Identity,
+    ids: HostIds,
+) -> Result<OwnedFd, Failure> {
     let (hold, release) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Identity, "pipe")?;
     let namespaces = u64::try_from(libc::CLONE_NEWUSER).unwrap_or(0);
-    // SAFETY: the launcher has one thread.
+    // SAFETY: neither the launcher nor a supervisor has more than one thread.
     let holder = match unsafe { sys::clone_into(namespaces, None) }.at(StartStep::Identity, "clone3")? {
         Forked::Child => {
             drop(release);
@@ -78,16 +84,11 @@ pub fn make_user_namespace(identity: Identity, ids: HostIds) -> Result<OwnedFd, 
         Forked::Parent(pid) => pid,
     };
     let pid = holder.as_raw_nonzero().get();
-    let namespace = proc::open_own()
-        .and_then(|proc| write_maps(proc.as_fd(), pid, identity, ids))
-        .and_then(|()| {
-            open(
-                format!("/proc/{pid}/ns/user"),
-                OFlags::RDONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
+    let namespace = write_maps(proc, pid, identity, ids).and_then(|()| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        openat(proc, format!("{pid}/ns/user"), flags, Mode::empty())
             .at(StartStep::Identity, "open the user namespace")
-        });
+    });
     drop(release);
     let _ = waitpid(Some(holder), WaitOptions::empty());
     namespace

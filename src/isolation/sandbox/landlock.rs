@@ -1,16 +1,17 @@
 //! A second, independent layer over files, and over sockets and signals where the kernel has that:
 //! see landlock(7). It would still hold where a mount turned out writable.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use ::landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-use crate::isolation::failure::Failure;
+use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
 use crate::job::{LandlockMode, Root, StartStep};
+use crate::sys;
 
 /// The newest ABI whose rights we know.
 const NEWEST: u32 = 6;
@@ -66,6 +67,25 @@ pub fn prepare(mode: LandlockMode, root: Root) -> Result<Option<Layer>, Failure>
     Ok(Option::<OwnedFd>::from(ruleset).map(|ruleset| Layer { ruleset, abi }))
 }
 
+/// Lets this process open and make nothing at all, by any path; as far as the kernel can.
+pub fn allow_nothing() -> Result<(), Failure> {
+    let Some(known) = known_abi(usable_abi()) else {
+        return Ok(());
+    };
+    let all = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(known));
+    let ruleset = all
+        .and_then(Ruleset::create)
+        .map_err(|error| Failure::new(StartStep::Landlock, 0, error.to_string()))?;
+    match Option::<OwnedFd>::from(ruleset) {
+        Some(ruleset) => {
+            sys::landlock_restrict_self(ruleset.as_fd()).at(StartStep::Landlock, "landlock_restrict_self")
+        }
+        None => Ok(()),
+    }
+}
+
 /// What is missing of a layer that was asked for at best effort, for the receipt.
 #[must_use]
 pub fn weaker(mode: LandlockMode, abi: u32) -> Option<String> {
@@ -73,14 +93,7 @@ pub fn weaker(mode: LandlockMode, abi: u32) -> Option<String> {
 }
 
 fn ruleset(abi: u32, root: Root) -> Result<RulesetCreated, RulesetError> {
-    let known = match abi {
-        1 => ABI::V1,
-        2 => ABI::V2,
-        3 => ABI::V3,
-        4 => ABI::V4,
-        5 => ABI::V5,
-        _ => ABI::V6,
-    };
+    let known = known_abi(abi).unwrap_or(ABI::V1);
     let all = AccessFs::from_all(known);
     let read = AccessFs::from_read(known);
     let mut rules = Ruleset::default()
@@ -102,6 +115,19 @@ fn ruleset(abi: u32, root: Root) -> Result<RulesetCreated, RulesetError> {
     };
     let device = (AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate) & all;
     allow(rules, DEVICES, device)
+}
+
+/// `None` without landlock.
+const fn known_abi(abi: u32) -> Option<ABI> {
+    Some(match abi {
+        0 => return None,
+        1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        _ => ABI::V6,
+    })
 }
 
 fn allow(

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::identity::HostIds;
 use crate::job::Receipt;
@@ -9,12 +10,23 @@ use crate::job::Receipt;
 /// Namespace names as in /proc/PID/ns.
 pub const NAMESPACES: [&str; 7] = ["user", "pid", "mnt", "net", "uts", "ipc", "cgroup"];
 
-/// Those of an init that the clone of a stub leaves as they are; a stub has no privilege over them, so it cannot change
-/// them either.
-const OF_INIT: [&str; 4] = ["pid", "mnt", "net", "uts"];
+/// Those of a supervisor that the clone of a stub leaves as they are; a stub has no privilege over them, so it cannot
+/// change them either.
+const OF_SUPERVISOR: [&str; 4] = ["pid", "mnt", "net", "uts"];
 
 /// Identities of a process's namespaces.
 pub type NamespaceIds = [Option<String>; NAMESPACES.len()];
+
+/// Those that all stubs of this process have, and `None` for those that each has of its own. `user_namespace`: the one
+/// that they join.
+#[must_use]
+pub fn of_all_stubs(user_namespace: Option<BorrowedFd<'_>>) -> NamespaceIds {
+    NAMESPACES.map(|name| match name {
+        "user" => user_namespace.and_then(|joined| namespace_at(&format!("self/fd/{}", joined.as_raw_fd()))),
+        name if OF_SUPERVISOR.contains(&name) => namespace_id("self", name),
+        _ => None,
+    })
+}
 
 /// The namespaces of process `pid` (or "self") in the /proc of this process.
 #[must_use]
@@ -23,15 +35,19 @@ pub fn namespace_ids(pid: &str) -> NamespaceIds {
 }
 
 fn namespace_id(pid: &str, name: &str) -> Option<String> {
-    let link = fs::read_link(format!("/proc/{pid}/ns/{name}")).ok()?;
+    namespace_at(&format!("{pid}/ns/{name}"))
+}
+
+fn namespace_at(link: &str) -> Option<String> {
+    let link = fs::read_link(format!("/proc/{link}")).ok()?;
     Some(link.to_string_lossy().into_owned())
 }
 
-/// Those of a stub whose init has `init`.
-fn of_stub(pid: &str, init: &NamespaceIds) -> NamespaceIds {
-    let mut ids = init.clone();
+/// Those of a stub, of which `known` are known.
+fn of_stub(pid: &str, known: &NamespaceIds) -> NamespaceIds {
+    let mut ids = known.clone();
     for (name, id) in NAMESPACES.iter().zip(&mut ids) {
-        if !OF_INIT.contains(name) {
+        if id.is_none() {
             *id = namespace_id(pid, name);
         }
     }
@@ -39,13 +55,13 @@ fn of_stub(pid: &str, init: &NamespaceIds) -> NamespaceIds {
 }
 
 /// What /proc tells of a stub that is confined, or of the payload. The exec between the two changes none of it: with
-/// no_new_privs it can neither add a privilege nor take off a layer. `init` are the namespaces of its init, if it has one.
+/// no_new_privs it can neither add a privilege nor take off a layer. `known` are those of [`of_all_stubs`].
 #[must_use]
-pub fn read_back(pid: i32, launcher: &NamespaceIds, init: Option<&NamespaceIds>) -> Receipt {
+pub fn read_back(pid: i32, launcher: &NamespaceIds, known: Option<&NamespaceIds>) -> Receipt {
     let mut receipt = Receipt::default();
     let pid = pid.to_string();
-    let own = match init {
-        Some(init) => of_stub(&pid, init),
+    let own = match known {
+        Some(known) => of_stub(&pid, known),
         None => namespace_ids(&pid),
     };
     receipt.namespaces = NAMESPACES

@@ -54,36 +54,118 @@ pub fn lets_stub_go_on(program: &[u64]) -> bool {
         .all(|call| u32::try_from(*call).is_ok_and(|number| verdict(program, number) == Some(ALLOW)))
 }
 
+/// Whether some call that keeps a key in the kernel can succeed under this filter. Keys outlive all processes of a user
+/// namespace, as long as that is there.
+#[must_use]
+pub fn lets_keep_keys(program: &[u64]) -> bool {
+    [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl]
+        .into_iter()
+        .any(|call| u32::try_from(call).map_or(true, |number| may_succeed(program, number)))
+}
+
+/// Whether there are arguments with which the call `number` is let through, or the program cannot be told.
+fn may_succeed(program: &[u64], number: u32) -> bool {
+    const ERRNO: u32 = 0x0005_0000;
+    const TRAP: u32 = 0x0003_0000;
+    // Jumps lead forward only: each place is looked at once with any word of the arguments.
+    let mut seen = vec![false; program.len()];
+    let mut ways = vec![(0_usize, Some(0_u32))];
+    while let Some((at, accumulator)) = ways.pop() {
+        let Some(instruction) = program.get(at).copied().and_then(Instruction::of) else {
+            return true;
+        };
+        if accumulator.is_none() && std::mem::replace(&mut seen[at], true) {
+            continue;
+        }
+        let next = at + 1;
+        let mut branch = |holds: fn(u32, u32) -> bool| match accumulator {
+            Some(word) => ways.push((
+                next + instruction.jump(holds(word, instruction.value)),
+                accumulator,
+            )),
+            None => ways.extend([true, false].map(|taken| (next + instruction.jump(taken), None))),
+        };
+        match instruction.code {
+            LOAD => {
+                let known = [(0, number), (4, NATIVE_ARCH)];
+                let word = known.iter().find(|(offset, _)| *offset == instruction.value);
+                ways.push((next, word.map(|(_, word)| *word)));
+            }
+            AND => ways.push((next, accumulator.map(|word| word & instruction.value))),
+            JUMP => ways.push((next + instruction.value as usize, accumulator)),
+            JUMP_EQ => branch(|word, value| word == value),
+            JUMP_GT => branch(|word, value| word > value),
+            JUMP_GE => branch(|word, value| word >= value),
+            JUMP_SET => branch(|word, value| word & value != 0),
+            RET => match instruction.value & 0xffff_0000 {
+                ERRNO | TRAP | REFUSED_BY_NOTICE | REFUSED_BY_DEATH | 0 => {}
+                _ => return true,
+            },
+            _ => return true,
+        }
+    }
+    false
+}
+
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const JUMP_EQ: u16 = 0x15;
+const JUMP_GT: u16 = 0x25;
+const JUMP_GE: u16 = 0x35;
+const JUMP_SET: u16 = 0x45;
+const RET: u16 = 0x06;
+/// The supervisor answers none of its notices.
+const REFUSED_BY_NOTICE: u32 = 0x7fc0_0000;
+const REFUSED_BY_DEATH: u32 = 0x8000_0000;
+
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u16,
+    if_true: usize,
+    if_false: usize,
+    value: u32,
+}
+
+impl Instruction {
+    fn of(word: u64) -> Option<Self> {
+        Some(Self {
+            code: u16::try_from(word & 0xffff).ok()?,
+            if_true: (word >> 16 & 0xff) as usize,
+            if_false: (word >> 24 & 0xff) as usize,
+            value: u32::try_from(word >> 32).ok()?,
+        })
+    }
+
+    const fn jump(self, taken: bool) -> usize {
+        if taken { self.if_true } else { self.if_false }
+    }
+}
+
 /// What the program returns for a call of this machine's ABI with arguments of 0; `None` for a program that is not of
 /// the few operations that our compiler uses.
 fn verdict(program: &[u64], number: u32) -> Option<u32> {
     let (mut at, mut accumulator) = (0_usize, 0_u32);
     loop {
-        let instruction = *program.get(at)?;
-        let code = u32::try_from(instruction & 0xffff).ok()?;
-        let (if_true, if_false) = (
-            (instruction >> 16 & 0xff) as usize,
-            (instruction >> 24 & 0xff) as usize,
-        );
-        let value = u32::try_from(instruction >> 32).ok()?;
+        let instruction = Instruction::of(*program.get(at)?)?;
+        let value = instruction.value;
         at += 1;
-        let jump = |taken: bool| if taken { if_true } else { if_false };
-        match code {
-            // Load a word of seccomp_data: the number, the architecture, and zeros.
-            0x20 => {
+        match instruction.code {
+            // A word of seccomp_data: the number, the architecture, and zeros.
+            LOAD => {
                 accumulator = match value {
                     0 => number,
                     4 => NATIVE_ARCH,
                     _ => 0,
                 }
             }
-            0x54 => accumulator &= value,
-            0x05 => at += value as usize,
-            0x15 => at += jump(accumulator == value),
-            0x25 => at += jump(accumulator > value),
-            0x35 => at += jump(accumulator >= value),
-            0x45 => at += jump(accumulator & value != 0),
-            0x06 => return Some(value),
+            AND => accumulator &= value,
+            JUMP => at += value as usize,
+            JUMP_EQ => at += instruction.jump(accumulator == value),
+            JUMP_GT => at += instruction.jump(accumulator > value),
+            JUMP_GE => at += instruction.jump(accumulator >= value),
+            JUMP_SET => at += instruction.jump(accumulator & value != 0),
+            RET => return Some(value),
             _ => return None,
         }
     }
@@ -142,6 +224,34 @@ mod tests {
             let program = &resolved.sandbox.seccomp.as_ref().expect("a filter").program;
             assert!(lets_stub_go_on(program), "{name}");
         }
+    }
+
+    #[test]
+    fn whether_keys_can_be_kept_is_told_for_all_arguments() {
+        let allow = RETURN | u64::from(ALLOW) << 32;
+        let errno = RETURN | 0x0005_0001 << 32;
+        let is = |number: libc::c_long| u64::from(JUMP_EQ) | 1 << 24 | (number as u64) << 32;
+        let load = |offset: u64| u64::from(LOAD) | offset << 32;
+        assert!(lets_keep_keys(&[allow]) && !lets_keep_keys(&[errno]));
+        assert!(
+            !lets_keep_keys(&[RETURN | USER_NOTIF << 32]) && !lets_keep_keys(&[RETURN | KILL_PROCESS << 32])
+        );
+        // LD nr; JEQ keyctl ? allow : errno
+        assert!(lets_keep_keys(&[load(0), is(libc::SYS_keyctl), allow, errno]));
+        assert!(!lets_keep_keys(&[load(0), is(libc::SYS_read), allow, errno]));
+        // LD nr; JEQ keyctl ? (LD argument; JEQ 7 ? allow : errno) : errno
+        let with = u64::from(JUMP_EQ) | 1 << 24 | 7 << 32;
+        let otherwise = u64::from(JUMP_EQ) | 3 << 24 | (libc::SYS_keyctl as u64) << 32;
+        assert!(lets_keep_keys(&[
+            load(0),
+            otherwise,
+            load(16),
+            with,
+            allow,
+            errno
+        ]));
+        assert!(lets_keep_keys(&[0x61]), "an operation that is not known");
+        assert!(lets_keep_keys(&[]));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, read, write};
@@ -21,26 +21,47 @@ use crate::sys::{self, CapabilitySets, fault_point};
 
 /// What the stub needs, all of it prepared before the clone.
 #[derive(Debug)]
-pub struct Stub<'a> {
+pub struct Stub {
     /// `tasks` files of the v1 hierarchies.
-    pub attach: &'a [OwnedFd],
+    pub attach: [Option<Inherited>; MOST_ATTACH],
     /// Joined where the stub was not cloned into a user namespace of its own.
-    pub user_namespace: Option<BorrowedFd<'a>>,
-    /// One byte: the ids are mapped. A second one: the plan is laid out and the world around the stub finished.
-    pub go: BorrowedFd<'a>,
+    pub user_namespace: Option<Inherited>,
+    /// One byte, without a user namespace to join: the ids are mapped. Then one: the plan is laid out and the world around the stub finished.
+    pub go: Inherited,
     /// A socket, closed by the exec. What it sends is a [`Packet`] each.
-    pub packets: BorrowedFd<'a>,
+    pub packets: Inherited,
     /// To be descriptors 0, 1 and 2.
-    pub stdio: [BorrowedFd<'a>; 3],
+    pub stdio: [Inherited; 3],
     pub plan: *mut Plan,
     pub uid: u32,
     pub gid: u32,
     /// Capabilities that stay, of the user namespace of the job's own.
     pub keep_capabilities: u64,
-    pub landlock: Option<BorrowedFd<'a>>,
-    pub seccomp: Option<&'a [u64]>,
+    pub landlock: Option<Inherited>,
+    pub seccomp: Option<*const [u64]>,
     /// The filter lets the stub go on, so it is installed before the job is known.
     pub filter_ahead: bool,
+}
+
+/// v1 hierarchies that a job can be in.
+pub const MOST_ATTACH: usize = 3;
+
+/// A descriptor of the supervisor's at the time of the clone. From then on the stub has a copy of its own, whatever becomes
+/// of the supervisor's.
+#[derive(Debug, Clone, Copy)]
+pub struct Inherited(RawFd);
+
+impl From<BorrowedFd<'_>> for Inherited {
+    fn from(of_supervisor: BorrowedFd<'_>) -> Self {
+        Self(of_supervisor.as_raw_fd())
+    }
+}
+
+impl AsFd for Inherited {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stub, which alone uses it, has its copy until it executes its command.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
 }
 
 /// What a stub tells.
@@ -108,7 +129,7 @@ pub const STEPS: [StartStep; 14] = [
     StartStep::Exec,
 ];
 
-impl Stub<'_> {
+impl Stub {
     /// Runs the stub. Below this line: only system calls, no allocation, no formatting, `_exit` alone. Its memory is the
     /// supervisor's, which is at work in it, too.
     pub fn run(&self) -> ! {
@@ -134,11 +155,14 @@ impl Stub<'_> {
         self.enter_user_namespace()
             .map_err(|error| (StartStep::Namespaces, error))?;
         fault_point!("stub.cgroup-namespace").map_err(|error| (StartStep::Namespaces, error))?;
-        Self::enter_cgroup_namespace().map_err(|error| (StartStep::Namespaces, error))?;
+        self.enter_own_namespaces()
+            .map_err(|error| (StartStep::Namespaces, error))?;
         fault_point!("stub.session").map_err(|error| (StartStep::Session, error))?;
         setsid().map_err(|error| (StartStep::Session, error))?;
-        // Until the ids inside have a meaning outside.
-        self.wait_for_go();
+        if self.user_namespace.is_none() {
+            // Until the ids inside have a meaning outside.
+            self.wait_for_go();
+        }
         fault_point!("stub.bounding-set").map_err(|error| (StartStep::Capabilities, error))?;
         // The bounding set first: dropping from it needs a capability.
         sys::drop_bounding_set(self.keep_capabilities).map_err(|error| (StartStep::Capabilities, error))?;
@@ -183,20 +207,26 @@ impl Stub<'_> {
     fn enter_cgroups(&self) -> Result<(), Errno> {
         self.attach
             .iter()
+            .flatten()
             .try_for_each(|tasks| write(tasks, b"0").map(drop))
     }
 
     fn enter_user_namespace(&self) -> Result<(), Errno> {
         self.user_namespace.map_or(Ok(()), |namespace| {
-            sys::enter_namespace(namespace, libc::CLONE_NEWUSER)
+            sys::enter_namespace(namespace.as_fd(), libc::CLONE_NEWUSER)
         })
     }
 
-    /// Made inside the job's cgroup, which so becomes the root of all that the job sees of cgroups; without a cgroup of
-    /// its own, it sees no path of the host's.
-    fn enter_cgroup_namespace() -> Result<(), Errno> {
-        // SAFETY: a new cgroup namespace touches no memory and no descriptor.
-        unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }
+    /// A cgroup namespace is made inside the job's cgroup, which so becomes the root of all that the job sees of cgroups;
+    /// without a cgroup of its own, it sees no path of the host's. An IPC namespace belongs to the user namespace in which
+    /// it is made: where that was not made by the clone, it is time now.
+    fn enter_own_namespaces(&self) -> Result<(), Errno> {
+        let ipc = match self.user_namespace {
+            Some(_) => UnshareFlags::NEWIPC,
+            None => UnshareFlags::empty(),
+        };
+        // SAFETY: new namespaces of these kinds touch no memory and no descriptor.
+        unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP | ipc) }
     }
 
     fn tell(&self, packet: Packet) -> Result<(), Errno> {
@@ -232,7 +262,8 @@ impl Stub<'_> {
     }
 
     fn restrict_files(&self) -> Result<(), Errno> {
-        self.landlock.map_or(Ok(()), sys::landlock_restrict_self)
+        self.landlock
+            .map_or(Ok(()), |ruleset| sys::landlock_restrict_self(ruleset.as_fd()))
     }
 
     /// From the return of the first call on, the filter decides on all others, the sending included.
@@ -241,7 +272,8 @@ impl Stub<'_> {
         let Some(program) = self.seccomp else {
             return Ok(());
         };
-        let listener = sys::install_seccomp(program)?;
+        // SAFETY: the filter is the template's, which the supervisor keeps.
+        let listener = sys::install_seccomp(unsafe { &*program })?;
         let descriptors = [listener.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);

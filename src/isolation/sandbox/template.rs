@@ -26,6 +26,8 @@ pub struct Template {
     pub filter: Option<Vec<u64>>,
     /// It is installed before a stub has its job.
     pub filter_ahead: bool,
+    /// A job can leave a key in its user namespace.
+    pub keeps_keys: bool,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
     /// Built by an ordinary user's launcher.
@@ -83,11 +85,13 @@ impl Template {
             .as_ref()
             .map(|profile| seccomp::reporting(&profile.program));
         let filter_ahead = filter.as_deref().is_none_or(seccomp::lets_stub_go_on);
+        let keeps_keys = filter.as_deref().is_none_or(seccomp::lets_keep_keys);
         Self {
             mount_namespace: None,
             layers,
             filter,
             filter_ahead,
+            keeps_keys,
             devices_bound: false,
             by_user,
             proc_covers: proc::covers_unknown(),

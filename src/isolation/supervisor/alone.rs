@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::{Assembly, Origin, Report, ToSupervisor, protocol, supervise};
+use super::single::supervise;
+use super::{Assembly, Origin, Report, ToSupervisor, protocol};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
@@ -58,7 +59,7 @@ fn go_on(alone: &Alone<'_>, template: &Template, mut laid: Laid) {
         network: network.as_ref().map(AsFd::as_fd),
         cgroup: &cgroup,
     };
-    supervise(&assembly, None)
+    supervise(&assembly)
 }
 
 fn lay(alone: &Alone<'_>) -> Result<(Template, Laid), Failure> {

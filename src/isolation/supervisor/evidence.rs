@@ -13,6 +13,8 @@ pub(super) enum Trigger {
     Stop,
     /// The launcher of a foreground job has gone.
     Abandoned,
+    /// Nobody moves its output any more.
+    OutputLost,
 }
 
 /// What is known when nothing of a job is left.
@@ -41,6 +43,9 @@ impl Evidence<'_> {
             Some(Trigger::Stop) => Cause::Stopped { signal, code },
             Some(Trigger::Abandoned) => Cause::Lost {
                 why: "its launcher has gone".to_owned(),
+            },
+            Some(Trigger::OutputLost) => Cause::Lost {
+                why: "the process that moves its output was killed".to_owned(),
             },
             Some(Trigger::OutOfMemory) => Cause::OutOfMemory,
             // With oom.group the kernel kills the whole job; in v1 a job may end by itself just after the kill of a part.

@@ -1,20 +1,19 @@
-//! Builds a job's sandbox, starts the payload, keeps its deadlines and its output, and writes down how it ended. One
-//! process a job, with no need of server or launcher once the job runs.
+//! Builds a job's sandbox, starts the payload, keeps its deadlines, and writes down how it ended: with no need of server or
+//! launcher once the job runs.
 //!
-//! It is PID 1 of the job's pid namespace; or, where a sandbox serves one job after another, the child of an [`init`]
-//! that is. It is outside the job's user namespace and cgroup, so the job can neither signal, trace nor starve it, and
-//! the job does not outlive it.
+//! A supervisor is PID 1 of the job's pid namespace. It is outside the job's user namespace and cgroup, so the job can
+//! neither signal, trace nor starve it, and the job does not outlive it. It supervises one job ([`single`]), and gives its
+//! privileges up before that runs; or one after another ([`series`]), and touches nothing that a job has made.
 
 mod alone;
 mod assemble;
-mod digest;
 mod evidence;
 mod exit_file;
-pub mod init;
 mod oom_score;
-mod outlet;
+mod output;
 mod protocol;
-mod pump;
+pub mod series;
+pub mod single;
 mod start;
 mod stub_link;
 mod ties;
@@ -23,32 +22,31 @@ mod world;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::isolation::cgroup::Handles;
-use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
-use crate::sys::{self, StartMemory, fault_point};
+use crate::sys::{StartMemory, fault_point};
 
-use outlet::Outlet;
-pub use outlet::{STDERR_FILE, STDOUT_FILE};
+use output::Outlet;
+pub use output::{PumpIdentity, STDERR_FILE, STDOUT_FILE, serve_pump};
 
 use alone::Laid;
 pub use alone::{Alone, supervise_alone};
+use assemble::Assembled;
 pub use exit_file::{
     EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
 };
 pub use protocol::{Again, Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
-pub use world::World;
 
 /// How long, without a launcher, the record of a job's end is tried to be written.
 const RECORD_TRIES: u32 = 3600;
@@ -73,15 +71,19 @@ pub struct Origin<'a> {
     pub oom_score: i32,
     /// The launcher's command line and environment, of which a fork has a copy.
     pub launcher_start: StartMemory,
+    /// To the process that moves the output, for who supervises one job after another.
+    pub pump: Option<&'a Channel>,
 }
 
 impl Origin<'_> {
     /// What such a fork must not close.
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let user_namespace = self.user_namespace.as_ref().map(AsRawFd::as_raw_fd);
+        let pump = self.pump.map(AsRawFd::as_raw_fd);
         [self.control.as_raw_fd(), self.ids_lock.as_raw_fd()]
             .into_iter()
             .chain(user_namespace)
+            .chain(pump)
     }
 }
 
@@ -102,8 +104,8 @@ pub struct Assembly<'a> {
 /// Where a job's traces go, as descriptors: the supervisor has no path to them.
 #[derive(Debug)]
 struct Outlets {
-    stdout: Outlet,
-    stderr: Outlet,
+    /// Of stdout and stderr.
+    files: [Outlet; 2],
     /// The job's control folder; a job of `stockade run` has none.
     control_dir: Option<OwnedFd>,
     /// An eventfd that is written to when there is more output.
@@ -118,54 +120,29 @@ impl Outlets {
         let Some(folder) = &go.output_folder else {
             return Some(Self {
                 bell: Some(descriptors.next()?),
-                stdout: Outlet::Open(first),
-                stderr: Outlet::Open(second),
+                files: [first, second].map(Outlet::Open),
                 control_dir: None,
             });
         };
-        let (outputs, folder) = (Rc::new(second), Rc::from(folder.as_str()));
-        let [stdout, stderr] = [STDOUT_FILE, STDERR_FILE].map(|name| Outlet::Later {
-            outputs: Rc::clone(&outputs),
-            folder: Rc::clone(&folder),
+        let (outputs, folder) = (Arc::new(second), Arc::from(folder.as_str()));
+        let files = [STDOUT_FILE, STDERR_FILE].map(|name| Outlet::Later {
+            outputs: Arc::clone(&outputs),
+            folder: Arc::clone(&folder),
             name,
         });
         Some(Self {
-            stdout,
-            stderr,
+            files,
             control_dir: Some(first),
             bell: None,
         })
     }
 }
 
-/// Runs the supervisor: assemble, wait for a job, start it, watch it, record its end. With `world` as the child of an
-/// [`init`], which is told by the exit code whether a job has come to its end.
-pub fn supervise(assembly: &Assembly<'_>, world: Option<World>) -> ! {
-    let control = assembly.origin.control;
-    if assembly.laid.is_none() {
-        // Without it all goes on as before, and costs a little more.
-        let _ = sys::use_arena();
-    }
-    // For who looks at processes.
-    let _ = rustix::thread::set_name(c"stockade-super");
-    match run(assembly, world) {
-        Ok(true) => sys::exit_now(0),
-        Ok(false) => {}
-        Err(failure) => drop(protocol::report(control, &Report::Failed(failure))),
-    }
-    sys::exit_now(1)
-}
-
-/// Whether there was a job.
-fn run(assembly: &Assembly<'_>, world: Option<World>) -> Result<bool, Failure> {
-    let control = assembly.origin.control;
-    let launcher = assembly.origin.launcher_namespaces;
-    let assembled = assemble::assemble(assembly, world)?;
-    let Some((go, outlets)) = wait_for_go(control) else {
-        return Ok(false);
-    };
+/// Runs a job to its end in a sandbox that is assembled, and tells all of it.
+fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, origin: &Origin<'_>) -> Ran {
+    let control = origin.control;
     let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
-    let ended = match start::start(assembled, &go, outlets, launcher) {
+    let (ended, ran) = match start::start(assembled, go, outlets, origin.launcher_namespaces, origin.pump) {
         Ok(running) => {
             let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
             // Only a person looks at them.
@@ -179,12 +156,27 @@ fn run(assembly: &Assembly<'_>, world: Option<World>) -> Result<bool, Failure> {
                 },
             );
             let _ = fault_point!("supervisor.started");
-            watch::watch(running, &go, control)
+            (watch::watch(running, go, control), Ran::ToItsEnd)
         }
-        Err(failure) => ExitRecord::without_run(failure.into_cause()).into(),
+        Err(failure) => {
+            let record = ExitRecord::without_run(failure.into_cause());
+            (record.into(), Ran::Never)
+        }
     };
+    let ran = if ended.output_lost { Ran::Out } else { ran };
     record_end(control, control_dir.as_ref(), ended);
-    Ok(true)
+    ran
+}
+
+/// What has become of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    /// Nothing of it is left.
+    ToItsEnd,
+    /// Its stub may be left.
+    Never,
+    /// Nothing of it is left, nor of the process that moved its output.
+    Out,
 }
 
 /// Writes down how the job ended, then tells it. A record that cannot be written the launcher keeps until it can; without

@@ -20,22 +20,24 @@ pub(super) struct OomScore {
 }
 
 impl OomScore {
-    /// Takes the score of jobs, for a stub that is cloned next to inherit. (Once there are two, the kernel would look
-    /// through all processes of the machine for others with the same memory.) Who does must not have CAP_SYS_RESOURCE:
-    /// else the kernel takes the score for the least that this process may have. `own` is what it has now.
-    pub(super) fn of_job(proc: BorrowedFd<'_>, own: i32) -> Result<Self, Failure> {
+    /// `own` is what this process has now.
+    pub(super) fn open(proc: BorrowedFd<'_>, own: i32) -> Result<Self, Failure> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(proc, "self/oom_score_adj", flags, Mode::empty())
             .at(StartStep::Identity, "oom_score_adj")?;
-        let score = Self { file, own };
-        score
-            .set(OF_JOBS.max(own))
-            .at(StartStep::Identity, "oom_score_adj")?;
-        Ok(score)
+        Ok(Self { file, own })
+    }
+
+    /// Takes the score of jobs, for a stub that is cloned next to inherit. (Once there are two, the kernel would look
+    /// through all processes of the machine for others with the same memory.) Who does must not have CAP_SYS_RESOURCE:
+    /// else the kernel takes the score for the least that this process may have.
+    pub(super) fn become_jobs(&self) -> Result<(), Failure> {
+        self.set(OF_JOBS.max(self.own))
+            .at(StartStep::Identity, "oom_score_adj")
     }
 
     /// Takes the own score again, once the stub has become the command.
-    pub(super) fn take_back(self) -> Result<(), Failure> {
+    pub(super) fn take_back(&self) -> Result<(), Failure> {
         self.set(self.own).at(StartStep::Supervisor, "oom_score_adj")
     }
 

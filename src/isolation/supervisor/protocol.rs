@@ -20,7 +20,7 @@ pub enum ToSupervisor {
     Go(Box<Go>),
     Stop(StopOrder),
     Signal(Signal),
-    /// To an init: make the sandbox ready for another job. Descriptors of its cgroup come with it where some are others
+    /// Make the sandbox ready for another job. Descriptors of its cgroup come with it where some are others
     /// than they were.
     Again(Again),
     /// To a supervisor that was forked without: the descriptors of the job's cgroup come with it, then that of its
@@ -36,8 +36,6 @@ pub struct Again {
     /// The limits that the scratch space is made with.
     pub limits: Limits,
     pub cgroup: Option<Shape>,
-    /// Jobs come one by one and another sandbox waits: nobody will wait for this one.
-    pub leisurely: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +67,7 @@ pub enum Report {
         /// The record is in the control folder, which could be full.
         written: bool,
     },
-    /// Of an init: nothing is left of the job that has finished.
+    /// Nothing is left of the job that has finished.
     Vacant,
 }
 

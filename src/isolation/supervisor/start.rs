@@ -4,15 +4,16 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::assemble::Assembled;
-use super::pump::Pump;
+use super::output::{Handed, Own, Streams};
 use super::{Go, Outlets};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
+use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::{by_users, files, receipt, rlimits, rootfs};
 use crate::isolation::timings::Timings;
 use crate::job::{IsolationFloor, Receipt, StartStep, Timestamp};
-use crate::sys::{self, CapabilitySets, SeccompListener, SignalFd, fault_point};
+use crate::sys::{self, CapabilitySets, ChildUsage, SeccompListener, SignalFd, fault_point};
 
 /// A job that runs.
 #[derive(Debug)]
@@ -21,25 +22,26 @@ pub(super) struct Running<'a> {
     pub main: i32,
     pub meter: Meter<'a>,
     pub cpus: u64,
-    pub buffer: &'static mut [u8],
-    pub stdout: Pump,
-    pub stderr: Pump,
-    pub signals: SignalFd,
+    pub streams: Streams<'a>,
+    pub signals: &'a SignalFd,
     /// Tells of calls that end the job.
     pub listener: Option<SeccompListener>,
     pub started_at: Timestamp,
     pub timings: Timings,
     pub started: Instant,
+    /// What processes did that were waited for before.
+    pub children_before: ChildUsage,
     pub receipt: Receipt,
     pub control_dir: Option<OwnedFd>,
-    pub bell: Option<OwnedFd>,
 }
 
+/// `pump` moves the output, where this process keeps its privileges.
 pub(super) fn start<'a>(
-    mut assembled: Assembled<'a>,
+    assembled: Assembled<'a>,
     go: &Go,
     outlets: Outlets,
     launcher: &NamespaceIds,
+    pump: Option<&'a Channel>,
 ) -> Result<Running<'a>, Failure> {
     let mut timings = assembled.timings;
     timings.skip();
@@ -72,8 +74,9 @@ pub(super) fn start<'a>(
     if let Some(read_back) = &assembled.read_back {
         receipt::complete(&mut receipt, read_back, assembled.ids);
         demand(&go.require, &receipt)?;
-        drop_privileges()?;
+        drop_privileges(pump)?;
     }
+    let children_before = sys::children_usage();
     let (started_at, started) = (Timestamp::now(), Instant::now());
     let listener = assembled.link.let_go(&go.spec)?;
     timings.mark("stub to exec");
@@ -81,28 +84,34 @@ pub(super) fn start<'a>(
         let _ = sys::kill_all_others();
     })?;
     if assembled.read_back.is_none() {
-        let read_back = receipt::read_back(assembled.stub, launcher, assembled.namespaces.as_ref());
+        let read_back = receipt::read_back(assembled.stub, launcher, assembled.world.namespaces.as_ref());
         receipt::complete(&mut receipt, &read_back, assembled.ids);
         demand(&go.require, &receipt)?;
-        drop_privileges()?;
+        drop_privileges(pump)?;
     }
     receipt.limits.extend(rlimits::named(&assembled.plan.rlimits()));
     timings.mark("receipt");
+    let pipes = [assembled.stdout, assembled.stderr];
+    let streams = match pump {
+        Some(pump) => Streams::Handed(Handed::new(pump, pipes, outlets.files, limits.output_bytes)),
+        None => {
+            let own = Own::new(pipes, outlets.files, limits.output_bytes, outlets.bell);
+            Streams::Own(Box::new(own.at(StartStep::Output, "mmap")?))
+        }
+    };
     Ok(Running {
         main: assembled.stub,
         meter,
         cpus: assembled.cpus,
-        buffer: assembled.buffer,
-        stdout: Pump::new(assembled.stdout, outlets.stdout, limits.output_bytes),
-        stderr: Pump::new(assembled.stderr, outlets.stderr, limits.output_bytes),
-        signals: assembled.signals,
+        streams,
+        signals: &assembled.world.signals,
         listener,
         timings,
         started_at,
         started,
+        children_before,
         receipt,
         control_dir: outlets.control_dir,
-        bell: outlets.bell,
     })
 }
 
@@ -119,9 +128,12 @@ fn demand(require: &IsolationFloor, receipt: &Receipt) -> Result<(), Failure> {
     ))
 }
 
-/// From here on the supervisor needs to signal the job, and nothing else.
-fn drop_privileges() -> Result<(), Failure> {
+/// From here on the supervisor needs to signal the job, and nothing else. One that has a pump keeps what the next job takes.
+fn drop_privileges(pump: Option<&Channel>) -> Result<(), Failure> {
     const CAP_KILL: u64 = 1 << 5;
+    if pump.is_some() {
+        return Ok(());
+    }
     let sets = CapabilitySets {
         effective: CAP_KILL,
         permitted: CAP_KILL,

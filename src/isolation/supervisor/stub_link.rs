@@ -37,10 +37,14 @@ impl StubLink {
         }
     }
 
-    /// Tells the stub that its ids are mapped, and waits until it has given up all that it can without knowing its
-    /// job.
-    pub(super) fn confine(&mut self) -> Result<(), Failure> {
+    /// Tells the stub that its ids are mapped.
+    pub(super) fn tell_mapped(&self) {
+        // A stub that is dead does not read it; then the end of its packets tells.
         let _ = write(&self.go, b"1");
+    }
+
+    /// Waits until the stub has given up all that it can without knowing its job.
+    pub(super) fn confine(&mut self) -> Result<(), Failure> {
         loop {
             match self.next()? {
                 Heard::Packet(Packet::Ready) => return Ok(()),

@@ -10,10 +10,10 @@ use super::Assembly;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity;
 use crate::isolation::sandbox::landlock;
-use crate::isolation::sandbox::plan::{Plan, PlanMemory};
-use crate::isolation::sandbox::stub::Stub;
+use crate::isolation::sandbox::plan::PlanMemory;
+use crate::isolation::sandbox::stub::{Inherited, MOST_ATTACH, Stub};
 use crate::job::{SandboxSpec, StartStep};
-use crate::sys::{self, CloneFlags, fault_point};
+use crate::sys::{self, ChildStack, CloneFlags, fault_point};
 
 /// The supervisor's ends.
 #[derive(Debug)]
@@ -22,7 +22,6 @@ pub(super) struct Ties {
     pub(super) packets: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    pub(super) plan: PlanMemory,
     pub(super) landlock_abi: u32,
 }
 
@@ -32,16 +31,35 @@ pub(super) struct StubEnds {
     go: OwnedFd,
     packets: OwnedFd,
     stdio: [OwnedFd; 3],
-    plan: *mut Plan,
     landlock: Option<OwnedFd>,
+}
+
+/// What of a supervisor's memory is its stub's: one after another has it, each until it is the command or has ended.
+#[derive(Debug)]
+pub(super) struct StubMemory {
+    pub(super) plan: PlanMemory,
+    stack: ChildStack,
+    stub: Option<Box<Stub>>,
+}
+
+/// A stub formats nothing and calls little.
+const STACK_BYTES: usize = 128 << 10;
+
+impl StubMemory {
+    pub(super) fn map() -> Result<Self, Failure> {
+        fault_point!("supervisor.plan").at(StartStep::Supervisor, "memory")?;
+        Ok(Self {
+            plan: PlanMemory::map().at(StartStep::Supervisor, "memory")?,
+            stack: ChildStack::map(STACK_BYTES).at(StartStep::Supervisor, "memory")?,
+            stub: None,
+        })
+    }
 }
 
 /// Makes both for the root that this process has now.
 pub(super) fn tie(sandbox: &SandboxSpec) -> Result<(Ties, StubEnds), Failure> {
     fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
     let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
-    fault_point!("supervisor.plan").at(StartStep::Supervisor, "memory")?;
-    let plan = PlanMemory::map().at(StartStep::Supervisor, "memory")?;
     fault_point!("supervisor.pipes").at(StartStep::Output, "pipe")?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).at(StartStep::Output, "pipe");
     let (stubs_go, go) = pipe()?;
@@ -66,7 +84,6 @@ pub(super) fn tie(sandbox: &SandboxSpec) -> Result<(Ties, StubEnds), Failure> {
         go: stubs_go,
         packets: stubs_packets,
         stdio: [stdin, stubs_stdout, stubs_stderr],
-        plan: plan.plan(),
         landlock,
     };
     let ties = Ties {
@@ -74,55 +91,55 @@ pub(super) fn tie(sandbox: &SandboxSpec) -> Result<(Ties, StubEnds), Failure> {
         packets,
         stdout,
         stderr,
-        plan,
         landlock_abi,
     };
     Ok((ties, ends))
 }
-
-/// A stub formats nothing and calls little.
-const STACK_BYTES: usize = 128 << 10;
 
 impl StubEnds {
     /// Makes the stub, and gives its number in this pid namespace.
     ///
     /// It runs in the memory of this process until it executes its command: to copy that for a process that only drops it
     /// would cost more than all else that the stub does.
-    pub(super) fn clone_stub(self, assembly: &Assembly<'_>) -> Result<i32, Failure> {
+    pub(super) fn clone_stub(self, assembly: &Assembly<'_>, memory: &mut StubMemory) -> Result<i32, Failure> {
         let sandbox = assembly.origin.sandbox;
         let inside = identity::inside(sandbox.identity);
-        // It stays where the stub finds it; the descriptors are the stub's own copies.
-        let stub: &Stub<'_> = Box::leak(Box::new(Stub {
-            attach: assembly.cgroup.attach(),
-            user_namespace: assembly.origin.user_namespace,
-            go: self.go.as_fd(),
-            packets: self.packets.as_fd(),
-            stdio: self.stdio.each_ref().map(AsFd::as_fd),
-            plan: self.plan,
+        let attach = assembly.cgroup.attach();
+        if attach.len() > MOST_ATTACH {
+            return Err(Failure::new(
+                StartStep::Cgroup,
+                0,
+                "more hierarchies than are known",
+            ));
+        }
+        let stub = memory.stub.insert(Box::new(Stub {
+            attach: std::array::from_fn(|index| attach.get(index).map(|tasks| tasks.as_fd().into())),
+            user_namespace: assembly.origin.user_namespace.map(Inherited::from),
+            go: self.go.as_fd().into(),
+            packets: self.packets.as_fd().into(),
+            stdio: self.stdio.each_ref().map(|fd| fd.as_fd().into()),
+            plan: memory.plan.plan(),
             uid: inside,
             gid: inside,
             keep_capabilities: identity::kept_capabilities(sandbox.identity),
-            landlock: self.landlock.as_ref().map(AsFd::as_fd),
-            seccomp: assembly.template.filter.as_deref(),
+            landlock: self.landlock.as_ref().map(|ruleset| ruleset.as_fd().into()),
+            seccomp: assembly.template.filter.as_deref().map(std::ptr::from_ref),
             filter_ahead: assembly.template.filter_ahead,
         }));
-        let stack = sys::private_memory(STACK_BYTES).at(StartStep::Supervisor, "mmap")?;
         fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;
         let (namespaces, cgroup) = (namespaces(assembly), assembly.cgroup.clone_into());
-        // SAFETY: a supervisor has one thread; the stack and the stub are for nothing else, and never freed. While the stub
-        // is at work this process writes to /proc, waits for it, or reads what it is told, without the C library; the one
-        // call by that, for the stub's scheduling, has been tried before and does not fail.
-        unsafe { sys::clone_sharing_memory(namespaces, cgroup, stack, Stub::run, stub) }
+        // SAFETY: a supervisor has one thread; no stub is left when the next one is made. While one is at work this process
+        // writes to /proc, waits for it, or reads what it is told, without the C library.
+        unsafe { sys::clone_sharing_memory(namespaces, cgroup, &mut memory.stack, Stub::run, &**stub) }
             .map(|pid| pid.as_raw_nonzero().get())
             .at(StartStep::Namespaces, "clone3")
     }
 }
 
-/// An IPC namespace; and a user namespace, where the stub does not join one that was made ahead of time.
+/// A user namespace and, owned by it, an IPC namespace; where the stub joins a user namespace, it makes the other there.
 fn namespaces(assembly: &Assembly<'_>) -> CloneFlags {
-    let ipc = libc::CLONE_NEWIPC as CloneFlags;
     match assembly.origin.user_namespace {
-        Some(_) => ipc,
-        None => ipc | libc::CLONE_NEWUSER as CloneFlags,
+        Some(_) => 0,
+        None => (libc::CLONE_NEWIPC | libc::CLONE_NEWUSER) as CloneFlags,
     }
 }

@@ -7,20 +7,18 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::write;
 
 use super::evidence::{Evidence, Trigger};
 use super::exit_file::{StartRecord, read_stop_order, write_start_record};
-use super::pump::{Pump, Turn};
+use super::output::{Ready, Streams, Totals};
 use super::start::Running;
+
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::ipc::Channel;
-use crate::job::{ExitRecord, OnOutputLimit, Output, Signal, Stop, StopOrder, Timestamp};
-use crate::sys::{self, Reaped, SeccompListener, SignalFd};
+use crate::job::{ExitRecord, OnOutputLimit, Signal, Stop, StopOrder, Timestamp};
+use crate::sys::{self, ChildUsage, Reaped, SeccompListener, SignalFd};
 
-/// Chunks moved before other events get their turn.
-const TURNS: usize = 64;
 /// The kernel tells of memory running out before it kills: how often and how long to look for the kill.
 const OOM_LOOK: Duration = Duration::from_millis(2);
 const OOM_LOOKS: u32 = 50;
@@ -35,15 +33,14 @@ struct Watch<'a> {
     main: i32,
     meter: Meter<'a>,
     cpus: u64,
-    signals: SignalFd,
+    signals: &'a SignalFd,
     listener: Option<SeccompListener>,
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
     control_dir: Option<OwnedFd>,
-    bell: Option<OwnedFd>,
-    pumps: [Pump; 2],
-    /// Bytes that the pumps have moved, as far as the bell has told.
-    moved: u64,
+    streams: Streams<'a>,
+    /// Of the processes that were waited for before this job.
+    children_before: ChildUsage,
     start: StartRecord,
     started: Instant,
     /// The main process's wait status, once it has ended.
@@ -69,6 +66,8 @@ pub(super) struct Ended {
     pub record: ExitRecord,
     /// All in its cgroup was killed at once.
     pub killed: bool,
+    /// The process that moved its output has gone.
+    pub output_lost: bool,
 }
 
 impl From<ExitRecord> for Ended {
@@ -76,6 +75,7 @@ impl From<ExitRecord> for Ended {
         Self {
             record,
             killed: false,
+            output_lost: false,
         }
     }
 }
@@ -92,9 +92,8 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         listener: running.listener,
         control: Some(control),
         control_dir: running.control_dir,
-        bell: running.bell,
-        pumps: [running.stdout, running.stderr],
-        moved: 0,
+        streams: running.streams,
+        children_before: running.children_before,
         start: StartRecord {
             started_at: running.started_at,
             receipt: running.receipt,
@@ -114,34 +113,30 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
     };
     // What has been used since the job's start, not yet a millisecond, is seen at the first look.
     watch.plan_cpu_look(running.started, 0);
-    let buffer = running.buffer;
     while !watch.empty {
-        watch.wait();
-        watch.move_output(buffer);
+        let ready = watch.wait();
+        watch.move_output(ready);
         watch.handle_signals();
         watch.handle_control();
         watch.handle_denied_calls();
         watch.handle_deadlines();
     }
-    watch.pumps.iter_mut().for_each(|pump| pump.drain(buffer));
     let killed = watch.kill_again.is_some();
+    let (record, output_lost) = watch.into_record();
     Ended {
-        record: watch.into_record(),
+        record,
         killed,
+        output_lost,
     }
 }
 
 impl Watch<'_> {
-    /// Sleeps until something happens or a deadline is near.
-    fn wait(&self) {
-        let mut sources = Vec::with_capacity(6);
-        sources.push(PollFd::new(&self.signals, PollFlags::IN));
-        sources.extend(
-            self.pumps
-                .iter()
-                .filter_map(Pump::source)
-                .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)),
-        );
+    /// Sleeps until something happens or a deadline is near. Gives what there is to do for the streams.
+    fn wait(&self) -> Ready {
+        let mut sources = Vec::with_capacity(7);
+        self.streams.add_sources(&mut sources);
+        let of_streams = sources.len();
+        sources.push(PollFd::new(self.signals, PollFlags::IN));
         sources.extend(self.control.map(|control| PollFd::new(control, PollFlags::IN)));
         sources.extend(
             self.listener
@@ -161,6 +156,7 @@ impl Watch<'_> {
             tv_nsec: 0,
         });
         let _ = poll(&mut sources, Some(&timeout));
+        self.streams.ready(&sources[..of_streams])
     }
 
     fn next_deadline(&self) -> Instant {
@@ -183,29 +179,12 @@ impl Watch<'_> {
         self.trigger.is_none() && self.main_status.is_none()
     }
 
-    fn move_output(&mut self, buffer: &mut [u8]) {
-        for pump in &mut self.pumps {
-            for _ in 0..TURNS {
-                if pump.turn(buffer) != Turn::More {
-                    break;
-                }
-            }
-        }
-        self.ring();
-        let over = self.pumps.iter().any(Pump::overflowed);
-        if over && self.go.spec.on_output_limit == OnOutputLimit::Kill {
+    fn move_output(&mut self, ready: Ready) {
+        self.streams.turn(ready);
+        if self.streams.are_lost() {
+            self.end_for(Trigger::OutputLost);
+        } else if self.streams.overflowed() && self.go.spec.on_output_limit == OnOutputLimit::Kill {
             self.end_for(Trigger::OutputLimit);
-        }
-    }
-
-    /// Tells a launcher that passes output on of more of it.
-    fn ring(&mut self) {
-        let moved = self.pumps.iter().map(Pump::total).sum();
-        if self.moved != moved {
-            self.moved = moved;
-            if let Some(bell) = &self.bell {
-                let _ = write(bell, &1_u64.to_ne_bytes());
-            }
         }
     }
 
@@ -336,8 +315,8 @@ impl Watch<'_> {
         }
     }
 
-    fn into_record(mut self) -> ExitRecord {
-        let children = sys::children_usage();
+    fn into_record(mut self) -> (ExitRecord, bool) {
+        let children = sys::children_usage().since(self.children_before);
         let mut usage = self.meter.usage();
         let wait_status = self.main_status.unwrap_or(libc::SIGKILL);
         if !self.meter.measures_cpu() {
@@ -356,6 +335,15 @@ impl Watch<'_> {
         usage.wall_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         usage.io_read_bytes = children.read_bytes;
         usage.io_write_bytes = children.written_bytes;
+        let Totals { output, lost } = self.streams.finish();
+        if lost {
+            self.trigger.get_or_insert(Trigger::OutputLost);
+        } else if self.go.spec.on_output_limit == OnOutputLimit::Kill
+            && output.is_over(self.go.spec.limits.output_bytes)
+        {
+            // It was over before it could be killed.
+            self.trigger.get_or_insert(Trigger::OutputLimit);
+        }
         let cause = Evidence {
             wait_status,
             trigger: self.trigger,
@@ -363,15 +351,15 @@ impl Watch<'_> {
             denied: self.denied.as_deref(),
         }
         .cause();
-        let [stdout, stderr] = self.pumps.map(Pump::totals);
-        ExitRecord {
+        let record = ExitRecord {
             cause,
             started_at: Some(self.start.started_at),
             finished_at: Timestamp::now(),
             usage,
-            output: Output { stdout, stderr },
+            output,
             stop: self.stop,
             receipt: self.start.receipt,
-        }
+        };
+        (record, lost)
     }
 }

@@ -1,12 +1,16 @@
 //! What of a sandbox its jobs leave as it was: namespaces, a root that nobody writes to, /proc.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use caps::{CapSet, Capability};
+use rustix::process::setsid;
 use rustix::system::sethostname;
 
-use super::Assembly;
+use super::assemble::leave_stdio;
+use super::oom_score::OomScore;
+use super::{Assembly, Origin};
 use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::identity;
 use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
@@ -14,56 +18,153 @@ use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::timings::Timings;
 use crate::job::{Network, StartStep};
-use crate::sys::{self, SignalFd, fault_point};
+use crate::sys::{self, CapabilitySets, SignalFd, fault_point};
 
 #[derive(Debug)]
-pub struct World {
+pub(super) struct World {
     pub(super) signals: SignalFd,
     /// What could not be had, for the receipt.
     pub(super) weaker: Vec<String>,
-    /// /proc is sealed already, and written to by this view of it.
-    pub(super) proc_aside: Option<OwnedFd>,
-    /// The namespaces of an init.
+    /// A view of /proc that can be written to. A supervisor of one job has it until it knows its stub.
+    proc: Option<OwnedFd>,
+    pub(super) score: OomScore,
+    /// The user namespace of all jobs to come, where none of them can leave anything in it.
+    pub(super) user_namespace: Option<OwnedFd>,
+    /// Those that all jobs to come have; `None` where there is one job.
     pub(super) namespaces: Option<NamespaceIds>,
-    /// Nobody waits for the next job's sandbox.
-    pub(super) leisurely: bool,
 }
 
 impl World {
-    /// Makes a fork of the launcher PID 1 of a world of its own. What is one job's alone is missing yet: its scratch
-    /// space, and without a room all of its root.
+    /// Makes a fork of the launcher PID 1 of a world of its own. In a room, what is one job's alone is missing yet: its
+    /// scratch space.
     pub(super) fn enter(assembly: &Assembly<'_>, timings: &mut Timings) -> Result<Self, Failure> {
+        let origin = assembly.origin;
         let signals = prepare_process(assembly)?;
         timings.mark("process");
         fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
-        sethostname(assembly.origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
+        sethostname(origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
         timings.mark("hostname");
-        if assembly.laid.is_none() {
-            fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
+        if assembly.room.is_some() {
+            keep_capabilities()?;
+        } else {
+            // Nothing here needs it, and OOM scores must not be set with it.
+            caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).map_err(caps_failed)?;
         }
-        // Nothing here needs it, and OOM scores must not be set with it.
-        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE)
-            .map_err(|error| Failure::new(StartStep::Supervisor, 0, format!("CAP_SYS_RESOURCE: {error}")))?;
-        let weaker = match assembly.room {
-            Some(_) => rootfs::furnish(assembly.origin.sandbox, assembly.template)?,
-            None => Vec::new(),
-        };
-        Ok(Self {
+        let weaker = lay_root(assembly)?;
+        leave_stdio()?;
+        timings.mark("root");
+        let proc = proc::open_aside()?;
+        let mut world = Self {
             signals,
             weaker,
-            proc_aside: None,
+            score: OomScore::open(proc.as_fd(), origin.oom_score)?,
+            proc: Some(proc),
+            user_namespace: None,
             namespaces: None,
-            leisurely: false,
-        })
+        };
+        if assembly.room.is_some() {
+            world.prepare_for_many(assembly)?;
+        }
+        Ok(world)
     }
 
-    /// Finishes what is the same for all jobs to come.
-    pub(super) fn finish(&mut self) -> Result<(), Failure> {
-        self.namespaces = Some(receipt::namespace_ids("self"));
-        fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
-        self.proc_aside = Some(proc::open_aside()?);
-        proc::seal()
+    fn prepare_for_many(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
+        let Origin { sandbox, ids, .. } = assembly.origin;
+        if let Some(proc) = &self.proc
+            && !assembly.template.keeps_keys
+        {
+            fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
+            self.user_namespace = Some(identity::make_user_namespace(
+                proc.as_fd(),
+                sandbox.identity,
+                ids,
+            )?);
+            proc::reset_pids(proc.as_fd()).at(StartStep::Proc, "ns_last_pid")?;
+        }
+        let joined = self.user_namespace.as_ref().map(AsFd::as_fd);
+        self.namespaces = Some(receipt::of_all_stubs(joined));
+        seal()
     }
+
+    /// Writes to /proc of a stub. Whoever has no other job gives up to do so.
+    pub(super) fn with_proc(
+        &mut self,
+        write: impl FnOnce(BorrowedFd<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(proc) = &self.proc else {
+            return Err(Failure::new(StartStep::Proc, 0, "sealed"));
+        };
+        write(proc.as_fd())?;
+        if self.namespaces.is_none() {
+            self.proc = None;
+            seal()?;
+        }
+        Ok(())
+    }
+
+    /// Has the next process be number 2 again.
+    pub(super) fn reset_pids(&self) -> bool {
+        let reset = |proc: &OwnedFd| proc::reset_pids(proc.as_fd()).is_ok();
+        self.proc.as_ref().is_some_and(reset)
+    }
+}
+
+/// From here on nobody here writes to /proc but by a view of it that is mounted nowhere.
+fn seal() -> Result<(), Failure> {
+    fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
+    proc::seal()
+}
+
+/// What making a sandbox ready and supervising one job after another takes; of those that the launcher has. Not
+/// CAP_SYS_RESOURCE, as OOM scores must not be set with it.
+const KEPT: [Capability; 8] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FOWNER,
+    Capability::CAP_KILL,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+];
+
+fn keep_capabilities() -> Result<(), Failure> {
+    let had = caps::read(None, CapSet::Permitted).map_err(caps_failed)?;
+    let kept = KEPT
+        .iter()
+        .filter(|capability| had.contains(capability))
+        .fold(0, |set, capability| set | 1_u64 << capability.index());
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: 0,
+    };
+    sys::set_capabilities(sets).at(StartStep::Supervisor, "capset")
+}
+
+#[allow(clippy::needless_pass_by_value)]
+fn caps_failed(error: caps::errors::CapsError) -> Failure {
+    Failure::new(StartStep::Supervisor, 0, error.to_string())
+}
+
+/// Gives what could not be had, for the receipt.
+fn lay_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
+    let origin = assembly.origin;
+    if let Some(laid) = assembly.laid {
+        return Ok(laid.weaker.clone());
+    }
+    fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
+    if assembly.room.is_some() {
+        return rootfs::furnish(origin.sandbox, assembly.template);
+    }
+    // Files of a writable root belong to the first id of the job's range, which is its root.
+    rootfs::assemble(
+        origin.sandbox,
+        assembly.template,
+        origin.limits,
+        origin.ids.first,
+        origin.user_namespace,
+    )
 }
 
 /// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its signals.
@@ -71,6 +172,7 @@ fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { assembly.origin.launcher_start.erase() };
     fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
+    setsid().at(StartStep::Supervisor, "setsid")?;
     enter_namespaces(assembly)?;
     close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;

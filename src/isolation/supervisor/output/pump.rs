@@ -11,8 +11,10 @@ use super::outlet::Outlet;
 use crate::job::StreamTotals;
 use crate::sys::{self, fault_point};
 
+/// Chunks moved before other events get their turn.
+pub(super) const TURNS: usize = 64;
 /// The size of a pipe at first, and of what is read from it at once.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 /// A stream that fills its pipe gets a larger one: fewer wake-ups for a job that writes a lot.
 const BUSY_PIPE_BYTES: usize = 1 << 20;
 const BUSY_NICE: i32 = 10;
@@ -20,14 +22,16 @@ const BUSY_NICE: i32 = 10;
 #[derive(Debug)]
 pub(super) struct Pump {
     pipe: Option<OwnedFd>,
-    outlet: Outlet,
+    /// `None`: nothing is kept.
+    outlet: Option<Outlet>,
     limit: u64,
     kept: u64,
     total: u64,
     /// The file takes no more (full disk): what comes later is dropped, so that what is kept has no hole.
     failed: Option<Errno>,
     digest: Digest,
-    widened: bool,
+    /// A whole chunk has come at once.
+    flooding: bool,
 }
 
 /// What is known after a turn of the pump.
@@ -42,7 +46,7 @@ pub(super) enum Turn {
 }
 
 impl Pump {
-    pub(super) fn new(pipe: OwnedFd, outlet: Outlet, limit: u64) -> Self {
+    pub(super) fn new(pipe: OwnedFd, outlet: Option<Outlet>, limit: u64) -> Self {
         Self {
             pipe: Some(pipe),
             outlet,
@@ -51,7 +55,7 @@ impl Pump {
             total: 0,
             failed: None,
             digest: Digest::new(),
-            widened: false,
+            flooding: false,
         }
     }
 
@@ -73,16 +77,18 @@ impl Pump {
         if let Ok(count) = came {
             let kept = self.keep(&buffer[..count]);
             self.digest.update(&buffer[..kept]);
-            if count == CHUNK && !self.widened {
-                self.widen();
-            }
+            self.flooding |= count == CHUNK;
         }
         self.after(came)
     }
 
-    /// For a job that writes a lot.
-    fn widen(&mut self) {
-        self.widened = true;
+    /// The job writes a lot.
+    pub(super) const fn is_flooding(&self) -> bool {
+        self.flooding
+    }
+
+    /// For a job that writes a lot, in the thread that moves its output from here on.
+    pub(super) fn widen(&mut self) {
         if let Some(pipe) = &self.pipe {
             // Refused where the user's pipes are large enough already: slower, not wrong.
             let _ = fcntl_setpipe_size(pipe, BUSY_PIPE_BYTES);
@@ -135,9 +141,10 @@ impl Pump {
             return 0;
         }
         let wanted = bytes.len().min(room);
-        let file = match self.outlet.file() {
-            Ok(file) => file,
-            Err(error) => {
+        let file = match self.outlet.as_mut().map(Outlet::file) {
+            Some(Ok(file)) => file,
+            None => return 0,
+            Some(Err(error)) => {
                 self.failed = Some(error);
                 return 0;
             }
@@ -171,7 +178,7 @@ pub(super) fn buffer() -> Result<&'static mut [u8], Errno> {
 mod tests {
     use std::fs::File;
     use std::io::{Read, Seek, Write};
-    use std::rc::Rc;
+    use std::sync::Arc;
 
     use rustix::fs::{Mode, OFlags};
     use rustix::pipe::{PipeFlags, pipe_with};
@@ -181,7 +188,11 @@ mod tests {
     fn pump_of(limit: u64, written: &[u8]) -> (StreamTotals, Vec<u8>) {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
         let mut file = tempfile::tempfile().expect("file");
-        let mut pump = Pump::new(reader, Outlet::Open(file.try_clone().expect("dup").into()), limit);
+        let mut pump = Pump::new(
+            reader,
+            Some(Outlet::Open(file.try_clone().expect("dup").into())),
+            limit,
+        );
         let buffer = buffer().expect("memory");
         let mut writer = File::from(writer);
         for part in written.chunks(4096) {
@@ -221,11 +232,11 @@ mod tests {
         let open = rustix::fs::open(outputs.path(), OFlags::DIRECTORY, Mode::empty()).expect("open");
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
         let outlet = Outlet::Later {
-            outputs: Rc::new(open),
-            folder: Rc::from("job"),
+            outputs: Arc::new(open),
+            folder: Arc::from("job"),
             name: "stdout",
         };
-        let mut pump = Pump::new(reader, outlet, 1 << 20);
+        let mut pump = Pump::new(reader, Some(outlet), 1 << 20);
         drop(writer);
         pump.drain(buffer().expect("memory"));
         assert_eq!(pump.totals().total_bytes, 0);
@@ -240,13 +251,16 @@ mod tests {
         let written: Vec<u8> = (0..LIMIT + 1000).map(|n| (n % 251) as u8).collect();
         let mut file = tempfile::tempfile().expect("file");
         let outlet = Outlet::Open(file.try_clone().expect("dup").into());
-        let mut pump = Pump::new(reader, outlet, LIMIT.into());
+        let mut pump = Pump::new(reader, Some(outlet), LIMIT.into());
         std::thread::scope(|scope| {
             scope.spawn(|| File::from(writer).write_all(&written).expect("write"));
             let buffer = buffer().expect("memory");
+            while !pump.is_flooding() {
+                pump.turn(buffer);
+            }
+            pump.widen();
             while pump.turn(buffer) != Turn::End {}
         });
-        assert!(pump.widened);
         let totals = pump.totals();
         let mut kept = Vec::new();
         file.rewind().expect("rewind");
@@ -265,7 +279,7 @@ mod tests {
     fn a_file_that_takes_no_more_leaves_a_whole_beginning() {
         let full = File::options().write(true).open("/dev/full").expect("/dev/full");
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
-        let mut pump = Pump::new(reader, Outlet::Open(full.into()), 1 << 20);
+        let mut pump = Pump::new(reader, Some(Outlet::Open(full.into())), 1 << 20);
         File::from(writer).write_all(b"lost").expect("write");
         pump.drain(buffer().expect("memory"));
         let totals = pump.totals();

@@ -1,7 +1,7 @@
 //! Where the kept bytes of a stream go.
 
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
@@ -12,13 +12,13 @@ pub const STDERR_FILE: &str = "stderr";
 /// A file, made with the first byte: most file systems take longer to make one than the kernel to run a small job, and
 /// many jobs write to one stream alone, or to none.
 #[derive(Debug)]
-pub(super) enum Outlet {
+pub(in crate::isolation::supervisor) enum Outlet {
     Open(OwnedFd),
     Later {
         /// The folder of all jobs' output.
-        outputs: Rc<OwnedFd>,
+        outputs: Arc<OwnedFd>,
         /// Names this job's in it.
-        folder: Rc<str>,
+        folder: Arc<str>,
         name: &'static str,
     },
 }
@@ -60,10 +60,10 @@ mod tests {
     fn nothing_is_made_before_it_is_needed() {
         let outputs = tempfile::tempdir().expect("tempdir");
         let open = rustix::fs::open(outputs.path(), OFlags::DIRECTORY, Mode::empty()).expect("open");
-        let (open, folder) = (Rc::new(open), Rc::from("job"));
+        let (open, folder) = (Arc::new(open), Arc::from("job"));
         let mut outlets = [STDOUT_FILE, STDERR_FILE].map(|name| Outlet::Later {
-            outputs: Rc::clone(&open),
-            folder: Rc::clone(&folder),
+            outputs: Arc::clone(&open),
+            folder: Arc::clone(&folder),
             name,
         });
         assert!(!outputs.path().join("job").exists());

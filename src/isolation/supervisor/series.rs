@@ -1,0 +1,118 @@
+//! The supervisor of one job after another, in one sandbox.
+//!
+//! It lays what jobs leave as it was, runs a job, and after each makes sure that nothing is left: no process in its pid
+//! namespace, nothing that uses the scratch space. It keeps the privileges that the next job takes. So it never touches a
+//! byte that a job has written, which is for the pump beside it; all that it hears of a job is what the kernel tells. Where
+//! anything is out of order it ends, and the kernel kills whatever is left with it.
+
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::assemble::assemble;
+use super::protocol::{self, Again, Report, ToSupervisor};
+use super::ties::StubMemory;
+use super::world::World;
+use super::{Assembly, Origin, Ran, run_job, wait_for_go};
+use crate::isolation::cgroup::Handles;
+use crate::isolation::failure::{At, Failure};
+use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::rootfs;
+use crate::isolation::timings::Timings;
+use crate::job::StartStep;
+use crate::sys::{self, Reaped, fault_point};
+
+/// Serves jobs until one leaves something behind, or the launcher has no more for it.
+pub fn serve(assembly: &Assembly<'_>) -> ! {
+    if let Err(failure) = try_serve(assembly) {
+        protocol::report(assembly.origin.control, &Report::Failed(failure));
+    }
+    sys::exit_now(0)
+}
+
+fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
+    rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
+    let mut world = World::enter(first, &mut Timings::start())?;
+    let user_namespace = world.user_namespace.take();
+    let mut memory = StubMemory::map()?;
+    let mut limits = *first.origin.limits;
+    let mut received: Option<Handles> = None;
+    loop {
+        let origin = Origin {
+            limits: &limits,
+            user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
+            ..first.origin
+        };
+        let assembly = Assembly {
+            origin,
+            cgroup: received.as_ref().unwrap_or(first.cgroup),
+            ..*first
+        };
+        if !serve_one(&assembly, &mut world, &mut memory)? || !is_as_new(&world) {
+            return Ok(());
+        }
+        if !protocol::report(first.origin.control, &Report::Vacant) {
+            return Ok(());
+        }
+        let Some((again, handles)) = wait_for_again(first.origin.control) else {
+            return Ok(());
+        };
+        limits = again.limits;
+        received = handles.or(received);
+        // What was sent to the last job's supervisor is not meant for the next one's.
+        while let Ok(Some(_)) = world.signals.next() {}
+    }
+}
+
+/// False where there can be no other job.
+fn serve_one(assembly: &Assembly<'_>, world: &mut World, memory: &mut StubMemory) -> Result<bool, Failure> {
+    let Origin {
+        sandbox, limits, ids, ..
+    } = assembly.origin;
+    rootfs::add_scratch(sandbox, limits, ids.first)?;
+    let assembled = assemble(assembly, world, memory, Timings::start())?;
+    let Some((go, outlets)) = wait_for_go(assembly.origin.control) else {
+        return Ok(false);
+    };
+    match run_job(assembled, &go, outlets, &assembly.origin) {
+        Ran::ToItsEnd => Ok(true),
+        Ran::Never => Ok(end_stub()),
+        Ran::Out => Ok(false),
+    }
+}
+
+/// Ends a stub that never became its command; true once no process is left.
+fn end_stub() -> bool {
+    let _ = sys::kill_all_others();
+    loop {
+        match sys::reap_next() {
+            Ok(Reaped::NoChildren) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// The scratch space goes, which it does not while anything uses it, and process numbers begin anew.
+fn is_as_new(world: &World) -> bool {
+    fault_point!("supervisor.clear").is_ok() && rootfs::clear_scratch().is_ok() && world.reset_pids()
+}
+
+/// Blocks until the launcher has this sandbox made ready for another job; `None` when it will not.
+fn wait_for_again(control: &Channel) -> Option<(Again, Option<Handles>)> {
+    loop {
+        let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
+        match control.try_receive_with() {
+            Ok(Some((ToSupervisor::Again(again), descriptors))) => {
+                let handles = match again.cgroup {
+                    Some(shape) => Some(Handles::from_parts(shape, descriptors)?),
+                    None => None,
+                };
+                return Some((again, handles));
+            }
+            // For the last job, which had ended meanwhile.
+            Ok(Some(_) | None) => {}
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the processes beside a job may do, as the host sees them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::worker::{SUPERVISOR, Worker, able, children, eventually, named, pump_of};
+use super::{in_runtime, shell, start};
+
+fn status(pid: u32) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines
+        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+fn capabilities(status: &BTreeMap<String, String>) -> [u64; 3] {
+    ["CapEff", "CapPrm", "CapInh"].map(|set| u64::from_str_radix(&status[set], 16).expect("a set"))
+}
+
+#[test]
+fn who_reads_what_a_job_writes_can_do_nothing_else() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    let launcher = worker.launcher();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("echo kept; exec sleep 6841")).await;
+        let stdout = worker.dir.path().join("state/jobs").join(&id).join("stdout");
+        eventually("its line is kept", || {
+            fs::read(&stdout).is_ok_and(|bytes| bytes == b"kept\n")
+        });
+        let pump = pump_of(launcher, &stdout).expect("a pump");
+        let of_pump = status(pump);
+        assert_eq!(capabilities(&of_pump), [0; 3], "{of_pump:?}");
+        assert_eq!((&*of_pump["NoNewPrivs"], &*of_pump["Groups"]), ("1", ""));
+        let supervisors = named(launcher, SUPERVISOR);
+        let jobs = supervisors.iter().flat_map(|pid| children(*pid));
+        let uid = |status: &BTreeMap<String, String>| status["Uid"].clone();
+        let others: Vec<String> = jobs
+            .chain([launcher, worker.server().expect("a server")])
+            .map(|pid| uid(&status(pid)))
+            .collect();
+        assert!(
+            !others.contains(&uid(&of_pump)),
+            "{} of {others:?}",
+            uid(&of_pump)
+        );
+        // Its standard streams, its supervisor, the lock of its id, the pipe and the file.
+        let open = fs::read_dir(format!("/proc/{pump}/fd"))
+            .expect("descriptors")
+            .count();
+        assert_eq!(open, 7);
+        for supervisor in supervisors {
+            assert!(
+                fs::read_dir(format!("/proc/{supervisor}/fd"))
+                    .expect("descriptors")
+                    .flatten()
+                    .filter_map(|fd| fs::read_link(fd.path()).ok())
+                    .all(|path| !path.to_string_lossy().starts_with("/dev/pts"))
+            );
+        }
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_supervisor_keeps_what_it_takes_to_make_its_sandbox_ready() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        // CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, SYS_PTRACE, SYS_ADMIN
+        const KEPT: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 19 | 1 << 21;
+        let mut client = worker.client().await;
+        start(&mut client, shell("exec sleep 6842")).await;
+        let supervisors = || named(worker.launcher(), SUPERVISOR);
+        eventually("some wait", || supervisors().len() > 2);
+        let has_job = |pid: &u32| !children(*pid).is_empty();
+        for supervisor in supervisors().into_iter().filter(has_job) {
+            let sets = capabilities(&status(supervisor));
+            assert!(sets.iter().all(|set| set & !KEPT == 0), "{sets:x?}");
+        }
+    });
+    worker.shut_down();
+}
