@@ -144,17 +144,6 @@ fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, origin: &Origin<
     let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
     let (ended, ran) = match start::start(assembled, go, outlets, origin.launcher_namespaces, origin.pump) {
         Ok(running) => {
-            let (started_at, receipt) = (running.started_at, Box::new(running.receipt.clone()));
-            // Only a person looks at them.
-            let timings = go.ends_with_launcher.then(|| running.timings.clone());
-            protocol::report(
-                control,
-                &Report::Started {
-                    started_at,
-                    receipt,
-                    timings,
-                },
-            );
             let _ = fault_point!("supervisor.started");
             (watch::watch(running, go, control), Ran::ToItsEnd)
         }

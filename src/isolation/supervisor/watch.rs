@@ -13,9 +13,11 @@ use super::exit_file::{StartRecord, read_stop_order, write_start_record};
 use super::output::{Ready, Streams, Totals};
 use super::start::Running;
 
+use super::protocol::{self, Report};
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::ipc::Channel;
+use crate::isolation::timings::Timings;
 use crate::job::{ExitRecord, OnOutputLimit, Signal, Stop, StopOrder, Timestamp};
 use crate::sys::{self, ChildUsage, Reaped, SeccompListener, SignalFd};
 
@@ -24,6 +26,9 @@ const OOM_LOOK: Duration = Duration::from_millis(2);
 const OOM_LOOKS: u32 = 50;
 /// CPU usage is looked at when it may have reached the limit, but not more often than this.
 const CPU_LOOK: Duration = Duration::from_millis(10);
+
+/// A job that ends within this time is told of once, with its end.
+const SHORT: Duration = Duration::from_millis(1);
 
 /// Sent with a value by a launcher that has no socket to this supervisor: signal the job with that value.
 pub(crate) const FORWARD_SIGNAL: i32 = 35;
@@ -43,6 +48,8 @@ struct Watch<'a> {
     children_before: ChildUsage,
     start: StartRecord,
     started: Instant,
+    /// When the launcher is to be told that the job runs, unless it has been.
+    tell_start: Option<Instant>,
     /// The main process's wait status, once it has ended.
     main_status: Option<i32>,
     /// No process is left.
@@ -99,6 +106,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
             receipt: running.receipt,
         },
         started: running.started,
+        tell_start: Some(Instant::now() + SHORT),
         main_status: None,
         empty: false,
         trigger: None,
@@ -111,6 +119,10 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         kill_again: None,
         oom_look: None,
     };
+    if go.ends_with_launcher {
+        // A person may look at how long each step took.
+        watch.tell_start(Some(running.timings));
+    }
     // What has been used since the job's start, not yet a millisecond, is seen at the first look.
     watch.plan_cpu_look(running.started, 0);
     while !watch.empty {
@@ -165,6 +177,7 @@ impl Watch<'_> {
             self.grace_end,
             self.kill_again,
             self.oom_look.map(|(at, _)| at),
+            self.tell_start,
             condemned,
         ];
         let running = self
@@ -215,6 +228,7 @@ impl Watch<'_> {
                 Ok(Reaped::Child { pid, status }) => {
                     if pid == self.main {
                         self.main_status = Some(status);
+                        self.tell_start = None;
                     }
                 }
                 Ok(Reaped::NoneYet) => break,
@@ -259,8 +273,23 @@ impl Watch<'_> {
         }
     }
 
+    fn tell_start(&mut self, timings: Option<Timings>) {
+        self.tell_start = None;
+        if let Some(control) = self.control {
+            let told = Report::Started {
+                started_at: self.start.started_at,
+                receipt: Box::new(self.start.receipt.clone()),
+                timings,
+            };
+            protocol::report(control, &told);
+        }
+    }
+
     fn handle_deadlines(&mut self) {
         let now = Instant::now();
+        if self.tell_start.is_some_and(|at| now >= at) {
+            self.tell_start(None);
+        }
         if self.has_deadlines() {
             if now >= self.wall_deadline {
                 self.end_for(Trigger::WallTime);

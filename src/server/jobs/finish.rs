@@ -9,8 +9,22 @@ use super::{Jobs, Phase, Table};
 impl Jobs {
     /// A job is over: its place is free at once, its end is told when it is durable.
     pub(in crate::server) fn finished(self: &Arc<Self>, id: JobId, record: ExitRecord) {
+        self.tell_start(id, &record);
         self.finish(id, record);
         self.launch_waiting();
+    }
+
+    /// That a short job has run is told with its end.
+    fn tell_start(&self, id: JobId, record: &ExitRecord) {
+        let Some(started_at) = record.started_at else {
+            return;
+        };
+        let mut table = self.lock();
+        let untold = table.launched(id).is_some_and(|entry| !entry.live.has_started());
+        drop(table);
+        if untold {
+            self.started(id, started_at, record.receipt.clone());
+        }
     }
 
     /// The launcher does not know a job that this server believed to run.

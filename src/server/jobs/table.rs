@@ -27,6 +27,10 @@ impl Live {
         self.view.borrow().clone()
     }
 
+    pub(super) fn has_started(&self) -> bool {
+        self.view.borrow().started_at.is_some()
+    }
+
     pub(in crate::server) fn state(&self) -> State {
         self.view.borrow().state
     }
