@@ -20,6 +20,14 @@ pub struct Limits {
     pub open_files: u64,
 }
 
+impl Limits {
+    /// A scratch space that was made with the one serves with the other.
+    #[must_use]
+    pub const fn have_same_scratch(&self, other: &Self) -> bool {
+        self.disk_bytes == other.disk_bytes && self.inodes == other.inodes
+    }
+}
+
 /// The limits that a request names; `None` is the policy's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LimitsRequest {

@@ -17,6 +17,17 @@ exec 8</usr/bin/env; flock -x 8
 for n in $(seq 40000); do :; done
 wait";
 
+/// Ways to use the scratch space that leave nothing in it.
+const TOUCHES: [&str; 7] = [
+    "true >/tmp/gone; rm /tmp/gone",
+    "mkdir gone; rmdir gone",
+    "chmod 755 /workspace",
+    "ls /dev/shm",
+    "touch -d yesterday /workspace",
+    "setfattr -n user.mark -v 1 /workspace || touch /workspace",
+    "python3 -c \"import os; os.close(os.open('/tmp', os.O_TMPFILE | os.O_WRONLY))\"",
+];
+
 /// Prints what it finds of anybody else.
 const LOOK: &str = "
 [ $$ = 2 ] || echo \"number $$, as if others had been there\"
@@ -104,6 +115,42 @@ fn one_sandbox_serves_one_job_after_another() {
             "{} processes have kept 40 jobs",
             keepers.len()
         );
+    });
+    worker.shut_down();
+}
+
+/// A scratch space that no job has used serves the next: what it shows must not depend on who was there before.
+#[test]
+fn who_touches_the_scratch_space_leaves_no_trace() {
+    const SHOW: &str =
+        "stat -c '%n %i %h %a %U' /workspace /tmp /dev/shm /run; test $(stat -c %Y /workspace) -gt 1700000000
+        stat -c '%W %Z' /tmp /dev/shm /run /workspace | awk '$1 != $2'; true >/tmp/new; stat -c %i /tmp/new";
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        // Where no job has touched it, the numbers of inodes go on by one for each job.
+        let mut seen = BTreeSet::new();
+        for touch in TOUCHES {
+            for _ in 0..10 {
+                let id = start(&mut client, shell("true")).await;
+                assert_eq!(wait(&mut client, &id).await.exit_code, Some(0));
+                let id = start(&mut client, bash(touch)).await;
+                assert_eq!(wait(&mut client, &id).await.exit_code, Some(0), "{touch}");
+            }
+            for _ in 0..12 {
+                let id = start(&mut client, bash(SHOW)).await;
+                assert_eq!(wait(&mut client, &id).await.exit_code, Some(0));
+                let shown = output(&mut client, &id).await;
+                let (folders, inode) = shown.trim_end().rsplit_once('\n').expect("lines");
+                seen.insert(folders.to_owned());
+                let inode: u64 = inode.parse().expect("a number");
+                assert!(inode < 40, "{touch}: {shown}");
+            }
+        }
+        assert_eq!(seen.len(), 1, "{seen:#?}");
     });
     worker.shut_down();
 }

@@ -382,8 +382,9 @@ impl FakeLauncher {
 }
 
 pub fn exit_record(cause: Cause, started_at: Timestamp) -> ExitRecord {
+    let never_ran = matches!(cause, Cause::StartFailed { .. });
     ExitRecord {
-        started_at: Some(started_at),
+        started_at: (!never_ran).then_some(started_at),
         ..ExitRecord::without_run(cause)
     }
 }

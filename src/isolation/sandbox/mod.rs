@@ -15,6 +15,7 @@ pub mod receipt;
 pub mod rlimits;
 pub mod room;
 pub mod rootfs;
+pub mod scratch;
 pub mod seccomp;
 pub mod stub;
 pub mod template;

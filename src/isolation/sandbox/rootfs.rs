@@ -9,20 +9,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, mkdir, statfs};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
-    mount_change, mount_move, mount_remount, move_mount, open_tree, unmount,
+    mount_change, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, pivot_root, umask};
+use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::layout;
 use crate::isolation::sandbox::parts;
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::sandbox::unmapped;
-use crate::isolation::sandbox::{by_users, proc};
+use crate::isolation::sandbox::{by_users, proc, scratch};
 use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
 use crate::sys;
 
@@ -48,7 +47,7 @@ pub fn assemble(
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .at(StartStep::Rootfs, "private")?;
     }
-    mount_scratch(parts::SCRATCH, spec, limits, owner)?;
+    scratch::mount(parts::SCRATCH, spec, limits, owner)?;
     let writable = user_namespace.map(|user_namespace| Upper {
         owner,
         user_namespace,
@@ -66,7 +65,7 @@ pub fn assemble(
             weaker.push(unmapped::describe(&layer.target));
         }
     }
-    bind_scratch(parts::SCRATCH, parts::NEW_ROOT)?;
+    scratch::bind(parts::SCRATCH, parts::NEW_ROOT)?;
     bind_devices(template)?;
     if template.devices_bound {
         weaker.push(SHARED_DEVICES.to_owned());
@@ -118,44 +117,6 @@ pub fn furnish(spec: &SandboxSpec, template: &Template) -> Result<Vec<String>, F
     Ok(shared.into_iter().collect())
 }
 
-/// Where the scratch space of a job in a room is mounted: its folders are bound from there, and the last of them lies
-/// over it.
-const ROOM_SCRATCH: &str = "/run";
-
-/// Adds to a furnished room what is one job's alone. This process's working directory is the only way to the mount that
-/// the folders are bound from: none leads there by name.
-pub fn add_scratch(spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
-    mount_scratch(ROOM_SCRATCH, spec, limits, owner)?;
-    chdir(ROOM_SCRATCH).at(StartStep::Scratch, "chdir")?;
-    bind_scratch(".", "")
-}
-
-/// Takes away what [`add_scratch`] has added. What is still in use cannot be: no open file, no working directory and no
-/// mapping may be left in it.
-///
-/// Each umount(2) waits for a grace period of RCU. So the folders' mounts are only asked whether they are in use, and
-/// then put back to where they were bound from, for one umount(2) that takes the whole tree.
-pub fn clear_scratch() -> Result<(), Errno> {
-    for (_, target) in SCRATCH_FOLDERS {
-        is_unused(target)?;
-    }
-    for (name, target) in SCRATCH_FOLDERS {
-        mount_move(target, name)?;
-    }
-    unmount(".", UnmountFlags::DETACH)?;
-    chdir("/")
-}
-
-/// Of umount(2) with MNT_EXPIRE: a mount that anything uses is busy, and any other is told to come again.
-fn is_unused(target: &str) -> Result<(), Errno> {
-    match unmount(target, UnmountFlags::EXPIRE | UnmountFlags::NOFOLLOW) {
-        Err(Errno::AGAIN) => Ok(()),
-        Err(error) => Err(error),
-        // Marked earlier, which nobody has: it is gone, and no sandbox.
-        Ok(()) => Err(Errno::INVAL),
-    }
-}
-
 fn mount_layer(upper: Option<Upper<'_>>, index: usize, target: &str) -> Result<bool, Failure> {
     let (cap, name) = (parts::cap_name(index), parts::layer_name(index));
     let lower = Lower {
@@ -163,54 +124,6 @@ fn mount_layer(upper: Option<Upper<'_>>, index: usize, target: &str) -> Result<b
         name: &name,
     };
     mount_overlay(upper, lower, target, MountFlags::NOSUID | MountFlags::NODEV)
-}
-
-fn mount_scratch(scratch: &str, spec: &SandboxSpec, limits: &Limits, owner: u32) -> Result<(), Failure> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let options = format!("mode=0755,{}", scratch_options(limits));
-    let options = CString::new(options).unwrap_or_default();
-    mount("tmpfs", scratch, "tmpfs", flags, Some(options.as_c_str())).at(StartStep::Scratch, "tmpfs")?;
-    let scratch = Path::new(scratch);
-    let usual = umask(Mode::empty());
-    [
-        ("workspace", 0o700),
-        ("tmp", 0o1777),
-        ("shm", 0o1777),
-        ("run", 0o755),
-    ]
-    .into_iter()
-    .try_for_each(|(name, mode)| {
-        mkdir(scratch.join(name), Mode::from_raw_mode(mode)).at(StartStep::Scratch, name)
-    })?;
-    umask(usual);
-    // The script and the input in /run are not an unprivileged job's to change.
-    let own: &[&str] = match spec.identity {
-        Identity::Unprivileged => &["workspace"],
-        Identity::Root => &["workspace", "run"],
-    };
-    own.iter()
-        .try_for_each(|name| chown(scratch.join(name), Some(owner), Some(owner)).at(StartStep::Scratch, name))
-}
-
-fn scratch_options(limits: &Limits) -> String {
-    format!("size={},nr_inodes={}", limits.disk_bytes, limits.inodes)
-}
-
-/// Changes the scratch space's limits to those of the job, and reads them back.
-pub fn resize_scratch(limits: &Limits) -> Result<(), Failure> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount(layout::WORKSPACE, flags, scratch_options(limits).as_str())
-        .at(StartStep::Scratch, "resize")?;
-    Ok(())
-}
-
-/// Size in bytes and inodes of the scratch space, as the kernel has them.
-pub fn scratch_limits() -> Result<(u64, u64), Failure> {
-    let stat = statfs(layout::WORKSPACE).at(StartStep::Scratch, "statfs")?;
-    Ok((
-        stat.f_blocks * u64::try_from(stat.f_bsize).unwrap_or(0),
-        stat.f_files,
-    ))
 }
 
 /// What a writable overlay needs beside the lower layer.
@@ -319,21 +232,6 @@ fn map_lower(upper: Upper<'_>, lower: &str) -> Result<Option<String>, Failure> {
 fn mount_covers() -> Result<(), Failure> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_overlay(None, Lower::plain(parts::COVERS), parts::COVERS, flags).map(drop)
-}
-
-/// The folders of a scratch space, and where a job sees them.
-const SCRATCH_FOLDERS: [(&str, &str); 4] = [
-    ("workspace", layout::WORKSPACE),
-    ("tmp", "/tmp"),
-    ("shm", "/dev/shm"),
-    ("run", "/run"),
-];
-
-fn bind_scratch(scratch: &str, root: &str) -> Result<(), Failure> {
-    for (name, target) in SCRATCH_FOLDERS {
-        mount_bind(format!("{scratch}/{name}"), format!("{root}{target}")).at(StartStep::Scratch, target)?;
-    }
-    Ok(())
 }
 
 /// Where the template could not make device nodes of its own.

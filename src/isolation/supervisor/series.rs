@@ -17,7 +17,7 @@ use super::{Assembly, Origin, Ran, run_job, wait_for_go};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
-use crate::isolation::sandbox::rootfs;
+use crate::isolation::sandbox::scratch::{self, Scratch};
 use crate::isolation::timings::Timings;
 use crate::job::StartStep;
 use crate::sys::{self, Reaped, fault_point};
@@ -37,6 +37,7 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     let mut memory = StubMemory::map()?;
     let mut limits = *first.origin.limits;
     let mut received: Option<Handles> = None;
+    let mut scratch = None;
     loop {
         let origin = Origin {
             limits: &limits,
@@ -48,7 +49,7 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
             cgroup: received.as_ref().unwrap_or(first.cgroup),
             ..*first
         };
-        if !serve_one(&assembly, &mut world, &mut memory)? || !is_as_new(&world) {
+        if !serve_one(&assembly, &mut world, &mut memory, &mut scratch)? || !world.reset_pids() {
             return Ok(());
         }
         if !protocol::report(first.origin.control, &Report::Vacant) {
@@ -57,6 +58,13 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
         let Some((again, handles)) = wait_for_again(first.origin.control) else {
             return Ok(());
         };
+        if !again.limits.have_same_scratch(&limits)
+            && scratch
+                .take()
+                .is_some_and(|scratch: Scratch| scratch.clear().is_err())
+        {
+            return Ok(());
+        }
         limits = again.limits;
         received = handles.or(received);
         // What was sent to the last job's supervisor is not meant for the next one's.
@@ -64,21 +72,38 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     }
 }
 
-/// False where there can be no other job.
-fn serve_one(assembly: &Assembly<'_>, world: &mut World, memory: &mut StubMemory) -> Result<bool, Failure> {
+/// False where there can be no other job. `kept` is a scratch space that no job has used.
+fn serve_one(
+    assembly: &Assembly<'_>,
+    world: &mut World,
+    memory: &mut StubMemory,
+    kept: &mut Option<Scratch>,
+) -> Result<bool, Failure> {
     let Origin {
         sandbox, limits, ids, ..
     } = assembly.origin;
-    rootfs::add_scratch(sandbox, limits, ids.first)?;
+    let mut scratch = match kept.take() {
+        Some(scratch) => scratch,
+        None => Scratch::add(sandbox, limits, ids.first)?,
+    };
     let assembled = assemble(assembly, world, memory, Timings::start())?;
     let Some((go, outlets)) = wait_for_go(assembly.origin.control) else {
         return Ok(false);
     };
-    match run_job(assembled, &go, outlets, &assembly.origin) {
-        Ran::ToItsEnd => Ok(true),
-        Ran::Never => Ok(end_stub()),
-        Ran::Out => Ok(false),
+    let began = scratch::now();
+    let is_over = match run_job(assembled, &go, outlets, &assembly.origin) {
+        Ran::ToItsEnd => true,
+        Ran::Never => end_stub(),
+        Ran::Out => false,
+    };
+    if !is_over || fault_point!("supervisor.clear").is_err() {
+        return Ok(false);
     }
+    if go.spec.limits.have_same_scratch(limits) && scratch.is_as_new(began) {
+        *kept = Some(scratch);
+        return Ok(true);
+    }
+    Ok(scratch.clear().is_ok())
 }
 
 /// Ends a stub that never became its command; true once no process is left.
@@ -91,11 +116,6 @@ fn end_stub() -> bool {
             Err(_) => return false,
         }
     }
-}
-
-/// The scratch space goes, which it does not while anything uses it, and process numbers begin anew.
-fn is_as_new(world: &World) -> bool {
-    fault_point!("supervisor.clear").is_ok() && rootfs::clear_scratch().is_ok() && world.reset_pids()
 }
 
 /// Blocks until the launcher has this sandbox made ready for another job; `None` when it will not.

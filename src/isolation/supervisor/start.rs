@@ -10,7 +10,7 @@ use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::receipt::NamespaceIds;
-use crate::isolation::sandbox::{by_users, files, receipt, rlimits, rootfs};
+use crate::isolation::sandbox::{by_users, files, receipt, rlimits, scratch};
 use crate::isolation::timings::Timings;
 use crate::job::{IsolationFloor, Receipt, StartStep, Timestamp};
 use crate::sys::{self, CapabilitySets, ChildUsage, SeccompListener, SignalFd, fault_point};
@@ -49,8 +49,8 @@ pub(super) fn start<'a>(
     timings.mark("counters");
     let limits = &go.spec.limits;
     fault_point!("supervisor.scratch").at(StartStep::Scratch, "resize")?;
-    if (limits.disk_bytes, limits.inodes) != (assembled.limits.disk_bytes, assembled.limits.inodes) {
-        rootfs::resize_scratch(limits)?;
+    if !limits.have_same_scratch(&assembled.limits) {
+        scratch::resize(limits)?;
     }
     timings.mark("scratch size");
     fault_point!("supervisor.files").at(StartStep::Files, "the job's files")?;
@@ -66,7 +66,7 @@ pub(super) fn start<'a>(
     let mut receipt = go.receipt.clone();
     receipt.landlock_abi = assembled.landlock_abi;
     receipt.weaker.extend_from_slice(&assembled.weaker);
-    let (bytes, inodes) = rootfs::scratch_limits()?;
+    let (bytes, inodes) = scratch::limits()?;
     receipt.limits.insert("tmpfs.size".to_owned(), bytes.to_string());
     receipt
         .limits
