@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Proc, StartStep};
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
-use rustix::io::{Errno, write};
+use rustix::io::{Errno, pwrite, write};
 use rustix::mount::{MountFlags, OpenTreeFlags, mount, mount_bind, mount_remount, open_tree};
 
 /// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
@@ -159,15 +159,23 @@ pub fn open_aside() -> Result<OwnedFd, Failure> {
 
 /// Writes to a file of the process `pid`.
 pub fn write_of(proc: BorrowedFd<'_>, pid: i32, file: &str, value: &str) -> Result<(), Errno> {
-    write_to(proc, &format!("{pid}/{file}"), value)
-}
-
-/// Has the next process of this pid namespace be number 2, as in a new one. Only PID 1 may be left in it.
-pub fn reset_pids(proc: BorrowedFd<'_>) -> Result<(), Errno> {
-    write_to(proc, "sys/kernel/ns_last_pid", "1")
-}
-
-fn write_to(proc: BorrowedFd<'_>, path: &str, value: &str) -> Result<(), Errno> {
-    let file = openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(proc, format!("{pid}/{file}"), flags, Mode::empty())?;
     write(&file, value.as_bytes()).map(drop)
+}
+
+/// The number of the last process of this pid namespace.
+#[derive(Debug)]
+pub struct LastPid(OwnedFd);
+
+impl LastPid {
+    pub fn open(proc: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(proc, "sys/kernel/ns_last_pid", flags, Mode::empty()).map(Self)
+    }
+
+    /// Has the next process be number 2, as in a new namespace. Only PID 1 may be left in it.
+    pub fn reset(&self) -> Result<(), Errno> {
+        pwrite(&self.0, b"1", 0).map(drop)
+    }
 }

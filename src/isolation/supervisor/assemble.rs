@@ -1,6 +1,7 @@
 //! From a fork to a finished sandbox with a stub in it that waits for its job.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -13,7 +14,7 @@ use super::{Assembly, Origin};
 use crate::isolation::cgroup::MeterFiles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
-use crate::isolation::sandbox::landlock;
+use crate::isolation::sandbox::landlock::{self, Layer};
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::receipt;
 use crate::isolation::timings::Timings;
@@ -52,10 +53,11 @@ pub(super) fn assemble<'a>(
     assembly: &Assembly<'a>,
     world: &'a mut World,
     memory: &'a mut StubMemory,
+    rules: Option<Arc<Layer>>,
     mut timings: Timings,
 ) -> Result<Assembled<'a>, Failure> {
     let sandbox = assembly.origin.sandbox;
-    let (ties, ends) = ties::tie(sandbox)?;
+    let (ties, ends) = ties::tie(rules)?;
     let mut weaker = world.weaker.clone();
     weaker.extend(landlock::weaker(sandbox.landlock, ties.landlock_abi));
     timings.mark("landlock rules, pipes");

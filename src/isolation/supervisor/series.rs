@@ -6,17 +6,19 @@
 //! anything is out of order it ends, and the kernel kills whatever is left with it.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::assemble::assemble;
 use super::protocol::{self, Again, Report, ToSupervisor};
-use super::ties::StubMemory;
+use super::ties::{self, StubMemory};
 use super::world::World;
 use super::{Assembly, Origin, Ran, run_job, wait_for_go};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::landlock::Layer;
 use crate::isolation::sandbox::scratch::{self, Scratch};
 use crate::isolation::timings::Timings;
 use crate::job::StartStep;
@@ -37,7 +39,7 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     let mut memory = StubMemory::map()?;
     let mut limits = *first.origin.limits;
     let mut received: Option<Handles> = None;
-    let mut scratch = None;
+    let mut place = None;
     loop {
         let origin = Origin {
             limits: &limits,
@@ -49,7 +51,7 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
             cgroup: received.as_ref().unwrap_or(first.cgroup),
             ..*first
         };
-        if !serve_one(&assembly, &mut world, &mut memory, &mut scratch)? || !world.reset_pids() {
+        if !serve_one(&assembly, &mut world, &mut memory, &mut place)? || !world.reset_pids() {
             return Ok(());
         }
         if !protocol::report(first.origin.control, &Report::Vacant) {
@@ -59,9 +61,8 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
             return Ok(());
         };
         if !again.limits.have_same_scratch(&limits)
-            && scratch
-                .take()
-                .is_some_and(|scratch: Scratch| scratch.clear().is_err())
+            && let Some(Place { scratch, .. }) = place.take()
+            && scratch.clear().is_err()
         {
             return Ok(());
         }
@@ -72,21 +73,31 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     }
 }
 
-/// False where there can be no other job. `kept` is a scratch space that no job has used.
+/// What stays as long as no job has used it.
+struct Place {
+    scratch: Scratch,
+    /// They name the folders of the scratch space.
+    rules: Option<Arc<Layer>>,
+}
+
+/// False where there can be no other job. `kept` is what no job has used.
 fn serve_one(
     assembly: &Assembly<'_>,
     world: &mut World,
     memory: &mut StubMemory,
-    kept: &mut Option<Scratch>,
+    kept: &mut Option<Place>,
 ) -> Result<bool, Failure> {
     let Origin {
         sandbox, limits, ids, ..
     } = assembly.origin;
-    let mut scratch = match kept.take() {
-        Some(scratch) => scratch,
-        None => Scratch::add(sandbox, limits, ids.first)?,
+    let mut place = match kept.take() {
+        Some(place) => place,
+        None => Place {
+            scratch: Scratch::add(sandbox, limits, ids.first)?,
+            rules: ties::rules(sandbox)?,
+        },
     };
-    let assembled = assemble(assembly, world, memory, Timings::start())?;
+    let assembled = assemble(assembly, world, memory, place.rules.clone(), Timings::start())?;
     let Some((go, outlets)) = wait_for_go(assembly.origin.control) else {
         return Ok(false);
     };
@@ -99,11 +110,11 @@ fn serve_one(
     if !is_over || fault_point!("supervisor.clear").is_err() {
         return Ok(false);
     }
-    if go.spec.limits.have_same_scratch(limits) && scratch.is_as_new(began) {
-        *kept = Some(scratch);
+    if go.spec.limits.have_same_scratch(limits) && place.scratch.is_as_new(began) {
+        *kept = Some(place);
         return Ok(true);
     }
-    Ok(scratch.clear().is_ok())
+    Ok(place.scratch.clear().is_ok())
 }
 
 /// Ends a stub that never became its command; true once no process is left.

@@ -2,7 +2,7 @@
 
 use super::assemble::assemble;
 use super::protocol::{self, Report};
-use super::ties::StubMemory;
+use super::ties::{self, StubMemory};
 use super::world::World;
 use super::{Assembly, run_job, wait_for_go};
 use crate::isolation::failure::Failure;
@@ -35,7 +35,8 @@ fn run(assembly: &Assembly<'_>) -> Result<bool, Failure> {
         .map_or_else(Timings::start, |laid| laid.timings.clone());
     let mut world = World::enter(assembly, &mut timings)?;
     let mut memory = StubMemory::map()?;
-    let assembled = assemble(assembly, &mut world, &mut memory, timings)?;
+    let rules = ties::rules(assembly.origin.sandbox)?;
+    let assembled = assemble(assembly, &mut world, &mut memory, rules, timings)?;
     let Some((go, outlets)) = wait_for_go(assembly.origin.control) else {
         return Ok(false);
     };

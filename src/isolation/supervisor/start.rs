@@ -60,7 +60,11 @@ pub(super) fn start<'a>(
     }
     assembled
         .plan
-        .lay_out(&go.spec, stdin, &rlimits::of(limits, assembled.in_cgroup)?)
+        .lay_out(
+            &go.spec,
+            stdin,
+            &rlimits::of(limits, assembled.in_cgroup, &assembled.world.most)?,
+        )
         .map_err(|error| Failure::new(StartStep::Exec, libc::E2BIG, error.to_string()))?;
     timings.mark("files, plan");
     let mut receipt = go.receipt.clone();

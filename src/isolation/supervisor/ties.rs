@@ -1,6 +1,7 @@
 //! What ties a stub and its supervisor together, and how the stub is made.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -9,7 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::Assembly;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity;
-use crate::isolation::sandbox::landlock;
+use crate::isolation::sandbox::landlock::{self, Layer};
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::stub::{Inherited, MOST_ATTACH, Stub};
 use crate::job::{SandboxSpec, StartStep};
@@ -31,7 +32,7 @@ pub(super) struct StubEnds {
     go: OwnedFd,
     packets: OwnedFd,
     stdio: [OwnedFd; 3],
-    landlock: Option<OwnedFd>,
+    landlock: Option<Arc<Layer>>,
 }
 
 /// What of a supervisor's memory is its stub's: one after another has it, each until it is the command or has ended.
@@ -56,10 +57,14 @@ impl StubMemory {
     }
 }
 
-/// Makes both for the root that this process has now.
-pub(super) fn tie(sandbox: &SandboxSpec) -> Result<(Ties, StubEnds), Failure> {
+/// Rules for the root that this process has now, as long as it and its scratch space are there.
+pub(super) fn rules(sandbox: &SandboxSpec) -> Result<Option<Arc<Layer>>, Failure> {
     fault_point!("supervisor.landlock").at(StartStep::Landlock, "rules")?;
-    let layer = landlock::prepare(sandbox.landlock, sandbox.root)?;
+    Ok(landlock::prepare(sandbox.landlock, sandbox.root)?.map(Arc::new))
+}
+
+/// Makes both.
+pub(super) fn tie(layer: Option<Arc<Layer>>) -> Result<(Ties, StubEnds), Failure> {
     fault_point!("supervisor.pipes").at(StartStep::Output, "pipe")?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).at(StartStep::Output, "pipe");
     let (stubs_go, go) = pipe()?;
@@ -79,12 +84,12 @@ pub(super) fn tie(sandbox: &SandboxSpec) -> Result<(Ties, StubEnds), Failure> {
     for reader in [&stdout, &stderr] {
         rustix::io::ioctl_fionbio(reader, true).at(StartStep::Output, "O_NONBLOCK")?;
     }
-    let (landlock, landlock_abi) = layer.map_or((None, 0), |layer| (Some(layer.ruleset), layer.abi));
+    let landlock_abi = layer.as_ref().map_or(0, |layer| layer.abi);
     let ends = StubEnds {
         go: stubs_go,
         packets: stubs_packets,
         stdio: [stdin, stubs_stdout, stubs_stderr],
-        landlock,
+        landlock: layer,
     };
     let ties = Ties {
         go,
@@ -122,7 +127,7 @@ impl StubEnds {
             uid: inside,
             gid: inside,
             keep_capabilities: identity::kept_capabilities(sandbox.identity),
-            landlock: self.landlock.as_ref().map(|ruleset| ruleset.as_fd().into()),
+            landlock: self.landlock.as_ref().map(|layer| layer.ruleset.as_fd().into()),
             seccomp: assembly.template.filter.as_deref().map(std::ptr::from_ref),
             filter_ahead: assembly.template.filter_ahead,
         }));

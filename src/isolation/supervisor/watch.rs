@@ -3,14 +3,14 @@
 mod denied;
 mod ending;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::evidence::{Evidence, Trigger};
 use super::exit_file::{StartRecord, read_stop_order, write_start_record};
-use super::output::{Ready, Streams, Totals};
+use super::output::{Ready, SOURCES, Streams, Totals};
 use super::start::Running;
 
 use super::protocol::{self, Report};
@@ -65,6 +65,28 @@ struct Watch<'a> {
     grace_end: Option<Instant>,
     kill_again: Option<Instant>,
     oom_look: Option<(Instant, u32)>,
+}
+
+/// What the kernel has told.
+struct Told {
+    streams: Ready,
+    signals: bool,
+    control: bool,
+    listener: PollFlags,
+    oom: bool,
+}
+
+impl Told {
+    /// Where it cannot be asked: what can be looked at without waiting is.
+    const fn all() -> Self {
+        Self {
+            streams: [PollFlags::IN; SOURCES],
+            signals: true,
+            control: true,
+            listener: PollFlags::empty(),
+            oom: true,
+        }
+    }
 }
 
 /// How a job ended.
@@ -126,12 +148,16 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
     // What has been used since the job's start, not yet a millisecond, is seen at the first look.
     watch.plan_cpu_look(running.started, 0);
     while !watch.empty {
-        let ready = watch.wait();
-        watch.move_output(ready);
-        watch.handle_signals();
-        watch.handle_control();
-        watch.handle_denied_calls();
-        watch.handle_deadlines();
+        let told = watch.wait();
+        watch.move_output(told.streams);
+        if told.signals {
+            watch.handle_signals();
+        }
+        if told.control {
+            watch.handle_control();
+        }
+        watch.handle_denied_calls(told.listener);
+        watch.handle_deadlines(told.oom);
     }
     let killed = watch.kill_again.is_some();
     let (record, output_lost) = watch.into_record();
@@ -143,32 +169,41 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
 }
 
 impl Watch<'_> {
-    /// Sleeps until something happens or a deadline is near. Gives what there is to do for the streams.
-    fn wait(&self) -> Ready {
+    /// Sleeps until something happens or a deadline is near. Gives what the kernel has told.
+    fn wait(&self) -> Told {
         let mut sources = Vec::with_capacity(7);
         self.streams.add_sources(&mut sources);
         let of_streams = sources.len();
-        sources.push(PollFd::new(self.signals, PollFlags::IN));
-        sources.extend(self.control.map(|control| PollFd::new(control, PollFlags::IN)));
-        sources.extend(
-            self.listener
-                .as_ref()
-                .map(|listener| PollFd::new(listener, PollFlags::IN)),
-        );
-        if self.oom_look.is_none() {
-            sources.extend(
-                self.meter
-                    .oom_event()
-                    .map(|event| PollFd::from_borrowed_fd(event, PollFlags::IN)),
-            );
-        }
+        let others = [
+            Some(self.signals.as_fd()),
+            self.control.map(AsFd::as_fd),
+            self.listener.as_ref().map(AsFd::as_fd),
+            // Once it has told, what follows is looked for by the clock.
+            self.meter.oom_event().filter(|_| self.oom_look.is_none()),
+        ];
+        let there = others.iter().flatten();
+        sources.extend(there.map(|source| PollFd::from_borrowed_fd(*source, PollFlags::IN)));
         let until = self.next_deadline().saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(until).unwrap_or(Timespec {
             tv_sec: 3600,
             tv_nsec: 0,
         });
-        let _ = poll(&mut sources, Some(&timeout));
-        self.streams.ready(&sources[..of_streams])
+        if poll(&mut sources, Some(&timeout)).is_err() {
+            // A job that is the same user as this process may have lowered how many descriptors it can wait for.
+            return Told::all();
+        }
+        let mut rest = sources[of_streams..].iter();
+        let [signals, control, listener, oom] = others.map(|source| {
+            let told = source.and_then(|_| rest.next());
+            told.map_or(PollFlags::empty(), PollFd::revents)
+        });
+        Told {
+            streams: self.streams.ready(&sources[..of_streams]),
+            signals: !signals.is_empty(),
+            control: !control.is_empty(),
+            listener,
+            oom: !oom.is_empty(),
+        }
     }
 
     fn next_deadline(&self) -> Instant {
@@ -285,7 +320,7 @@ impl Watch<'_> {
         }
     }
 
-    fn handle_deadlines(&mut self) {
+    fn handle_deadlines(&mut self, oom: bool) {
         let now = Instant::now();
         if self.tell_start.is_some_and(|at| now >= at) {
             self.tell_start(None);
@@ -297,7 +332,7 @@ impl Watch<'_> {
                 self.look_at_cpu(now);
             }
         }
-        self.look_at_memory(now);
+        self.look_at_memory(now, oom);
         self.kill_condemned(now);
         if self.grace_end.is_some_and(|end| now >= end) {
             self.grace_end = None;
@@ -327,8 +362,8 @@ impl Watch<'_> {
     }
 
     /// v1 kills one process for lack of memory; the job is to end as a whole.
-    fn look_at_memory(&mut self, now: Instant) {
-        let told = self.meter.oom_told();
+    fn look_at_memory(&mut self, now: Instant, told: bool) {
+        let told = (told || self.oom_look.is_some()) && self.meter.oom_told();
         if told && self.oom_look.is_none() {
             self.oom_look = Some((now, OOM_LOOKS));
         }

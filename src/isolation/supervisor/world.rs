@@ -12,8 +12,9 @@ use super::{Assembly, Origin};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity;
 use crate::isolation::sandbox::network::NetworkNamespace;
-use crate::isolation::sandbox::proc;
+use crate::isolation::sandbox::proc::{self, LastPid};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
+use crate::isolation::sandbox::rlimits;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::timings::Timings;
@@ -27,7 +28,10 @@ pub(super) struct World {
     pub(super) weaker: Vec<String>,
     /// A view of /proc that can be written to. A supervisor of one job has it until it knows its stub.
     proc: Option<OwnedFd>,
+    last_pid: Option<LastPid>,
     pub(super) score: OomScore,
+    /// Resource limits that no job's can be above.
+    pub(super) most: rlimits::Most,
     /// The user namespace of all jobs to come, where none of them can leave anything in it.
     pub(super) user_namespace: Option<OwnedFd>,
     /// Those that all jobs to come have; `None` where there is one job.
@@ -59,6 +63,8 @@ impl World {
             weaker,
             score: OomScore::open(proc.as_fd(), origin.oom_score)?,
             proc: Some(proc),
+            last_pid: None,
+            most: rlimits::Most::find()?,
             user_namespace: None,
             namespaces: None,
         };
@@ -79,7 +85,11 @@ impl World {
                 sandbox.identity,
                 ids,
             )?);
-            proc::reset_pids(proc.as_fd()).at(StartStep::Proc, "ns_last_pid")?;
+        }
+        if let Some(proc) = &self.proc {
+            let last_pid = LastPid::open(proc.as_fd()).at(StartStep::Proc, "ns_last_pid")?;
+            last_pid.reset().at(StartStep::Proc, "ns_last_pid")?;
+            self.last_pid = Some(last_pid);
         }
         let joined = self.user_namespace.as_ref().map(AsFd::as_fd);
         self.namespaces = Some(receipt::of_all_stubs(joined));
@@ -104,8 +114,8 @@ impl World {
 
     /// Has the next process be number 2 again.
     pub(super) fn reset_pids(&self) -> bool {
-        let reset = |proc: &OwnedFd| proc::reset_pids(proc.as_fd()).is_ok();
-        self.proc.as_ref().is_some_and(reset)
+        let reset = |last_pid: &LastPid| last_pid.reset().is_ok();
+        self.last_pid.as_ref().is_some_and(reset)
     }
 }
 

@@ -24,7 +24,7 @@ pub use pump_process::{PumpIdentity, serve as serve_pump};
 /// Standard output and standard error.
 const STREAMS: usize = 2;
 /// What a supervisor waits on for them at most.
-const SOURCES: usize = STREAMS + 1;
+pub(super) const SOURCES: usize = STREAMS + 1;
 
 /// For each source that was waited on, what the kernel has told.
 pub(super) type Ready = [PollFlags; SOURCES];

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use super::Watch;
 use crate::isolation::sandbox::seccomp;
@@ -14,15 +14,8 @@ const SIGSYS_GRACE: Duration = Duration::from_millis(100);
 
 impl Watch<'_> {
     /// A call that the filter kills for waits for an answer, and gets none.
-    pub(super) fn handle_denied_calls(&mut self) {
+    pub(super) fn handle_denied_calls(&mut self, told: PollFlags) {
         let Some(listener) = &self.listener else { return };
-        let mut look = [PollFd::new(listener, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let _ = poll(&mut look, Some(&now));
-        let told = look[0].revents();
         if told.contains(PollFlags::IN) {
             // An error: its thread was killed meanwhile.
             if let Ok(call) = listener.take() {
