@@ -197,3 +197,112 @@ impl<'a> Moving<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+    use crate::isolation::ipc;
+
+    /// A pump in a thread of this process, and a stream that it moves.
+    struct Bench {
+        supervisor: Channel,
+        writer: File,
+        kept: File,
+    }
+
+    fn with_pump(limit: u64, test: impl FnOnce(Bench)) {
+        let (supervisor, pumps_end) = ipc::pair().expect("socketpair");
+        std::thread::scope(|scope| {
+            scope.spawn(move || Moving::new(&pumps_end, pump::buffer().expect("memory")).run());
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
+            rustix::io::ioctl_fionbio(&reader, true).expect("O_NONBLOCK");
+            let kept = tempfile::tempfile().expect("file");
+            let message = postcard::to_stdvec(&ToPump::Move { stream: 1, limit }).expect("encoded");
+            let sent = supervisor.try_send_with(&message, &[reader.as_fd(), kept.as_fd()]);
+            assert!(sent.expect("sent"));
+            drop(reader);
+            test(Bench {
+                supervisor,
+                writer: writer.into(),
+                kept,
+            });
+        });
+    }
+
+    impl Bench {
+        fn hear(&self) -> FromPump {
+            loop {
+                let _ = poll(&mut [PollFd::new(&self.supervisor, PollFlags::IN)], None);
+                if let Some(heard) = self.supervisor.try_receive().expect("it lives") {
+                    return heard;
+                }
+            }
+        }
+
+        fn finish(&self) -> [StreamTotals; STREAMS] {
+            assert!(self.supervisor.try_send(&ToPump::Finish).expect("sent"));
+            match self.hear() {
+                FromPump::Moved(totals) => *totals,
+                FromPump::Overflow => panic!("told twice"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_kept_and_counted() {
+        with_pump(100, |mut bench| {
+            bench.writer.write_all(b"hello").expect("write");
+            // The write end is open yet: nobody waits for it.
+            let [stdout, stderr] = bench.finish();
+            assert_eq!(stdout, StreamTotals::default(), "it never had that");
+            assert_eq!((stderr.total_bytes, stderr.dropped_bytes), (5, 0));
+            let mut kept = [0; 5];
+            bench.kept.read_exact_at(&mut kept, 0).expect("read");
+            assert_eq!(&kept, b"hello");
+        });
+    }
+
+    #[test]
+    fn more_than_is_kept_is_told_once_and_at_once() {
+        with_pump(3, |mut bench| {
+            bench.writer.write_all(b"hello").expect("write");
+            assert!(matches!(bench.hear(), FromPump::Overflow));
+            bench.writer.write_all(b"more").expect("write");
+            let [_, stderr] = bench.finish();
+            assert_eq!((stderr.total_bytes, stderr.dropped_bytes), (9, 6));
+        });
+    }
+
+    #[test]
+    fn a_flood_is_moved_to_its_end_and_its_limit() {
+        const LIMIT: u64 = 3_000_000;
+        with_pump(LIMIT, |mut bench| {
+            let written = vec![7; 4_000_000];
+            bench.writer.write_all(&written).expect("write");
+            assert!(matches!(bench.hear(), FromPump::Overflow));
+            let [_, stderr] = bench.finish();
+            assert_eq!(
+                (stderr.total_bytes, stderr.kept_bytes()),
+                (written.len() as u64, LIMIT)
+            );
+            assert_eq!(bench.kept.metadata().expect("metadata").len(), LIMIT);
+        });
+    }
+
+    #[test]
+    fn what_is_there_is_kept_when_the_supervisor_has_gone() {
+        let mut file = None;
+        with_pump(100, |mut bench| {
+            bench.writer.write_all(b"last").expect("write");
+            file = Some(bench.kept.try_clone().expect("dup"));
+        });
+        assert_eq!(file.expect("a file").metadata().expect("metadata").len(), 4);
+    }
+}
