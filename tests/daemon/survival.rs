@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockade::proto::v1::{Cause, Job, State, StopJobRequest};
 
-use super::worker::{SUPERVISOR, Worker, able, children, eventually, kill, marked, named, pump_of};
+use super::worker::{PUMP, SUPERVISOR, Worker, able, children, eventually, kill, marked, named, pump_of};
 use super::{Client, in_runtime, query, shell, start, wait};
 
 /// Whom to kill, of the worker's own.
@@ -124,6 +124,34 @@ fn a_job_whose_supervisor_is_killed_dies_with_it_and_is_lost() {
 #[test]
 fn a_job_whose_pump_is_killed_is_ended_and_lost() {
     dies_with(68, "output", |_, pump| pump);
+}
+
+/// A sandbox whose pump has gone takes no job: the next one gets another.
+#[test]
+fn no_job_is_lost_for_a_pump_that_was_killed_before_it() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        for _ in 0..3 {
+            let id = start(&mut client, shell("exit 3")).await;
+            assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
+            let pumps = named(worker.launcher(), PUMP);
+            assert!(!pumps.is_empty());
+            for pump in &pumps {
+                kill(*pump, libc::SIGKILL);
+            }
+            let alive = |pump: &u32| std::path::Path::new(&format!("/proc/{pump}")).exists();
+            eventually("they have gone", || !pumps.iter().any(alive));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let id = start(&mut client, shell("echo kept; exit 4")).await;
+            let job = wait(&mut client, &id).await;
+            assert_eq!((job.cause(), job.exit_code), (Cause::Exited, Some(4)), "{job:?}");
+        }
+    });
+    worker.shut_down();
 }
 
 /// `of` chooses between the job's supervisor and the process that moves its output.

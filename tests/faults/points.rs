@@ -73,7 +73,7 @@ impl Drop for Switch {
 }
 
 /// Place, and the step that a job's start failure names.
-const STEPS: [(&str, &str); 35] = [
+const STEPS: [(&str, &str); 36] = [
     ("launcher.job-folder", "state-dir"),
     ("launcher.outputs", "state-dir"),
     ("launcher.job-file", "state-dir"),
@@ -85,6 +85,7 @@ const STEPS: [(&str, &str); 35] = [
     ("launcher.watch", "supervisor"),
     ("launcher.hand-over", "supervisor"),
     ("launcher.pump", "supervisor"),
+    ("pump.confine", "output"),
     ("supervisor.process", "supervisor"),
     ("supervisor.hostname", "namespaces"),
     ("launcher.network", "network"),

@@ -198,10 +198,17 @@ fn record_end(control: &Channel, control_dir: Option<&OwnedFd>, ended: watch::En
     }
 }
 
-/// Blocks until the launcher has a job for this sandbox; `None` when it will never have one.
-fn wait_for_go(control: &Channel) -> Option<(Go, Outlets)> {
+/// Blocks until the launcher has a job for this sandbox; `None` when it will never have one, or nobody is left to move what
+/// that would write.
+fn wait_for_go(control: &Channel, pump: Option<&Channel>) -> Option<(Go, Outlets)> {
     loop {
-        let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
+        let mut sources = vec![PollFd::new(control, PollFlags::IN)];
+        sources.extend(pump.map(|pump| PollFd::new(pump, PollFlags::IN)));
+        let _ = poll(&mut sources, None);
+        // A pump that has nothing to move has nothing to say.
+        if sources.get(1).is_some_and(|pump| !pump.revents().is_empty()) {
+            return None;
+        }
         match control.try_receive_with() {
             Ok(Some((ToSupervisor::Go(go), descriptors))) => {
                 let outlets = Outlets::new(&go, descriptors)?;

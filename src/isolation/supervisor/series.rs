@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::assemble::assemble;
+use super::output::await_pump;
 use super::protocol::{self, Again, Report, ToSupervisor};
 use super::ties::{self, StubMemory};
 use super::world::World;
@@ -35,6 +36,7 @@ pub fn serve(assembly: &Assembly<'_>) -> ! {
 fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
     let mut world = World::enter(first, &mut Timings::start())?;
+    first.origin.pump.map_or(Ok(()), await_pump)?;
     let user_namespace = world.user_namespace.take();
     let mut memory = StubMemory::map()?;
     let mut limits = *first.origin.limits;
@@ -98,7 +100,7 @@ fn serve_one(
         },
     };
     let assembled = assemble(assembly, world, memory, place.rules.clone(), Timings::start())?;
-    let Some((go, outlets)) = wait_for_go(assembly.origin.control) else {
+    let Some((go, outlets)) = wait_for_go(assembly.origin.control, assembly.origin.pump) else {
         return Ok(false);
     };
     let began = scratch::now();

@@ -140,7 +140,7 @@ impl<'a> Handed<'a> {
         while !self.lost {
             match self.pump.try_receive() {
                 Ok(Some(FromPump::Overflow)) => self.overflowed = true,
-                Ok(Some(FromPump::Moved(_))) => {}
+                Ok(Some(FromPump::Moved(_) | FromPump::Confined(_))) => {}
                 Ok(None) => return,
                 Err(_) => self.lost = true,
             }
@@ -201,7 +201,7 @@ impl<'a> Handed<'a> {
             let _ = poll(&mut [PollFd::new(self.pump, PollFlags::IN)], None);
             match self.pump.try_receive() {
                 Ok(Some(FromPump::Moved(totals))) => return Some(*totals),
-                Ok(Some(FromPump::Overflow) | None) => {}
+                Ok(Some(FromPump::Overflow | FromPump::Confined(_)) | None) => {}
                 Err(_) => return None,
             }
         }

@@ -19,6 +19,7 @@ pub(super) use handed::Handed;
 pub(super) use outlet::Outlet;
 pub use outlet::{STDERR_FILE, STDOUT_FILE};
 pub(super) use own::Own;
+pub(super) use pump_process::await_pump;
 pub use pump_process::{PumpIdentity, serve as serve_pump};
 
 /// Standard output and standard error.

@@ -18,7 +18,7 @@ use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::landlock;
 use crate::isolation::supervisor::assemble::leave_stdio;
 use crate::job::{StartStep, StreamTotals};
-use crate::sys::{self, CapabilitySets, StartMemory};
+use crate::sys::{self, CapabilitySets, StartMemory, fault_point};
 
 /// Supervisor to pump.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub(super) enum ToPump {
 /// Pump to supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromPump {
+    /// The first word: it has given up all that moving bytes does not take, or why it has not.
+    Confined(Result<(), Failure>),
     /// More has come than is kept.
     Overflow,
     /// The answer to [`ToPump::Finish`].
@@ -53,17 +55,34 @@ pub struct PumpIdentity<'a> {
 pub fn serve(supervisor: &Channel, identity: PumpIdentity<'_>) -> ! {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { identity.launcher_start.erase() };
-    if confine(supervisor, identity).is_ok()
-        && let Ok(buffer) = pump::buffer()
-    {
+    let ready = confine(supervisor, identity).and_then(|()| pump::buffer().at(StartStep::Output, "mmap"));
+    let (outcome, buffer) = match ready {
+        Ok(buffer) => (Ok(()), Some(buffer)),
+        Err(failure) => (Err(failure), None),
+    };
+    let told = supervisor.try_send(&FromPump::Confined(outcome));
+    if let (Ok(true), Some(buffer)) = (told, buffer) {
         Moving::new(supervisor, buffer).run();
     }
     sys::exit_now(0)
 }
 
+/// Waits until a pump has given up all that moving bytes does not take. Without one no job starts.
+pub(in crate::isolation::supervisor) fn await_pump(pump: &Channel) -> Result<(), Failure> {
+    loop {
+        let _ = poll(&mut [PollFd::new(pump, PollFlags::IN)], None);
+        match pump.try_receive() {
+            Ok(Some(FromPump::Confined(outcome))) => return outcome,
+            Ok(Some(_) | None) => {}
+            Err(error) => return Err(Failure::new(StartStep::Output, 0, format!("the pump: {error}"))),
+        }
+    }
+}
+
 /// Gives up all that moving bytes does not take.
 fn confine(supervisor: &Channel, identity: PumpIdentity<'_>) -> Result<(), Failure> {
     let (id, step) = (identity.id, StartStep::Output);
+    fault_point!("pump.confine").at(step, "confine the pump")?;
     rustix::thread::set_name(c"stockade-pump").at(step, "PR_SET_NAME")?;
     let mut keep = [supervisor.as_raw_fd(), identity.id_lock.as_raw_fd()];
     sys::close_all_but(&mut keep).at(step, "close_range")?;
@@ -250,7 +269,7 @@ mod tests {
             assert!(self.supervisor.try_send(&ToPump::Finish).expect("sent"));
             match self.hear() {
                 FromPump::Moved(totals) => *totals,
-                FromPump::Overflow => panic!("told twice"),
+                other => panic!("{other:?}"),
             }
         }
     }
