@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::worker::{SUPERVISOR, Worker, able, children, eventually, named, pump_of};
-use super::{in_runtime, shell, start};
+use stockade::proto::v1::{Cause, Limits, OnOutputLimit, StartJobRequest};
+
+use super::worker::{SUPERVISOR, Worker, able, branches_of, children, eventually, named, pump_of};
+use super::{in_runtime, shell, start, wait};
 
 fn status(pid: u32) -> BTreeMap<String, String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
@@ -83,6 +85,51 @@ fn a_supervisor_keeps_what_it_takes_to_make_its_sandbox_ready() {
         for supervisor in supervisors().into_iter().filter(has_job) {
             let sets = capabilities(&status(supervisor));
             assert!(sets.iter().all(|set| set & !KEPT == 0), "{sets:x?}");
+        }
+    });
+    worker.shut_down();
+}
+
+/// To the kernel's CPU scheduler all jobs of a worker are one group.
+#[test]
+fn a_branch_of_cgroups_weighs_several_jobs() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    // The branch is found by a supervisor's membership.
+    eventually("it weighs eight", || {
+        let files = branches_of(worker.launcher())
+            .into_iter()
+            .flat_map(|branch| ["cpu.shares", "cpu.weight"].map(|file| branch.join(file)));
+        let mut weights = files.filter_map(|file| fs::read_to_string(file).ok());
+        weights.any(|weight| ["8192", "800"].contains(&weight.trim()))
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn who_writes_too_much_and_ends_at_once_is_told_as_that() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        for round in 0..20 {
+            let request = StartJobRequest {
+                limits: Some(Limits {
+                    output_bytes: 1000,
+                    ..Limits::default()
+                }),
+                on_output_limit: OnOutputLimit::Kill.into(),
+                ..shell("head -c 2000 /dev/zero; exit 0")
+            };
+            let id = start(&mut client, request).await;
+            let job = wait(&mut client, &id).await;
+            assert_eq!(job.cause(), Cause::OutputLimit, "round {round}: {job:?}");
+            let stdout = job.output.and_then(|output| output.stdout).expect("stdout");
+            assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (2000, 1000));
         }
     });
     worker.shut_down();
