@@ -4,25 +4,32 @@
 //! becomes a notification to the supervisor, which kills the process and knows the call.
 
 use crate::policy::seccomp::call_name;
+use crate::policy::seccomp::instruction::{AND, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
 use crate::sys::StoppedCall;
 
-const RETURN: u64 = 0x06;
-const KILL_PROCESS: u64 = 0x8000_0000;
-const KILL_THREAD: u64 = 0;
-const USER_NOTIF: u64 = 0x7fc0_0000;
+// What a program returns; linux/seccomp.h.
+const KILL_PROCESS: u32 = 0x8000_0000;
+const KILL_THREAD: u32 = 0;
+const TRAP: u32 = 0x0003_0000;
+const ERRNO: u32 = 0x0005_0000;
+/// The supervisor answers none of its notices.
+const USER_NOTIF: u32 = 0x7fc0_0000;
 const ALLOW: u32 = 0x7fff_0000;
 
 /// The program with its kills turned into notifications. Without a listener the kernel refuses such a call.
 #[must_use]
 pub fn reporting(program: &[u64]) -> Vec<u64> {
-    let report = |instruction: u64| {
-        let (operation, value) = (instruction & 0xffff, instruction >> 32);
-        let kills = operation == RETURN && matches!(value, KILL_PROCESS | KILL_THREAD);
-        if kills {
-            RETURN | USER_NOTIF << 32
-        } else {
-            instruction
+    let report = |word: u64| {
+        let instruction = Instruction::from_word(word);
+        let kills = instruction.code == RETURN && matches!(instruction.k, KILL_PROCESS | KILL_THREAD);
+        if !kills {
+            return word;
         }
+        let reports = Instruction {
+            k: USER_NOTIF,
+            ..instruction
+        };
+        reports.to_word()
     };
     program.iter().copied().map(report).collect()
 }
@@ -65,13 +72,11 @@ pub fn lets_keep_keys(program: &[u64]) -> bool {
 
 /// Whether there are arguments with which the call `number` is let through, or the program cannot be told.
 fn may_succeed(program: &[u64], number: u32) -> bool {
-    const ERRNO: u32 = 0x0005_0000;
-    const TRAP: u32 = 0x0003_0000;
     // Jumps lead forward only: each place is looked at once with any word of the arguments.
     let mut seen = vec![false; program.len()];
     let mut ways = vec![(0_usize, Some(0_u32))];
     while let Some((at, accumulator)) = ways.pop() {
-        let Some(instruction) = program.get(at).copied().and_then(Instruction::of) else {
+        let Some(instruction) = program.get(at).copied().map(Instruction::from_word) else {
             return true;
         };
         if accumulator.is_none() && std::mem::replace(&mut seen[at], true) {
@@ -79,26 +84,22 @@ fn may_succeed(program: &[u64], number: u32) -> bool {
         }
         let next = at + 1;
         let mut branch = |holds: fn(u32, u32) -> bool| match accumulator {
-            Some(word) => ways.push((
-                next + instruction.jump(holds(word, instruction.value)),
-                accumulator,
-            )),
+            Some(word) => ways.push((next + instruction.jump(holds(word, instruction.k)), accumulator)),
             None => ways.extend([true, false].map(|taken| (next + instruction.jump(taken), None))),
         };
         match instruction.code {
             LOAD => {
                 let known = [(0, number), (4, NATIVE_ARCH)];
-                let word = known.iter().find(|(offset, _)| *offset == instruction.value);
+                let word = known.iter().find(|(offset, _)| *offset == instruction.k);
                 ways.push((next, word.map(|(_, word)| *word)));
             }
-            AND => ways.push((next, accumulator.map(|word| word & instruction.value))),
-            JUMP => ways.push((next + instruction.value as usize, accumulator)),
+            AND => ways.push((next, accumulator.map(|word| word & instruction.k))),
+            JUMP => ways.push((next + instruction.k as usize, accumulator)),
             JUMP_EQ => branch(|word, value| word == value),
             JUMP_GT => branch(|word, value| word > value),
             JUMP_GE => branch(|word, value| word >= value),
-            JUMP_SET => branch(|word, value| word & value != 0),
-            RET => match instruction.value & 0xffff_0000 {
-                ERRNO | TRAP | REFUSED_BY_NOTICE | REFUSED_BY_DEATH | 0 => {}
+            RETURN => match instruction.k & 0xffff_0000 {
+                ERRNO | TRAP | USER_NOTIF | KILL_PROCESS | KILL_THREAD => {}
                 _ => return true,
             },
             _ => return true,
@@ -107,48 +108,13 @@ fn may_succeed(program: &[u64], number: u32) -> bool {
     false
 }
 
-const LOAD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JUMP: u16 = 0x05;
-const JUMP_EQ: u16 = 0x15;
-const JUMP_GT: u16 = 0x25;
-const JUMP_GE: u16 = 0x35;
-const JUMP_SET: u16 = 0x45;
-const RET: u16 = 0x06;
-/// The supervisor answers none of its notices.
-const REFUSED_BY_NOTICE: u32 = 0x7fc0_0000;
-const REFUSED_BY_DEATH: u32 = 0x8000_0000;
-
-#[derive(Clone, Copy)]
-struct Instruction {
-    code: u16,
-    if_true: usize,
-    if_false: usize,
-    value: u32,
-}
-
-impl Instruction {
-    fn of(word: u64) -> Option<Self> {
-        Some(Self {
-            code: u16::try_from(word & 0xffff).ok()?,
-            if_true: (word >> 16 & 0xff) as usize,
-            if_false: (word >> 24 & 0xff) as usize,
-            value: u32::try_from(word >> 32).ok()?,
-        })
-    }
-
-    const fn jump(self, taken: bool) -> usize {
-        if taken { self.if_true } else { self.if_false }
-    }
-}
-
 /// What the program returns for a call of this machine's ABI with arguments of 0; `None` for a program that is not of
 /// the few operations that our compiler uses.
 fn verdict(program: &[u64], number: u32) -> Option<u32> {
     let (mut at, mut accumulator) = (0_usize, 0_u32);
     loop {
-        let instruction = Instruction::of(*program.get(at)?)?;
-        let value = instruction.value;
+        let instruction = Instruction::from_word(*program.get(at)?);
+        let value = instruction.k;
         at += 1;
         match instruction.code {
             // A word of seccomp_data: the number, the architecture, and zeros.
@@ -164,8 +130,7 @@ fn verdict(program: &[u64], number: u32) -> Option<u32> {
             JUMP_EQ => at += instruction.jump(accumulator == value),
             JUMP_GT => at += instruction.jump(accumulator > value),
             JUMP_GE => at += instruction.jump(accumulator >= value),
-            JUMP_SET => at += instruction.jump(accumulator & value != 0),
-            RET => return Some(value),
+            RETURN => return Some(value),
             _ => return None,
         }
     }
@@ -196,12 +161,36 @@ const NATIVE_ARCH: u32 = 0xc000_00b7;
 mod tests {
     use super::*;
 
+    fn word(code: u16, if_true: u8, if_false: u8, k: u32) -> u64 {
+        let instruction = Instruction {
+            code,
+            if_true,
+            if_false,
+            k,
+        };
+        instruction.to_word()
+    }
+
+    fn returns(value: u32) -> u64 {
+        word(RETURN, 0, 0, value)
+    }
+
+    fn load(offset: u32) -> u64 {
+        word(LOAD, 0, 0, offset)
+    }
+
+    /// Goes on where the word is this number, and skips so many instructions elsewhere.
+    fn is(number: libc::c_long, otherwise: u8) -> u64 {
+        word(JUMP_EQ, 0, otherwise, u32::try_from(number).expect("small"))
+    }
+
     #[test]
     fn kills_alone_become_notifications() {
-        let errno = RETURN | 0x0005_0001 << 32;
-        let load_zero = 0x20;
-        let program = [load_zero, RETURN | KILL_PROCESS << 32, errno];
-        assert_eq!(reporting(&program), [load_zero, RETURN | USER_NOTIF << 32, errno]);
+        let program = [load(0), returns(KILL_PROCESS), returns(ERRNO | 1)];
+        assert_eq!(
+            reporting(&program),
+            [load(0), returns(USER_NOTIF), returns(ERRNO | 1)]
+        );
     }
 
     #[test]
@@ -228,39 +217,23 @@ mod tests {
 
     #[test]
     fn whether_keys_can_be_kept_is_told_for_all_arguments() {
-        let allow = RETURN | u64::from(ALLOW) << 32;
-        let errno = RETURN | 0x0005_0001 << 32;
-        let is = |number: libc::c_long| u64::from(JUMP_EQ) | 1 << 24 | (number as u64) << 32;
-        let load = |offset: u64| u64::from(LOAD) | offset << 32;
+        let (allow, errno) = (returns(ALLOW), returns(ERRNO | 1));
         assert!(lets_keep_keys(&[allow]) && !lets_keep_keys(&[errno]));
-        assert!(
-            !lets_keep_keys(&[RETURN | USER_NOTIF << 32]) && !lets_keep_keys(&[RETURN | KILL_PROCESS << 32])
-        );
-        // LD nr; JEQ keyctl ? allow : errno
-        assert!(lets_keep_keys(&[load(0), is(libc::SYS_keyctl), allow, errno]));
-        assert!(!lets_keep_keys(&[load(0), is(libc::SYS_read), allow, errno]));
-        // LD nr; JEQ keyctl ? (LD argument; JEQ 7 ? allow : errno) : errno
-        let with = u64::from(JUMP_EQ) | 1 << 24 | 7 << 32;
-        let otherwise = u64::from(JUMP_EQ) | 3 << 24 | (libc::SYS_keyctl as u64) << 32;
-        assert!(lets_keep_keys(&[
-            load(0),
-            otherwise,
-            load(16),
-            with,
-            allow,
-            errno
-        ]));
+        assert!(!lets_keep_keys(&[returns(USER_NOTIF)]) && !lets_keep_keys(&[returns(KILL_PROCESS)]));
+        assert!(lets_keep_keys(&[load(0), is(libc::SYS_keyctl, 1), allow, errno]));
+        assert!(!lets_keep_keys(&[load(0), is(libc::SYS_read, 1), allow, errno]));
+        // Only with 7 as its first argument.
+        let with_argument = [load(0), is(libc::SYS_keyctl, 3), load(16), is(7, 1), allow, errno];
+        assert!(lets_keep_keys(&with_argument));
         assert!(lets_keep_keys(&[0x61]), "an operation that is not known");
         assert!(lets_keep_keys(&[]));
     }
 
     #[test]
     fn a_filter_that_refuses_one_of_the_calls_comes_last() {
-        let allow = RETURN | u64::from(ALLOW) << 32;
+        let allow = returns(ALLOW);
         assert!(lets_stub_go_on(&[allow]));
-        // LD nr; JEQ chdir ? errno : allow
-        let chdir = 0x15 | 1 << 24 | (libc::SYS_chdir as u64) << 32;
-        let program = [0x20, chdir, RETURN | 0x0005_0001 << 32, allow];
+        let program = [load(0), is(libc::SYS_chdir, 1), returns(ERRNO | 1), allow];
         assert!(!lets_stub_go_on(&program));
         assert!(!lets_stub_go_on(&[0x61]), "an operation that is not known");
     }

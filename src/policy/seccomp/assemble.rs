@@ -6,25 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::action::Action;
-
-/// One `struct sock_filter` (linux/filter.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Instruction {
-    pub(super) code: u16,
-    pub(super) if_true: u8,
-    pub(super) if_false: u8,
-    pub(super) k: u32,
-}
-
-// The operations that the kernel can also evaluate ahead of time: a call that is always allowed is then not
-// even filtered (seccomp_is_const_allow in kernel/seccomp.c).
-pub(super) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-pub(super) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-pub(super) const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-pub(super) const JUMP_EQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-pub(super) const JUMP_GT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
-pub(super) const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+use super::instruction::{AND, Instruction, JUMP, LOAD, RETURN};
 
 /// An instruction that is written already, by its count from the program's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,17 +114,5 @@ impl Assembler {
     fn jump(&mut self, label: Label) -> Label {
         let distance = u32::try_from(self.distance(label)).expect("programs are short");
         self.push(JUMP, 0, 0, distance)
-    }
-}
-
-impl Instruction {
-    /// As the kernel reads it from memory.
-    pub(super) fn to_word(self) -> u64 {
-        let mut bytes = [0; 8];
-        bytes[..2].copy_from_slice(&self.code.to_ne_bytes());
-        bytes[2] = self.if_true;
-        bytes[3] = self.if_false;
-        bytes[4..].copy_from_slice(&self.k.to_ne_bytes());
-        u64::from_ne_bytes(bytes)
     }
 }

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::Action;
-use super::assemble::{Assembler, Instruction, JUMP_EQ, JUMP_GE, JUMP_GT, Label};
+use super::assemble::{Assembler, Label};
 use super::filter::{Condition, Filter, Test};
+use super::instruction::{Instruction, JUMP_EQ, JUMP_GE, JUMP_GT};
 use super::names::NATIVE_ARCH;
 
 /// BPF_MAXINSNS: the kernel takes no longer program.

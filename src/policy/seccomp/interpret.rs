@@ -1,7 +1,7 @@
 //! Runs a filter program as the kernel does, for tests.
 
-use super::assemble::{AND, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
 use super::filter::Call;
+use super::instruction::{AND, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
 
 /// What a program returned, and how many instructions it took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

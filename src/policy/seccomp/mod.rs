@@ -7,6 +7,7 @@ mod action;
 mod assemble;
 mod compile;
 mod filter;
+pub mod instruction;
 #[cfg(test)]
 mod interpret;
 mod names;

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
-use super::assemble::Instruction;
 use super::filter::{Filter, Rule};
+use super::instruction::Instruction;
 use super::oci;
 use super::profile::ProfileFile;
 use crate::job::SeccompProfile;

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::assemble::Instruction;
+use super::instruction::Instruction;
 use super::interpret::{Outcome, check, run};
 use super::names::NATIVE_ARCH;
 use super::*;
