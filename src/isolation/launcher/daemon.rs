@@ -268,7 +268,7 @@ impl Daemon {
             slot.reaped = true;
         } else if !self.clean_up.reaped(pid) {
             self.parked.reaped(pid, &mut self.clean_up);
-            self.sandboxes.reaped(pid);
+            self.sandboxes.pumps().reaped(pid);
         }
     }
 
@@ -327,9 +327,9 @@ impl Daemon {
         self.parked.release(&mut self.sandboxes);
         let until = Instant::now() + FAREWELL;
         // Supervisors of jobs that are over are on their way out.
-        let busy = |launcher: &Self| {
+        let busy = |launcher: &mut Self| {
             launcher.clean_up.next_try().is_some()
-                || launcher.sandboxes.has_ending_pumps()
+                || launcher.sandboxes.pumps().are_ending()
                 || launcher.jobs.values().any(|job| job.told)
         };
         while busy(self) && Instant::now() < until && self.turn().is_ok() {}

@@ -15,6 +15,7 @@ mod kept;
 mod opening;
 mod orders;
 mod parked;
+mod pumps;
 mod removal;
 mod reports;
 mod server_link;

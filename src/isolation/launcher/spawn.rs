@@ -10,7 +10,8 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use sha2::{Digest, Sha256};
 
 use super::berth::{Berth, Berths};
-use super::ids::{IdLease, IdPool};
+use super::ids::IdPool;
+use super::pumps::Pumps;
 use super::slot::{Slot, last_words, limit_failure};
 use super::standing::Standing;
 use crate::isolation::cgroup::{CgroupTree, Version};
@@ -22,7 +23,7 @@ use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Alone, Assembly, Origin, PumpIdentity, ToSupervisor};
+use crate::isolation::supervisor::{self, Alone, Assembly, Origin, ToSupervisor};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
 
@@ -38,10 +39,7 @@ pub(super) struct Sandboxes {
     own_start: StartMemory,
     cpus: u64,
     oom_score: i32,
-    /// Who all pumps are.
-    pump_id: Option<IdLease>,
-    /// Those whose supervisor has ended.
-    ending_pumps: Vec<Pid>,
+    pumps: Pumps,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
 }
@@ -70,8 +68,7 @@ impl Sandboxes {
             // The standard library would look through all mounts for a quota that is not the job's.
             cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count()).max(1)),
             oom_score: own_oom_score().at(StartStep::Supervisor, "/proc/self/oom_score_adj")?,
-            pump_id: None,
-            ending_pumps: Vec::new(),
+            pumps: Pumps::default(),
             templates: VecDeque::new(),
         })
     }
@@ -174,7 +171,10 @@ impl Sandboxes {
             .map_err(|error| limit_failure(&error))?;
         let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
         let pump = match berth.room {
-            Some(_) => Some(self.fork_pump()?),
+            Some(_) => {
+                let beside = self.supervisors.as_ref().map(AsFd::as_fd);
+                Some(self.pumps.fork(&mut self.ids, beside, self.own_start)?)
+            }
             None => None,
         };
         let (pump, pumps) = pump.unzip();
@@ -196,34 +196,9 @@ impl Sandboxes {
         match forked {
             Ok((supervisor, control)) => Ok((supervisor, pump, control)),
             Err(failure) => {
-                self.ending_pumps.extend(pump);
+                self.pumps.end(pump);
                 Err(failure)
             }
-        }
-    }
-
-    /// Forks a process that moves the output of one sandbox, and gives its supervisor's end. It ends with its supervisor.
-    fn fork_pump(&mut self) -> Result<(Pid, Channel), Failure> {
-        if self.pump_id.is_none() {
-            self.pump_id = Some(self.ids.lease(1).at(StartStep::Identity, "host ids")?);
-        }
-        let lease = self.pump_id.as_ref().expect("just leased");
-        fault_point!("launcher.pump").at(StartStep::Supervisor, "clone3")?;
-        let (ours, pumps_end) =
-            ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        let identity = PumpIdentity {
-            id: lease.ids.first,
-            id_lock: lease.lock.as_fd(),
-            launcher_start: self.own_start,
-        };
-        // SAFETY: the launcher has one thread.
-        match unsafe { sys::clone_into(0, self.supervisors.as_ref().map(AsFd::as_fd)) } {
-            Ok(Forked::Child) => {
-                drop(ours);
-                supervisor::serve_pump(&pumps_end, identity)
-            }
-            Ok(Forked::Parent(pid)) => Ok((pid, ours)),
-            Err(error) => Err(error).at(StartStep::Supervisor, "clone3"),
         }
     }
 
@@ -297,22 +272,13 @@ impl Sandboxes {
 
     /// Takes back what a sandbox has left, once its supervisor has been reaped.
     pub(super) fn take_back(&mut self, slot: Slot) {
-        // It may have been reaped together with its supervisor.
-        let ends = |pump: &Pid| matches!(waitpid(Some(*pump), WaitOptions::NOHANG), Ok(None));
-        self.ending_pumps.extend(slot.pump.filter(ends));
+        self.pumps.end(slot.pump);
         self.berths.give_back(slot.berth);
     }
 
-    /// A child has ended that was no supervisor.
-    pub(super) fn reaped(&mut self, pid: i32) {
-        self.ending_pumps
-            .retain(|pump| pump.as_raw_nonzero().get() != pid);
-    }
-
-    /// Whether some have nothing more to move, and are about to end.
     #[must_use]
-    pub(super) fn has_ending_pumps(&self) -> bool {
-        !self.ending_pumps.is_empty()
+    pub(super) const fn pumps(&mut self) -> &mut Pumps {
+        &mut self.pumps
     }
 
     #[must_use]

@@ -198,7 +198,7 @@ impl Watch<'_> {
             told.map_or(PollFlags::empty(), PollFd::revents)
         });
         Told {
-            streams: self.streams.ready(&sources[..of_streams]),
+            streams: Streams::ready(&sources[..of_streams]),
             signals: !signals.is_empty(),
             control: !control.is_empty(),
             listener,

@@ -55,7 +55,7 @@ impl Streams<'_> {
     }
 
     /// What the kernel has told of the sources that [`Streams::add_sources`] gave.
-    pub(super) fn ready(&self, sources: &[PollFd<'_>]) -> Ready {
+    pub(super) fn ready(sources: &[PollFd<'_>]) -> Ready {
         let mut ready = [PollFlags::empty(); SOURCES];
         for (told, source) in ready.iter_mut().zip(sources) {
             *told = source.revents();
