@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_char};
 use std::ptr;
 
 use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
 
 use crate::job::{JobSpec, bounds};
 use crate::sys;
@@ -99,6 +100,20 @@ impl PlanMemory {
         // SAFETY: the region starts page-aligned and its first size_of::<Plan>() bytes are the plan's own.
         unsafe { self.region.as_mut_ptr().cast::<Plan>().write(plan) };
         Ok(())
+    }
+
+    /// Forgets the job of the last plan, whose command runs or never will, and gives the memory of a large one back.
+    pub fn clear(&mut self) {
+        /// Clearing as much takes about as long as the call.
+        const SMALL: usize = 64 << 10;
+        let (start, used) = (self.region.as_mut_ptr(), self.used);
+        // SAFETY: pages of private memory of this process alone, which are zeros when they are read again.
+        let given_back = used > SMALL
+            && unsafe { madvise(start.cast(), self.region.len(), Advice::LinuxDontNeed) }.is_ok();
+        if !given_back {
+            self.region[..used].fill(0);
+        }
+        self.used = size_of::<Plan>();
     }
 
     fn reserve(&mut self, bytes: usize, align: usize) -> Result<usize, PlanTooLong> {
@@ -196,6 +211,17 @@ mod tests {
         let text = |index| unsafe { CStr::from_ptr(read(index)) }.to_str().expect("UTF-8");
         assert_eq!([text(0), text(1), text(2)], ["one", "", "three"]);
         assert!(read(3).is_null());
+    }
+
+    #[test]
+    fn nothing_of_a_job_is_left_in_the_memory_for_the_next() {
+        let mut memory = PlanMemory::map().expect("map");
+        for length in [100, 300 << 10] {
+            let secret = "s".repeat(length);
+            memory.string(&secret).expect("fits");
+            memory.clear();
+            assert!(memory.region.iter().all(|byte| *byte == 0), "{length}");
+        }
     }
 
     #[test]

@@ -109,6 +109,7 @@ fn serve_one(
         Ran::Never => end_stub(),
         Ran::Out => false,
     };
+    memory.plan.clear();
     if !is_over || fault_point!("supervisor.clear").is_err() {
         return Ok(false);
     }
