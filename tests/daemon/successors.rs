@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use stockade::proto::v1::stream_output_response::Part;
-use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, StreamOutputRequest};
+use stockade::proto::v1::{
+    Cause, Job, Limits, StartJobRequest, State, StreamOutputRequest, WatchJobsRequest,
+};
 
-use super::worker::{Worker, able, children};
+use super::worker::{Setup, Worker, able, children};
 use super::{Client, in_runtime, shell, start, wait};
 
 /// Uses what can be used, and leaves behind what can be left.
@@ -151,6 +153,85 @@ fn who_touches_the_scratch_space_leaves_no_trace() {
             }
         }
         assert_eq!(seen.len(), 1, "{seen:#?}");
+    });
+    worker.shut_down();
+}
+
+/// Looks for an earlier job's key by the keyring of the user, and keeps one there: "left" where there was one.
+const KEEPS_A_KEY: &str = "
+import ctypes
+call = ctypes.CDLL(None, use_errno=True).syscall
+USER_KEYRING, SEARCH, ADD_KEY, KEYCTL = -4, 10, 248, 250
+if call(KEYCTL, SEARCH, USER_KEYRING, b'user', b'mark', 0) > 0: print('left')
+print('kept' if call(ADD_KEY, b'user', b'mark', b'x', 1, USER_KEYRING) > 0 else ctypes.get_errno())
+";
+
+/// A user namespace serves several jobs only where none of them can leave a key in it.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_key_is_not_the_next_jobs() {
+    const PROFILE: &str = "description = \"Keys\"\nextends = \"default\"\n[[rule]]\nreason = \"A test\"\n\
+         action = \"allow\"\ncalls = [\"add_key\", \"request_key\", \"keyctl\"]\n";
+    if !able() {
+        return;
+    }
+    let policies = tempfile::tempdir().expect("tempdir");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(policies.path(), open).expect("chmod");
+    let profiles = policies.path().join("seccomp");
+    std::fs::create_dir(&profiles).expect("mkdir");
+    std::fs::write(profiles.join("keys.toml"), PROFILE).expect("profile");
+    let policy = "description = \"Keys\"\n[sandbox]\nseccomp = \"keys\"\n";
+    std::fs::write(policies.path().join("keys.toml"), policy).expect("policy");
+    let setup = Setup {
+        worker: format!("policies_dir = \"{}\"", policies.path().display()),
+        ..Setup::default()
+    };
+    let worker = Worker::start_as(setup, |_| {});
+    in_runtime(async {
+        let mut client = worker.client().await;
+        for round in 0..25 {
+            let request = StartJobRequest {
+                argv: ["python3", "-c", KEEPS_A_KEY].map(str::to_owned).to_vec(),
+                policy: "keys".to_owned(),
+                ..StartJobRequest::default()
+            };
+            let id = start(&mut client, request).await;
+            assert_eq!(wait(&mut client, &id).await.exit_code, Some(0));
+            assert_eq!(output(&mut client, &id).await, "kept\n", "round {round}");
+        }
+    });
+    worker.shut_down();
+}
+
+/// Of a short job its start is told with its end, and before it.
+#[test]
+fn who_watches_sees_short_jobs_run() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let mut events = client
+            .watch_jobs(WatchJobsRequest::default())
+            .await
+            .expect("watch")
+            .into_inner();
+        for _ in 0..20 {
+            let id = start(&mut client, shell("exit 3")).await;
+            let mut states = Vec::new();
+            while states.last() != Some(&State::Finished) {
+                let event = events.message().await.expect("event").expect("no end");
+                let job = event.job.expect("job");
+                if job.id == id {
+                    states.push(job.state());
+                    let runs = job.state() == State::Running;
+                    assert!(!runs || job.started_at.is_some(), "{job:?}");
+                }
+            }
+            assert_eq!(states, [State::Pending, State::Running, State::Finished]);
+        }
     });
     worker.shut_down();
 }
