@@ -12,8 +12,9 @@ use super::logging::{self, LogLevel};
 use super::shutdown::Signals;
 use super::{Prepared, Running, Server, ServerError};
 
-/// Two are enough: the work is done by the supervisors.
-const WORKERS: usize = 2;
+/// More have nothing to do: launching and moving output is the work of other processes.
+const MOST_WORKERS: usize = 4;
+
 /// The life of the server process: serves until it is told to end, or its launcher is gone.
 ///
 /// `services` makes the gRPC services; it is called within the runtime.
@@ -31,7 +32,7 @@ where
     // The database and its log are nobody else's.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(workers())
         .max_blocking_threads(16)
         .enable_all()
         .build();
@@ -51,6 +52,12 @@ where
             ExitCode::FAILURE
         }
     }
+}
+
+/// Half of the CPUs, which leaves the other half to those processes. Two on two CPUs mostly wake each other.
+fn workers() -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    (cpus / 2).clamp(1, MOST_WORKERS)
 }
 
 async fn serve<S>(

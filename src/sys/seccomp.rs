@@ -9,11 +9,14 @@ use super::clone::check;
 /// A call that a filter has stopped. Its thread waits until it is answered or killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoppedCall {
+    /// By which it is answered.
+    pub id: u64,
     /// The thread, in the pid namespace of the listener's reader.
     pub thread: i32,
     /// AUDIT_ARCH_*, see linux/audit.h.
     pub arch: u32,
     pub number: i32,
+    pub arguments: [u64; 6],
 }
 
 /// The descriptor by which a filter tells of the calls that it stops.
@@ -62,12 +65,42 @@ impl SeccompListener {
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), RECEIVE, &raw mut notice) };
         check(i64::from(result))?;
         Ok(StoppedCall {
+            id: notice.id,
             thread: i32::try_from(notice.pid).unwrap_or(0),
             arch: notice.data.arch,
             number: notice.data.nr,
+            arguments: notice.data.args,
         })
+    }
+
+    /// Has the kernel make the call. To be said of what the filter would have let through, judged by nothing that lies in
+    /// the caller's memory, which can change.
+    pub fn let_through(&self, call: &StoppedCall) -> Result<(), Errno> {
+        self.answer(call, 0, CONTINUE)
+    }
+
+    /// Has the call fail.
+    pub fn refuse(&self, call: &StoppedCall, errno: i32) -> Result<(), Errno> {
+        self.answer(call, -errno, 0)
+    }
+
+    fn answer(&self, call: &StoppedCall, error: i32, flags: u32) -> Result<(), Errno> {
+        let mut response = libc::seccomp_notif_resp {
+            id: call.id,
+            val: 0,
+            error,
+            flags,
+        };
+        // SAFETY: the request takes a whole seccomp_notif_resp.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), SEND, &raw mut response) };
+        check(i64::from(result)).map(drop)
     }
 }
 
+/// SECCOMP_USER_NOTIF_FLAG_CONTINUE.
+const CONTINUE: u32 = 1;
+
 /// SECCOMP_IOCTL_NOTIF_RECV: _IOWR('!', 0, struct seccomp_notif).
 const RECEIVE: libc::Ioctl = libc::_IOWR::<libc::seccomp_notif>(b'!' as u32, 0);
+/// SECCOMP_IOCTL_NOTIF_SEND: _IOWR('!', 1, struct seccomp_notif_resp).
+const SEND: libc::Ioctl = libc::_IOWR::<libc::seccomp_notif_resp>(b'!' as u32, 1);

@@ -204,6 +204,59 @@ fn a_key_is_not_the_next_jobs() {
     worker.shut_down();
 }
 
+/// Makes one of each kind, and shows the numbers that they get: the first ones of a namespace. What is not allowed fails as
+/// without anybody between.
+const MAKES_IPC: &str = "
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+IPC_CREAT, IPC_RMID, SHM_HUGETLB = 0o1000, 0, 0o4000
+made = libc.shmget(7, 4096, IPC_CREAT | 0o600), libc.semget(7, 1, IPC_CREAT | 0o600), libc.msgget(7, IPC_CREAT | 0o600)
+libc.shmctl(made[0], IPC_RMID, None)
+libc.msgctl(made[2], IPC_RMID, None)
+libc.shmget(8, 2 << 20, IPC_CREAT | SHM_HUGETLB | 0o600)
+print(*made, os.strerror(ctypes.get_errno()))
+";
+
+/// An IPC namespace serves several jobs as long as none of them has made anything in it.
+#[test]
+fn no_ipc_object_tells_of_a_job_before() {
+    const ROUNDS: usize = 12;
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let mut namespaces = BTreeSet::new();
+        for round in 0..2 * ROUNDS {
+            let makes = round % 2 == 1;
+            let argv: &[&str] = if makes {
+                &["python3", "-c", MAKES_IPC]
+            } else {
+                &["readlink", "/proc/self/ns/ipc"]
+            };
+            // Two with the same namespace come only from jobs that have made nothing.
+            for _ in 0..=usize::from(!makes) {
+                let request = StartJobRequest {
+                    argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+                    ..StartJobRequest::default()
+                };
+                let id = start(&mut client, request).await;
+                assert_eq!(wait(&mut client, &id).await.exit_code, Some(0));
+                let told = output(&mut client, &id).await;
+                if makes {
+                    assert_eq!(told, "0 0 0 Operation not permitted\n", "round {round}");
+                } else {
+                    namespaces.insert(told);
+                }
+            }
+        }
+        let quiet = 2 * ROUNDS;
+        assert!(namespaces.len() < quiet, "each of {quiet} had its own");
+    });
+    worker.shut_down();
+}
+
 /// Of a short job its start is told with its end, and before it.
 #[test]
 fn who_watches_sees_short_jobs_run() {

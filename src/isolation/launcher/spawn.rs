@@ -218,8 +218,8 @@ impl Sandboxes {
             // Its overlays show the host's files with the ids of the job's own user namespace.
             Root::Writable => {
                 let proc = proc::open_own()?;
-                let made = identity::make_user_namespace(proc.as_fd(), sandbox.identity, ids.ids);
-                Some(made?)
+                let made = identity::make_namespaces(proc.as_fd(), sandbox.identity, ids.ids);
+                Some(made?.user)
             }
             Root::ReadOnly => None,
         };

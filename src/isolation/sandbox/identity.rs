@@ -64,16 +64,24 @@ pub fn kept_capabilities(identity: Identity) -> u64 {
     }
 }
 
-/// A user namespace with these maps, held by nothing but the descriptor. `proc` is a /proc of this process's pid namespace.
+/// Namespaces that no process is in, held by nothing but the descriptors.
+#[derive(Debug)]
+pub struct HeldNamespaces {
+    pub user: OwnedFd,
+    /// Owned by the user namespace.
+    pub ipc: OwnedFd,
+}
+
+/// Makes a user namespace with these maps. `proc` is a /proc of this process's pid namespace.
 ///
 /// This process must have one thread.
-pub fn make_user_namespace(
+pub fn make_namespaces(
     proc: BorrowedFd<'_>,
     identity: Identity,
     ids: HostIds,
-) -> Result<OwnedFd, Failure> {
+) -> Result<HeldNamespaces, Failure> {
     let (hold, release) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Identity, "pipe")?;
-    let namespaces = u64::try_from(libc::CLONE_NEWUSER).unwrap_or(0);
+    let namespaces = u64::try_from(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC).unwrap_or(0);
     // SAFETY: neither the launcher nor a supervisor has more than one thread.
     let holder = match unsafe { sys::clone_into(namespaces, None) }.at(StartStep::Identity, "clone3")? {
         Forked::Child => {
@@ -84,14 +92,19 @@ pub fn make_user_namespace(
         Forked::Parent(pid) => pid,
     };
     let pid = holder.as_raw_nonzero().get();
-    let namespace = write_maps(proc, pid, identity, ids).and_then(|()| {
+    let open = |kind: &str| {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        openat(proc, format!("{pid}/ns/user"), flags, Mode::empty())
-            .at(StartStep::Identity, "open the user namespace")
+        openat(proc, format!("{pid}/ns/{kind}"), flags, Mode::empty()).at(StartStep::Identity, kind)
+    };
+    let held = write_maps(proc, pid, identity, ids).and_then(|()| {
+        Ok(HeldNamespaces {
+            user: open("user")?,
+            ipc: open("ipc")?,
+        })
     });
     drop(release);
     let _ = waitpid(Some(holder), WaitOptions::empty());
-    namespace
+    held
 }
 
 /// Writes the id maps of the process `pid` of the /proc at `proc`. setgroups(2) is denied first, for good.

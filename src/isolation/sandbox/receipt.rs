@@ -17,12 +17,14 @@ const OF_SUPERVISOR: [&str; 4] = ["pid", "mnt", "net", "uts"];
 /// Identities of a process's namespaces.
 pub type NamespaceIds = [Option<String>; NAMESPACES.len()];
 
-/// Those that all stubs of this process have, and `None` for those that each has of its own. `user_namespace`: the one
+/// Those that all stubs of this process have, and `None` for those that each has of its own. `user` and `ipc`: the ones
 /// that they join.
 #[must_use]
-pub fn of_all_stubs(user_namespace: Option<BorrowedFd<'_>>) -> NamespaceIds {
+pub fn of_all_stubs(user: Option<BorrowedFd<'_>>, ipc: Option<BorrowedFd<'_>>) -> NamespaceIds {
+    let id_of = |joined: BorrowedFd<'_>| namespace_at(&format!("self/fd/{}", joined.as_raw_fd()));
     NAMESPACES.map(|name| match name {
-        "user" => user_namespace.and_then(|joined| namespace_at(&format!("self/fd/{}", joined.as_raw_fd()))),
+        "user" => user.and_then(id_of),
+        "ipc" => ipc.and_then(id_of),
         name if OF_SUPERVISOR.contains(&name) => namespace_id("self", name),
         _ => None,
     })

@@ -26,6 +26,8 @@ pub struct Stub {
     pub attach: [Option<Inherited>; MOST_ATTACH],
     /// Joined where the stub was not cloned into a user namespace of its own.
     pub user_namespace: Option<Inherited>,
+    /// Joined likewise, where none before it has left anything in it.
+    pub ipc_namespace: Option<Inherited>,
     /// One byte, without a user namespace to join: the ids are mapped. Then one: the plan is laid out and the world around the stub finished.
     pub go: Inherited,
     /// A socket, closed by the exec. What it sends is a [`Packet`] each.
@@ -221,9 +223,13 @@ impl Stub {
     /// without a cgroup of its own, it sees no path of the host's. An IPC namespace belongs to the user namespace in which
     /// it is made: where that was not made by the clone, it is time now.
     fn enter_own_namespaces(&self) -> Result<(), Errno> {
-        let ipc = match self.user_namespace {
-            Some(_) => UnshareFlags::NEWIPC,
-            None => UnshareFlags::empty(),
+        let ipc = match (self.user_namespace, self.ipc_namespace) {
+            (_, Some(joined)) => {
+                sys::enter_namespace(joined.as_fd(), libc::CLONE_NEWIPC)?;
+                UnshareFlags::empty()
+            }
+            (Some(_), None) => UnshareFlags::NEWIPC,
+            (None, None) => UnshareFlags::empty(),
         };
         // SAFETY: new namespaces of these kinds touch no memory and no descriptor.
         unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP | ipc) }

@@ -12,9 +12,10 @@ use rustix::process::{chdir, pivot_root};
 
 use super::parts::{self, SYSTEM_FOLDERS};
 use super::proc::{self, Cover};
-use super::{builder, etc, seccomp};
+use super::seccomp::Filter;
+use super::{builder, etc};
 use crate::isolation::failure::{At, Failure};
-use crate::job::{Root, SandboxSpec, StartStep};
+use crate::job::{Identity, Root, SandboxSpec, StartStep};
 use crate::sys::fault_point;
 
 #[derive(Debug)]
@@ -22,12 +23,13 @@ pub struct Template {
     /// `None`: it is the one that this process is in, and has its only job in.
     pub mount_namespace: Option<OwnedFd>,
     pub layers: Vec<Layer>,
-    /// The seccomp program as it is installed.
-    pub filter: Option<Vec<u64>>,
+    pub filter: Option<Filter>,
     /// It is installed before a stub has its job.
     pub filter_ahead: bool,
     /// A job can leave a key in its user namespace.
     pub keeps_keys: bool,
+    /// A supervisor learns of a job that may leave something in its IPC namespace.
+    pub tells_ipc: bool,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
     /// Built by an ordinary user's launcher.
@@ -57,12 +59,14 @@ impl Template {
             enter()?;
             Ok(devices_bound)
         })?;
-        Ok(Self {
+        let mut template = Self {
             mount_namespace: Some(mount_namespace),
             devices_bound,
             proc_covers: proc::find_covers(),
             ..Self::of_parts(spec, layers, by_user)
-        })
+        };
+        template.tell_ipc(spec.identity);
+        Ok(template)
     }
 
     /// Builds it in the mount namespace of this process, which must be its own, and leaves it the working directory. The
@@ -83,18 +87,30 @@ impl Template {
         let filter = spec
             .seccomp
             .as_ref()
-            .map(|profile| seccomp::reporting(&profile.program));
-        let filter_ahead = filter.as_deref().is_none_or(seccomp::lets_stub_go_on);
-        let keeps_keys = filter.as_deref().is_none_or(seccomp::lets_keep_keys);
+            .map(|profile| Filter::reporting(&profile.program));
+        let filter_ahead = filter.as_ref().is_none_or(Filter::lets_stub_go_on);
+        let keeps_keys = filter.as_ref().is_none_or(Filter::lets_keep_keys);
         Self {
             mount_namespace: None,
             layers,
             filter,
             filter_ahead,
             keeps_keys,
+            tells_ipc: false,
             devices_bound: false,
             by_user,
             proc_covers: proc::covers_unknown(),
+        }
+    }
+
+    /// For one job after another. A job that is root of its namespaces could also change what they are set to.
+    fn tell_ipc(&mut self, identity: Identity) {
+        if identity == Identity::Unprivileged
+            && !self.keeps_keys
+            && let Some(telling) = self.filter.as_ref().and_then(Filter::telling_ipc)
+        {
+            self.filter = Some(telling);
+            self.tells_ipc = true;
         }
     }
 }

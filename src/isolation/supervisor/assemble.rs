@@ -1,6 +1,6 @@
 //! From a fork to a finished sandbox with a stub in it that waits for its job.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
@@ -17,6 +17,7 @@ use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock::{self, Layer};
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::receipt;
+use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::timings::Timings;
 use crate::job::{Identity, Limits, Receipt, StartStep};
 use crate::sys::{self, fault_point};
@@ -30,6 +31,7 @@ pub(super) struct Assembled<'a> {
     pub plan: &'a mut PlanMemory,
     pub link: StubLink,
     pub score: &'a OomScore,
+    pub filter: Option<&'a Filter>,
     /// What was read back of the stub; `None` where its filter comes only with the job.
     pub read_back: Option<Receipt>,
     pub stdout: OwnedFd,
@@ -62,7 +64,8 @@ pub(super) fn assemble<'a>(
     weaker.extend(landlock::weaker(sandbox.landlock, ties.landlock_abi));
     timings.mark("landlock rules, pipes");
     world.score.become_jobs()?;
-    let stub = ends.clone_stub(assembly, memory)?;
+    let ipc = world.ipc_namespace.as_ref().map(AsFd::as_fd);
+    let stub = ends.clone_stub(assembly, ipc, memory)?;
     timings.mark("stub");
     let mut link = StubLink::new(ties.go, ties.packets);
     world.with_proc(|proc| introduce(assembly, stub, proc, &link))?;
@@ -84,6 +87,7 @@ pub(super) fn assemble<'a>(
         plan: &mut memory.plan,
         link,
         score: &world.score,
+        filter: assembly.template.filter.as_ref(),
         read_back,
         stdout: ties.stdout,
         stderr: ties.stderr,

@@ -145,7 +145,9 @@ fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, origin: &Origin<
     let (ended, ran) = match start::start(assembled, go, outlets, origin.launcher_namespaces, origin.pump) {
         Ok(running) => {
             let _ = fault_point!("supervisor.started");
-            (watch::watch(running, go, control), Ran::ToItsEnd)
+            let ended = watch::watch(running, go, control);
+            let made_ipc = ended.made_ipc;
+            (ended, Ran::ToItsEnd { made_ipc })
         }
         Err(failure) => {
             let record = ExitRecord::without_run(failure.into_cause());
@@ -160,11 +162,14 @@ fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, origin: &Origin<
 /// What has become of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ran {
-    /// Nothing of it is left.
-    ToItsEnd,
+    /// No process of it is left.
+    ToItsEnd {
+        /// Something may be in its IPC namespace.
+        made_ipc: bool,
+    },
     /// Its stub may be left.
     Never,
-    /// Nothing of it is left, nor of the process that moved its output.
+    /// No process of it is left, nor the process that moved its output.
     Out,
 }
 

@@ -37,7 +37,7 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
     let mut world = World::enter(first, &mut Timings::start())?;
     first.origin.pump.map_or(Ok(()), await_pump)?;
-    let user_namespace = world.user_namespace.take();
+    let mut user_namespace = world.user_namespace.take();
     let mut memory = StubMemory::map()?;
     let mut limits = *first.origin.limits;
     let mut received: Option<Handles> = None;
@@ -53,7 +53,15 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
             cgroup: received.as_ref().unwrap_or(first.cgroup),
             ..*first
         };
-        if !serve_one(&assembly, &mut world, &mut memory, &mut place)? || !world.reset_pids() {
+        let ran = serve_one(&assembly, &mut world, &mut memory, &mut place)?;
+        if !ran.is_over {
+            return Ok(());
+        }
+        if ran.made_ipc {
+            world.make_namespaces(&assembly)?;
+            user_namespace = world.user_namespace.take();
+        }
+        if !world.reset_pids() {
             return Ok(());
         }
         if !protocol::report(first.origin.control, &Report::Vacant) {
@@ -82,13 +90,29 @@ struct Place {
     rules: Option<Arc<Layer>>,
 }
 
-/// False where there can be no other job. `kept` is what no job has used.
+/// What there is to do after a job.
+struct Served {
+    /// There can be another.
+    is_over: bool,
+    /// Something may be in its IPC namespace.
+    made_ipc: bool,
+}
+
+impl Served {
+    /// There can be no other job.
+    const LAST: Self = Self {
+        is_over: false,
+        made_ipc: false,
+    };
+}
+
+/// `kept` is what no job has used.
 fn serve_one(
     assembly: &Assembly<'_>,
     world: &mut World,
     memory: &mut StubMemory,
     kept: &mut Option<Place>,
-) -> Result<bool, Failure> {
+) -> Result<Served, Failure> {
     let Origin {
         sandbox, limits, ids, ..
     } = assembly.origin;
@@ -101,23 +125,25 @@ fn serve_one(
     };
     let assembled = assemble(assembly, world, memory, place.rules.clone(), Timings::start())?;
     let Some((go, outlets)) = wait_for_go(assembly.origin.control, assembly.origin.pump) else {
-        return Ok(false);
+        return Ok(Served::LAST);
     };
     let began = scratch::now();
-    let is_over = match run_job(assembled, &go, outlets, &assembly.origin) {
-        Ran::ToItsEnd => true,
-        Ran::Never => end_stub(),
-        Ran::Out => false,
+    let (is_over, made_ipc) = match run_job(assembled, &go, outlets, &assembly.origin) {
+        Ran::ToItsEnd { made_ipc } => (true, made_ipc),
+        Ran::Never => (end_stub(), false),
+        Ran::Out => (false, false),
     };
     memory.plan.clear();
     if !is_over || fault_point!("supervisor.clear").is_err() {
-        return Ok(false);
+        return Ok(Served::LAST);
     }
-    if go.spec.limits.have_same_scratch(limits) && place.scratch.is_as_new(began) {
+    let is_over = if go.spec.limits.have_same_scratch(limits) && place.scratch.is_as_new(began) {
         *kept = Some(place);
-        return Ok(true);
-    }
-    Ok(place.scratch.clear().is_ok())
+        true
+    } else {
+        place.scratch.clear().is_ok()
+    };
+    Ok(Served { is_over, made_ipc })
 }
 
 /// Ends a stub that never became its command; true once no process is left.

@@ -10,6 +10,7 @@ use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::sandbox::{by_users, files, receipt, rlimits, scratch};
 use crate::isolation::timings::Timings;
 use crate::job::{IsolationFloor, Receipt, StartStep, Timestamp};
@@ -24,8 +25,9 @@ pub(super) struct Running<'a> {
     pub cpus: u64,
     pub streams: Streams<'a>,
     pub signals: &'a SignalFd,
-    /// Tells of calls that end the job.
+    /// Tells of calls that the filter has stopped.
     pub listener: Option<SeccompListener>,
+    pub filter: Option<&'a Filter>,
     pub started_at: Timestamp,
     pub timings: Timings,
     pub started: Instant,
@@ -110,6 +112,7 @@ pub(super) fn start<'a>(
         streams,
         signals: &assembled.world.signals,
         listener,
+        filter: assembled.filter,
         timings,
         started_at,
         started,

@@ -1,6 +1,6 @@
 //! What ties a stub and its supervisor together, and how the stub is made.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
@@ -106,7 +106,12 @@ impl StubEnds {
     ///
     /// It runs in the memory of this process until it executes its command: to copy that for a process that only drops it
     /// would cost more than all else that the stub does.
-    pub(super) fn clone_stub(self, assembly: &Assembly<'_>, memory: &mut StubMemory) -> Result<i32, Failure> {
+    pub(super) fn clone_stub(
+        self,
+        assembly: &Assembly<'_>,
+        ipc_namespace: Option<BorrowedFd<'_>>,
+        memory: &mut StubMemory,
+    ) -> Result<i32, Failure> {
         let sandbox = assembly.origin.sandbox;
         let inside = identity::inside(sandbox.identity);
         let attach = assembly.cgroup.attach();
@@ -120,6 +125,7 @@ impl StubEnds {
         let stub = memory.stub.insert(Box::new(Stub {
             attach: std::array::from_fn(|index| attach.get(index).map(|tasks| tasks.as_fd().into())),
             user_namespace: assembly.origin.user_namespace.map(Inherited::from),
+            ipc_namespace: ipc_namespace.map(Inherited::from),
             go: self.go.as_fd().into(),
             packets: self.packets.as_fd().into(),
             stdio: self.stdio.each_ref().map(|fd| fd.as_fd().into()),
@@ -128,7 +134,11 @@ impl StubEnds {
             gid: inside,
             keep_capabilities: identity::kept_capabilities(sandbox.identity),
             landlock: self.landlock.as_ref().map(|layer| layer.ruleset.as_fd().into()),
-            seccomp: assembly.template.filter.as_deref().map(std::ptr::from_ref),
+            seccomp: assembly
+                .template
+                .filter
+                .as_ref()
+                .map(|filter| std::ptr::from_ref(filter.program())),
             filter_ahead: assembly.template.filter_ahead,
         }));
         fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;

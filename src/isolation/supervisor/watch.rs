@@ -1,8 +1,8 @@
 //! Watches a running job until nothing of it is left.
 
-mod denied;
 mod ending;
 mod outcome;
+mod stopped;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use super::protocol::{self, Report};
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::timings::Timings;
 use crate::job::{ExitRecord, OnOutputLimit, Signal, Stop, StopOrder};
 use crate::sys::{self, ChildUsage, Reaped, SeccompListener, SignalFd};
@@ -41,6 +42,9 @@ struct Watch<'a> {
     cpus: u64,
     signals: &'a SignalFd,
     listener: Option<SeccompListener>,
+    filter: Option<&'a Filter>,
+    /// It may have left something in its IPC namespace.
+    made_ipc: bool,
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
     control_dir: Option<OwnedFd>,
@@ -96,6 +100,8 @@ pub(super) struct Ended {
     pub record: ExitRecord,
     /// All in its cgroup was killed at once.
     pub killed: bool,
+    /// It may have left something in its IPC namespace.
+    pub made_ipc: bool,
     /// The process that moved its output has gone.
     pub output_lost: bool,
 }
@@ -105,6 +111,7 @@ impl From<ExitRecord> for Ended {
         Self {
             record,
             killed: false,
+            made_ipc: false,
             output_lost: false,
         }
     }
@@ -120,6 +127,8 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         cpus: running.cpus,
         signals: running.signals,
         listener: running.listener,
+        filter: running.filter,
+        made_ipc: false,
         control: Some(control),
         control_dir: running.control_dir,
         streams: running.streams,
@@ -157,14 +166,15 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         if told.control {
             watch.handle_control();
         }
-        watch.handle_denied_calls(told.listener);
+        watch.handle_stopped_calls(told.listener);
         watch.handle_deadlines(told.oom);
     }
-    let killed = watch.kill_again.is_some();
+    let (killed, made_ipc) = (watch.kill_again.is_some(), watch.made_ipc);
     let (record, output_lost) = watch.into_record();
     Ended {
         record,
         killed,
+        made_ipc,
         output_lost,
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct World {
     pub(super) most: rlimits::Most,
     /// The user namespace of all jobs to come, where none of them can leave anything in it.
     pub(super) user_namespace: Option<OwnedFd>,
+    /// The IPC namespace of the next job, where none before it can have left anything in it.
+    pub(super) ipc_namespace: Option<OwnedFd>,
     /// Those that all jobs to come have; `None` where there is one job.
     pub(super) namespaces: Option<NamespaceIds>,
 }
@@ -66,6 +68,7 @@ impl World {
             last_pid: None,
             most: rlimits::Most::find()?,
             user_namespace: None,
+            ipc_namespace: None,
             namespaces: None,
         };
         if assembly.room.is_some() {
@@ -75,25 +78,30 @@ impl World {
     }
 
     fn prepare_for_many(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
-        let Origin { sandbox, ids, .. } = assembly.origin;
-        if let Some(proc) = &self.proc
-            && !assembly.template.keeps_keys
-        {
-            fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
-            self.user_namespace = Some(identity::make_user_namespace(
-                proc.as_fd(),
-                sandbox.identity,
-                ids,
-            )?);
-        }
+        self.make_namespaces(assembly)?;
         if let Some(proc) = &self.proc {
             let last_pid = LastPid::open(proc.as_fd()).at(StartStep::Proc, "ns_last_pid")?;
             last_pid.reset().at(StartStep::Proc, "ns_last_pid")?;
             self.last_pid = Some(last_pid);
         }
-        let joined = self.user_namespace.as_ref().map(AsFd::as_fd);
-        self.namespaces = Some(receipt::of_all_stubs(joined));
         seal()
+    }
+
+    /// Makes anew what stubs join.
+    pub(super) fn make_namespaces(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
+        let (Origin { sandbox, ids, .. }, template) = (assembly.origin, assembly.template);
+        if let Some(proc) = &self.proc
+            && !template.keeps_keys
+        {
+            fault_point!("supervisor.maps").at(StartStep::Identity, "uid_map")?;
+            let made = identity::make_namespaces(proc.as_fd(), sandbox.identity, ids)?;
+            self.user_namespace = Some(made.user);
+            self.ipc_namespace = template.tells_ipc.then_some(made.ipc);
+        }
+        let [user, ipc] =
+            [&self.user_namespace, &self.ipc_namespace].map(|made| made.as_ref().map(AsFd::as_fd));
+        self.namespaces = Some(receipt::of_all_stubs(user, ipc));
+        Ok(())
     }
 
     /// Writes to /proc of a stub. Whoever has no other job gives up to do so.

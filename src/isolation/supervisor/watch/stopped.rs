@@ -1,11 +1,11 @@
-//! What becomes of those who make a call that the filter kills for.
+//! What becomes of calls that the filter stops.
 
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
 use super::Watch;
-use crate::isolation::sandbox::seccomp;
+use crate::isolation::sandbox::seccomp::{self, Answer};
 use crate::isolation::supervisor::evidence::Trigger;
 use crate::sys::{self, StoppedCall};
 
@@ -14,13 +14,24 @@ const SIGSYS_GRACE: Duration = Duration::from_millis(100);
 
 impl Watch<'_> {
     /// A call that the filter kills for waits for an answer, and gets none.
-    pub(super) fn handle_denied_calls(&mut self, told: PollFlags) {
+    pub(super) fn handle_stopped_calls(&mut self, told: PollFlags) {
         let Some(listener) = &self.listener else { return };
         if told.contains(PollFlags::IN) {
             // An error: its thread was killed meanwhile.
-            if let Ok(call) = listener.take() {
-                self.deny(call);
-            }
+            let Ok(call) = listener.take() else { return };
+            let answer = self.filter.map_or(Answer::Kill, |filter| filter.answer(&call));
+            let _ = match answer {
+                Answer::Proceed => {
+                    // Before it is made.
+                    self.made_ipc = true;
+                    listener.let_through(&call)
+                }
+                Answer::Refuse(errno) => listener.refuse(&call, errno),
+                Answer::Kill => {
+                    self.deny(&call);
+                    Ok(())
+                }
+            };
         } else if told.contains(PollFlags::HUP) {
             // No process with the filter is left.
             self.listener = None;
@@ -29,7 +40,7 @@ impl Watch<'_> {
 
     /// As the kernel does for SECCOMP_RET_KILL_PROCESS: the process dies of SIGSYS. With the main process the
     /// job ends, and its record names the call.
-    fn deny(&mut self, call: StoppedCall) {
+    fn deny(&mut self, call: &StoppedCall) {
         if sys::is_thread_of(call.thread, self.main) {
             self.denied = Some(seccomp::describe(call));
             self.end_for(Trigger::SyscallDenied);
