@@ -19,8 +19,6 @@ const UNFINISHED: &str = "exit.tmp";
 /// A [`StartRecord`] as JSON.
 const START_FILE: &str = "started";
 const UNFINISHED_START: &str = "started.tmp";
-/// All files that may be there.
-pub const FILES: [&str; 5] = [STOP_FILE, START_FILE, UNFINISHED_START, UNFINISHED, EXIT_FILE];
 /// A larger file is none of ours.
 const LARGEST: u64 = 1 << 20;
 

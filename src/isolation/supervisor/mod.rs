@@ -43,7 +43,7 @@ use alone::Laid;
 pub use alone::{Alone, supervise_alone};
 use assemble::Assembled;
 pub use exit_file::{
-    EXIT_FILE, FILES, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
+    EXIT_FILE, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
 };
 pub use protocol::{Again, Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;

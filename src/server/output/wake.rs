@@ -2,18 +2,22 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::server::ServerError;
 use crate::sys;
 
 /// Wakes readers when something is written in a job's folder: one inotify instance for all of them.
+///
+/// What is written while no reader waits stays in the kernel's queue, which takes up to one notice what a flood writes to
+/// a file: readers that take nothing cost a job nothing.
 #[derive(Debug)]
 pub(super) struct Wakes {
     shared: Arc<Shared>,
@@ -25,6 +29,10 @@ struct Shared {
     inotify: AsyncFd<OwnedFd>,
     /// By watch descriptor. Readers of one job share one.
     folders: Mutex<HashMap<i32, Folder>>,
+    /// How many readers wait for a write.
+    waiting: AtomicUsize,
+    /// The first of them has begun to.
+    awaited: Notify,
 }
 
 #[derive(Debug)]
@@ -50,6 +58,8 @@ impl Wakes {
         let shared = Arc::new(Shared {
             inotify,
             folders: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            awaited: Notify::new(),
         });
         let dispatching = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -94,6 +104,7 @@ impl Wake {
 
     /// Waits for a write since [`Wake::arm`].
     pub(super) async fn written(&mut self) {
+        let _waiting = Waiting::begin(&self.shared);
         if self.written.changed().await.is_err() {
             // The folder is gone: nothing will be written there, the job's end comes by another way.
             std::future::pending::<()>().await;
@@ -116,8 +127,30 @@ impl Drop for Wake {
     }
 }
 
+/// A reader that waits.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        if shared.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
+            shared.awaited.notify_one();
+        }
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Shared {
     async fn dispatch(&self) -> std::io::Result<()> {
+        while self.waiting.load(Ordering::Acquire) == 0 {
+            // A reader that has begun meanwhile has left its word.
+            self.awaited.notified().await;
+        }
         let mut ready = self.inotify.readable().await?;
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = Reader::new(&self.inotify, &mut buffer);
