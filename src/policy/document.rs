@@ -18,15 +18,41 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub(super) struct Document {
     pub(super) path: PathBuf,
     pub(super) text: String,
+    /// The same as JSON, of a built-in file.
+    json: Option<&'static str>,
 }
+
+/// A file that is part of the program.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BuiltIn {
+    pub(super) name: &'static str,
+    pub(super) toml: &'static str,
+    /// Written by the build script.
+    pub(super) json: &'static str,
+}
+
+/// The file of this name in a folder of `policies`.
+macro_rules! built_in {
+    ($folder:literal, $name:literal) => {
+        $crate::policy::document::BuiltIn {
+            name: $name,
+            toml: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/policies/",
+                $folder,
+                $name,
+                ".toml"
+            )),
+            json: include_str!(concat!(env!("OUT_DIR"), "/policies/", $folder, $name, ".json")),
+        }
+    };
+}
+pub(super) use built_in;
 
 impl Document {
     pub(super) fn read(path: &Path) -> Result<Self, PolicyError> {
         match read_regular(path) {
-            Ok(text) => Ok(Self {
-                path: path.to_owned(),
-                text,
-            }),
+            Ok(text) => Ok(Self::new(path, text)),
             Err(source) => Err(PolicyError::Read {
                 path: path.to_owned(),
                 source,
@@ -34,7 +60,27 @@ impl Document {
         }
     }
 
+    pub(super) fn new(path: &Path, text: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            text,
+            json: None,
+        }
+    }
+
+    /// `folder` is that of its kind, which ends in `/`, or nothing.
+    pub(super) fn built_in(folder: &str, file: &BuiltIn) -> Self {
+        Self {
+            path: PathBuf::from(format!("built-in {folder}{}.toml", file.name)),
+            text: file.toml.to_owned(),
+            json: Some(file.json),
+        }
+    }
+
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, PolicyError> {
+        if let Some(parsed) = self.json.and_then(|json| serde_json::from_str(json).ok()) {
+            return Ok(parsed);
+        }
         toml::from_str(&self.text).map_err(|error| PolicyError::File {
             path: self.path.clone(),
             position: error.span().map(|span| Position::of(&self.text, span.start)),
@@ -108,10 +154,7 @@ mod tests {
     use super::*;
 
     fn document(text: &str) -> Document {
-        Document {
-            path: "x.toml".into(),
-            text: text.to_owned(),
-        }
+        Document::new(Path::new("x.toml"), text.to_owned())
     }
 
     #[test]

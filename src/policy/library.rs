@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::document::Document;
+use super::document::{BuiltIn, Document, built_in};
 use super::error::PolicyError;
 use super::inherit::Source;
 use super::names::check_name;
 use super::seccomp::Profiles;
 
-const BUILT_IN: [(&str, &str); 3] = [
-    ("default", include_str!("../../policies/default.toml")),
-    ("strict", include_str!("../../policies/strict.toml")),
-    ("ci", include_str!("../../policies/ci.toml")),
+const BUILT_IN: [BuiltIn; 3] = [
+    built_in!("", "default"),
+    built_in!("", "strict"),
+    built_in!("", "ci"),
 ];
 /// The policy that all others start from.
 pub(super) const BASE: &str = "default";
@@ -30,8 +30,8 @@ pub(super) struct Library {
 impl Library {
     pub(super) fn built_in() -> Result<Self, PolicyError> {
         let mut policies = BTreeMap::new();
-        for (name, text) in BUILT_IN {
-            policies.insert(name.to_owned(), built_in_source(name, text)?);
+        for file in &BUILT_IN {
+            policies.insert(file.name.to_owned(), built_in_source(file)?);
         }
         Ok(Self {
             base: policies[BASE].clone(),
@@ -42,26 +42,26 @@ impl Library {
 
     /// No more of the built-in ones than `name` and what it inherits; `None` where there is no such policy.
     pub(super) fn built_in_line_of(name: &str) -> Result<Option<Self>, PolicyError> {
-        let text_of = |name: &str| BUILT_IN.iter().find(|(known, _)| *known == name);
+        let file_of = |name: &str| BUILT_IN.iter().find(|file| file.name == name);
         let mut policies = BTreeMap::new();
         let mut next = Some(name.to_owned());
-        while let Some((name, text)) = next.as_deref().and_then(text_of) {
-            let source = built_in_source(name, text)?;
+        while let Some(file) = next.as_deref().and_then(file_of) {
+            let source = built_in_source(file)?;
             next = source
                 .file
                 .inherits
                 .as_ref()
                 .map(|parent| parent.as_str().to_owned());
-            if policies.insert((*name).to_owned(), source).is_some() {
+            if policies.insert(file.name.to_owned(), source).is_some() {
                 break;
             }
         }
         if policies.is_empty() {
             return Ok(None);
         }
-        let base = match (policies.get(BASE), text_of(BASE)) {
+        let base = match (policies.get(BASE), file_of(BASE)) {
             (Some(base), _) => base.clone(),
-            (None, Some((name, text))) => built_in_source(name, text)?,
+            (None, Some(file)) => built_in_source(file)?,
             (None, None) => return Ok(None),
         };
         Ok(Some(Self {
@@ -120,11 +120,8 @@ impl Library {
     }
 }
 
-fn built_in_source(name: &str, text: &str) -> Result<Source, PolicyError> {
-    Source::new(Document {
-        path: PathBuf::from(format!("built-in {name}.toml")),
-        text: text.to_owned(),
-    })
+fn built_in_source(file: &BuiltIn) -> Result<Source, PolicyError> {
+    Source::new(Document::built_in("", file))
 }
 
 /// The name that a file gives to what it holds.
@@ -164,4 +161,26 @@ fn files_of(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, PolicyError
     }
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::seccomp;
+
+    #[test]
+    fn built_in_files_say_the_same_as_json() {
+        for file in BUILT_IN.iter().chain(&seccomp::BUILT_IN) {
+            let toml: toml::Table = toml::from_str(file.toml).expect("TOML");
+            let json: toml::Table = serde_json::from_str(file.json).expect("JSON");
+            assert_eq!(toml, json, "{}", file.name);
+        }
+    }
+
+    #[test]
+    fn built_in_files_are_read_as_json() {
+        for file in &BUILT_IN {
+            serde_json::from_str::<crate::policy::file::PolicyFile>(file.json).expect(file.name);
+        }
+    }
 }

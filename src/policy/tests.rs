@@ -1,6 +1,6 @@
 //! No text that an operator could write makes this module panic, and what it accepts can be resolved.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use proptest::prelude::*;
 
@@ -32,10 +32,7 @@ fn damaged(text: &'static str) -> impl Strategy<Value = String> {
 }
 
 fn document(text: &str) -> Document {
-    Document {
-        path: PathBuf::from("x.toml"),
-        text: text.to_owned(),
-    }
+    Document::new(Path::new("x.toml"), text.to_owned())
 }
 
 #[test]

@@ -11,8 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, mkdir};
-use rustix::io::Errno;
+use rustix::io::{Errno, read};
 
 use super::template::Layer;
 use crate::isolation::layout;
@@ -193,7 +194,7 @@ impl Etc {
             }
         } else if kind.is_file() && others_read && kind.len() <= FILE_BYTES {
             // What the host keeps from others is kept from jobs.
-            if let Ok(content) = read(path, kind.len()) {
+            if let Ok(content) = content_of(path, kind.len()) {
                 let mode = kind.permissions().mode() & 0o755;
                 self.entries
                     .insert(relative.to_owned(), Entry::File { content, mode });
@@ -238,13 +239,13 @@ impl Etc {
 }
 
 /// A file that has `length`, or did a moment ago.
-fn read(path: &Path, length: u64) -> io::Result<Vec<u8>> {
-    let mut file = fs::File::open(path)?;
-    let mut content = vec![0; usize::try_from(length.min(FILE_BYTES)).unwrap_or(0)];
+fn content_of(path: &Path, length: u64) -> io::Result<Vec<u8>> {
+    let file = fs::File::open(path)?;
+    let length = usize::try_from(length.min(FILE_BYTES)).unwrap_or(0);
+    let mut content = Vec::with_capacity(length);
     // A read that brought all there was needs none after it that finds the end.
-    let count = file.read(&mut content)?;
-    if count < content.len() || count == 0 {
-        content.truncate(count);
+    let count = read(&file, spare_capacity(&mut content))?;
+    if count < length || count == 0 {
         file.take(FILE_BYTES).read_to_end(&mut content)?;
     }
     Ok(content)

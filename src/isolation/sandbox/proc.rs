@@ -68,6 +68,11 @@ const MASKED: [&str; 52] = [
     "sys/kernel/random/boot_id",
 ];
 
+/// Which of them are folders on the kernels that we know: tried as such first.
+const FOLDERS: [&str; 8] = [
+    "acpi", "bus", "driver", "fs", "irq", "pressure", "scsi", "sysvipc",
+];
+
 /// Files of /proc that programs need in this form, while their figures are the whole machine's: jobs see these instead.
 pub const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
 pub const COVER_FILE: &str = "null";
@@ -128,12 +133,18 @@ pub fn mask(covers: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
         match cover {
             Cover::File => lay(COVER_FILE),
             Cover::Folder => lay(COVER_FOLDER),
-            Cover::NotYet => match lay(COVER_FILE) {
-                Err(Errno::NOENT) => Ok(()),
-                // A file does not cover a folder.
-                Err(Errno::NOTDIR) => lay(COVER_FOLDER),
-                laid => laid,
-            },
+            Cover::NotYet => {
+                let (likely, other) = match FOLDERS.contains(name) {
+                    true => (COVER_FOLDER, COVER_FILE),
+                    false => (COVER_FILE, COVER_FOLDER),
+                };
+                match lay(likely) {
+                    Err(Errno::NOENT) => Ok(()),
+                    // A file does not cover a folder, nor a folder a file.
+                    Err(Errno::NOTDIR) => lay(other),
+                    laid => laid,
+                }
+            }
         }
         .at(StartStep::Proc, name)?;
     }

@@ -21,4 +21,6 @@ pub use action::Action;
 pub use compile::CompileError;
 pub use filter::{Call, Condition, Filter, Rule, Test};
 pub use names::{call_name, call_number};
+#[cfg(test)]
+pub(super) use profiles::BUILT_IN;
 pub(super) use profiles::{Profiles, check_file};

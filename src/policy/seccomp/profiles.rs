@@ -1,7 +1,7 @@
 //! All profiles that a policy can name.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
@@ -12,14 +12,14 @@ use super::oci;
 use super::profile::ProfileFile;
 use crate::job::SeccompProfile;
 use crate::policy::compiled::hex;
-use crate::policy::document::Document;
+use crate::policy::document::{BuiltIn, Document, built_in};
 use crate::policy::error::PolicyError;
 use crate::policy::library::name_of;
 
-const BUILT_IN: [(&str, &str); 3] = [
-    ("default", include_str!("../../../policies/seccomp/default.toml")),
-    ("strict", include_str!("../../../policies/seccomp/strict.toml")),
-    ("ci", include_str!("../../../policies/seccomp/ci.toml")),
+pub(in crate::policy) const BUILT_IN: [BuiltIn; 3] = [
+    built_in!("seccomp/", "default"),
+    built_in!("seccomp/", "strict"),
+    built_in!("seccomp/", "ci"),
 ];
 
 /// Longer chains of `extends` are a mistake.
@@ -132,12 +132,9 @@ impl Profiles {
 /// Each is read when it is first asked for: who runs one job needs one or two.
 fn built_in(name: &str) -> Option<&'static Entry> {
     static READ: [OnceLock<Entry>; BUILT_IN.len()] = [const { OnceLock::new() }; BUILT_IN.len()];
-    let index = BUILT_IN.iter().position(|(known, _)| *known == name)?;
+    let index = BUILT_IN.iter().position(|file| file.name == name)?;
     Some(READ[index].get_or_init(|| {
-        let document = Document {
-            path: PathBuf::from(format!("built-in seccomp/{name}.toml")),
-            text: BUILT_IN[index].1.to_owned(),
-        };
+        let document = Document::built_in("seccomp/", &BUILT_IN[index]);
         Entry::toml(document).expect("the built-in profiles are well-formed: a test reads them")
     }))
 }
