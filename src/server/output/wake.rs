@@ -184,3 +184,24 @@ impl Shared {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_written_is_told_to_who_waits_then_and_to_nobody_before() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let wakes = Wakes::start().expect("inotify");
+        let mut wake = wakes.follow(dir.path()).expect("watch");
+        wake.arm();
+        std::fs::write(dir.path().join("stdout"), "a line").expect("write");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!wake.written.has_changed().expect("watched"), "nobody waits");
+        let told = tokio::time::timeout(Duration::from_secs(10), wake.written());
+        told.await.expect("it was written");
+        assert_eq!(wakes.shared.waiting.load(Ordering::Acquire), 0);
+    }
+}
