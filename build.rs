@@ -1,5 +1,5 @@
 //! Compiles the .proto files without protoc: protox is a compiler in Rust, so that a fresh machine needs nothing. Writes the
-//! built-in policies and profiles as JSON, too, which takes a tenth of the time to read.
+//! built-in policies and profiles as JSON, too, which is quicker to read.
 
 use std::{
     env,

@@ -1,5 +1,6 @@
 //! A TOML file of an operator, with what is needed to say where in it something is wrong.
 
+use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +18,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Document {
     pub(super) path: PathBuf,
-    pub(super) text: String,
+    pub(super) text: Cow<'static, str>,
     /// The same as JSON, of a built-in file.
     json: Option<&'static str>,
 }
@@ -63,7 +64,7 @@ impl Document {
     pub(super) fn new(path: &Path, text: String) -> Self {
         Self {
             path: path.to_owned(),
-            text,
+            text: text.into(),
             json: None,
         }
     }
@@ -72,14 +73,18 @@ impl Document {
     pub(super) fn built_in(folder: &str, file: &BuiltIn) -> Self {
         Self {
             path: PathBuf::from(format!("built-in {folder}{}.toml", file.name)),
-            text: file.toml.to_owned(),
+            text: file.toml.into(),
             json: Some(file.json),
         }
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, PolicyError> {
-        if let Some(parsed) = self.json.and_then(|json| serde_json::from_str(json).ok()) {
-            return Ok(parsed);
+        if let Some(json) = self.json {
+            return serde_json::from_str(json).map_err(|error| PolicyError::File {
+                path: self.path.clone(),
+                position: None,
+                reason: error.to_string(),
+            });
         }
         toml::from_str(&self.text).map_err(|error| PolicyError::File {
             path: self.path.clone(),

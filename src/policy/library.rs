@@ -176,11 +176,4 @@ mod tests {
             assert_eq!(toml, json, "{}", file.name);
         }
     }
-
-    #[test]
-    fn built_in_files_are_read_as_json() {
-        for file in &BUILT_IN {
-            serde_json::from_str::<crate::policy::file::PolicyFile>(file.json).expect(file.name);
-        }
-    }
 }

@@ -188,7 +188,7 @@ fn a_sandbox_that_cannot_be_made_as_new_is_given_up() {
         return;
     }
     let _alone = alone();
-    const PLACES: [&str; 2] = ["supervisor.clear", "launcher.again"];
+    const PLACES: [&str; 3] = ["supervisor.clear", "supervisor.renew", "launcher.again"];
     let rules = PLACES.map(|place| format!("{place}=EIO")).join("; ");
     let (worker, switch) = worker_with(&rules, Setup::default());
     in_runtime(async {
@@ -196,13 +196,15 @@ fn a_sandbox_that_cannot_be_made_as_new_is_given_up() {
         let mut client = worker.client().await;
         for (rule, place) in PLACES.iter().enumerate() {
             switch.arm(rule);
+            let mut ids = Vec::new();
             for _ in 0..20 {
                 let id = start(
                     &mut client,
-                    shell("[ ! -e /tmp/mine ] && touch /tmp/mine && exit 4"),
+                    shell("[ ! -e /tmp/mine ] && touch /tmp/mine && ipcmk -M 4096 && exit 4"),
                 )
                 .await;
                 assert_eq!(wait(&mut client, &id).await.exit_code, Some(4), "{place}");
+                ids.push(id);
             }
             // A job is over before its sandbox is looked at.
             let deadline = Instant::now() + Duration::from_secs(60);
@@ -216,6 +218,9 @@ fn a_sandbox_that_cannot_be_made_as_new_is_given_up() {
             }
             switch.disarm();
             rest.again(&worker).await;
+            for id in &ids {
+                assert_eq!(query(&mut client, id).await.exit_code, Some(4), "{place}");
+            }
         }
     });
     worker.shut_down();

@@ -45,6 +45,8 @@ impl Daemon {
                     }
                     self.finish(id, *record, false);
                 }
+                // Of a job that is over only its sandbox can fail, which then ends.
+                Ok(Some(Report::Failed(_))) if job.told => {}
                 Ok(Some(Report::Failed(failure))) => {
                     self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
                 }

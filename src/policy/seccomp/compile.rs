@@ -12,7 +12,7 @@ use super::instruction::{Instruction, JUMP_EQ, JUMP_GE, JUMP_GT};
 use super::names::NATIVE_ARCH;
 
 /// BPF_MAXINSNS: the kernel takes no longer program.
-pub(super) const LONGEST_PROGRAM: usize = 4096;
+pub const LONGEST_PROGRAM: usize = 4096;
 
 // Offsets in struct seccomp_data (linux/seccomp.h).
 const NUMBER: u32 = 0;

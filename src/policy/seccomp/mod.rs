@@ -18,9 +18,9 @@ mod profiles;
 mod tests;
 
 pub use action::Action;
-pub use compile::CompileError;
+pub use compile::{CompileError, LONGEST_PROGRAM};
 pub use filter::{Call, Condition, Filter, Rule, Test};
-pub use names::{call_name, call_number};
+pub use names::{NATIVE_ARCH, call_name, call_number};
 #[cfg(test)]
 pub(super) use profiles::BUILT_IN;
 pub(super) use profiles::{Profiles, check_file};

@@ -14,9 +14,9 @@ compile_error!("seccomp filters are made for x86_64 and aarch64 only");
 
 /// AUDIT_ARCH_* of linux/audit.h: what `seccomp_data.arch` must be.
 #[cfg(target_arch = "x86_64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_003e;
+pub const NATIVE_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_00b7;
+pub const NATIVE_ARCH: u32 = 0xc000_00b7;
 
 /// The names that container tools have for this architecture: libseccomp's and Go's.
 #[cfg(target_arch = "x86_64")]

@@ -9,11 +9,10 @@
 mod program;
 
 use crate::policy::seccomp::instruction::{Instruction, JUMP, JUMP_EQ, LOAD, RETURN};
-use crate::policy::seccomp::{Call, call_name};
+use crate::policy::seccomp::{Call, LONGEST_PROGRAM, NATIVE_ARCH, call_name};
 use crate::sys::StoppedCall;
 use program::{
-    ACTION, ALLOW, ERRNO, KILL_PROCESS, KILL_THREAD, NATIVE_ARCH, TRAP, USER_NOTIF, plain, returns_only,
-    verdict,
+    ACTION, ALLOW, ERRNO, KILL_PROCESS, KILL_THREAD, TRAP, USER_NOTIF, plain, returns_only, verdict,
 };
 
 /// A profile's program, as it is installed.
@@ -42,9 +41,6 @@ const MAKE_IPC: [libc::c_long; 4] = [
     libc::SYS_msgget,
     libc::SYS_mq_open,
 ];
-
-/// BPF_MAXINSNS: the kernel takes no longer program.
-const LONGEST_PROGRAM: usize = 4096;
 
 impl Filter {
     /// The program with its kills turned into notifications. Without a listener the kernel refuses such a call.

@@ -1,7 +1,7 @@
 //! What a filter's program decides, told without the kernel.
 
-use crate::policy::seccomp::Call;
 use crate::policy::seccomp::instruction::{AND, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
+use crate::policy::seccomp::{Call, NATIVE_ARCH};
 
 // What a program returns; linux/seccomp.h.
 pub(super) const KILL_PROCESS: u32 = 0x8000_0000;
@@ -12,11 +12,6 @@ pub(super) const USER_NOTIF: u32 = 0x7fc0_0000;
 pub(super) const ALLOW: u32 = 0x7fff_0000;
 /// The half of it that says what happens.
 pub(super) const ACTION: u32 = 0xffff_0000;
-
-#[cfg(target_arch = "x86_64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-pub(super) const NATIVE_ARCH: u32 = 0xc000_00b7;
 
 /// A call of this machine's ABI with arguments of 0.
 pub(super) const fn plain(number: u32) -> Call {
