@@ -185,6 +185,26 @@ fn an_interrupted_one_takes_its_worker_with_it() {
     }
 }
 
+#[test]
+fn a_killed_one_takes_its_worker_with_it() {
+    if !able() {
+        return;
+    }
+    let tmp = tempfile::tempdir().expect("tempdir");
+    let words = ["--only", "throughput", "--seconds", "600"];
+    let mut process = bench(tmp.path(), &words)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("spawns");
+    eventually("its worker runs jobs", || runs_jobs(tmp.path()));
+    process.kill().expect("SIGKILL");
+    process.wait().expect("it has ended");
+    let path = tmp.path().to_str().expect("UTF-8");
+    // The folder that it has made is all that stays.
+    eventually("its worker is gone", || marked(path) == 0);
+}
+
 /// Asks its worker, once there is one.
 fn runs_jobs(tmp: &Path) -> bool {
     let entries = tmp.read_dir().into_iter().flatten().flatten();

@@ -26,9 +26,9 @@ pub use loopback::bring_loopback_up;
 pub use memory::{release_heap, release_program, share_heap};
 pub use mount::{idmap_mount, make_read_only, make_tree_private};
 pub use process::{
-    ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, enter_namespace, execve, exit_now,
-    hard_limit, leave_this_cpu, private_memory, raise_open_files, reap, reap_next, set_resource_limit,
-    set_supplementary_groups_empty, set_user, shared_memory,
+    ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, end_with_parent, enter_namespace,
+    execve, exit_now, hard_limit, leave_this_cpu, private_memory, raise_open_files, reap, reap_next,
+    set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};

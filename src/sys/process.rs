@@ -2,9 +2,12 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::clone::check;
@@ -216,6 +219,22 @@ pub fn leave_this_cpu() {
         // The kernel lets no mask be widened beyond the cpuset, which held before, too.
         let _ = sched_setaffinity(None, &all);
     }
+}
+
+/// Has what `command` starts get SIGTERM when the thread that starts it has ended, however that came.
+pub fn end_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let tie = move || {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        // One that has ended before the call sends nothing.
+        if getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(Errno::SRCH.into())
+        }
+    };
+    // SAFETY: two system calls, and an error that takes no memory.
+    unsafe { command.pre_exec(tie) };
 }
 
 /// Ends the process at once: no destructor, no exit handler.

@@ -14,7 +14,7 @@ use nix::unistd::{Pid, chown};
 use tempfile::TempDir;
 
 use super::BenchError;
-use crate::config;
+use crate::{config, sys};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than [`JOBS_END_WITHIN`].
@@ -55,7 +55,7 @@ pub struct PrivateWorker {
 }
 
 impl PrivateWorker {
-    /// Starts `program serve` and waits until it serves.
+    /// Starts `program serve` and waits until it serves. It is told to end when this thread ends, should that be killed.
     pub fn start(program: &Path, settings: Settings) -> Result<Self, BenchError> {
         let dir = tempfile::Builder::new()
             .prefix("stockade-bench-")
@@ -65,18 +65,19 @@ impl PrivateWorker {
         let config = dir.path().join("config.toml");
         let text = configuration(dir.path(), settings);
         std::fs::write(&config, text).map_err(BenchError::prepare("the worker's configuration"))?;
-        let process = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["serve", "--config"])
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             // The terminal's Ctrl-C is for us, who end it in order.
-            .process_group(0)
-            .spawn()
-            .map_err(|source| BenchError::Spawn {
-                program: program.display().to_string(),
-                source,
-            })?;
+            .process_group(0);
+        sys::end_with_parent(&mut command);
+        let process = command.spawn().map_err(|source| BenchError::Spawn {
+            program: program.display().to_string(),
+            source,
+        })?;
         let mut worker = Self { process, dir };
         worker.wait_until_it_serves()?;
         Ok(worker)
