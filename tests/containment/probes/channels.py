@@ -1,5 +1,6 @@
 import fcntl
 import select
+import signal
 import struct
 import time
 
@@ -55,7 +56,8 @@ watches("sees_devices_used", ["/dev", "/dev/null"], 0x21)
 
 @attack()
 def is_told_of_uses_of_a_folder():
-    # F_NOTIFY, the older way.
+    # F_NOTIFY, the older way. It tells with a signal, which would end this process before it has answered.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
     with open(PLAIN) as _:
         fcntl.fcntl(os.open(SHARED[0], os.O_RDONLY), fcntl.F_NOTIFY, 1)
         return "by F_NOTIFY"
