@@ -10,7 +10,7 @@ use stockade::proto::v1::ListJobsRequest;
 #[allow(dead_code)]
 mod worker;
 
-use worker::{Worker, able, eventually, kill, marked};
+use worker::{Worker, able, branches_of, children, eventually, kill, marked};
 
 /// `stockade bench`, with its temporary files in `tmp`.
 fn bench(tmp: &Path, words: &[&str]) -> Command {
@@ -198,11 +198,19 @@ fn a_killed_one_takes_its_worker_with_it() {
         .spawn()
         .expect("spawns");
     eventually("its worker runs jobs", || runs_jobs(tmp.path()));
+    let launchers = children(process.id());
+    let mut cgroups = Vec::new();
+    eventually("its jobs have cgroups", || {
+        cgroups = launchers.iter().copied().flat_map(branches_of).collect();
+        !cgroups.is_empty()
+    });
     process.kill().expect("SIGKILL");
     process.wait().expect("it has ended");
     let path = tmp.path().to_str().expect("UTF-8");
     // The folder that it has made is all that stays.
     eventually("its worker is gone", || marked(path) == 0);
+    cgroups.retain(|cgroup| cgroup.exists());
+    assert!(cgroups.is_empty(), "cgroups are left: {cgroups:?}");
 }
 
 /// Asks its worker, once there is one.
