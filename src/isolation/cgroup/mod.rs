@@ -6,6 +6,7 @@
 
 mod controllers;
 mod handles;
+mod hierarchies;
 mod job;
 mod meter;
 mod tree;

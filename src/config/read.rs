@@ -1,0 +1,131 @@
+//! Reads the file, and refuses what makes no sense or is not safe.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, ListenAddr, Scheduler};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    /// The message of the parser names line and column.
+    #[error("{path}: {source}")]
+    Parse {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error("{path}: {field}: {reason}")]
+    Invalid {
+        path: PathBuf,
+        field: &'static str,
+        reason: String,
+    },
+}
+
+/// Where a worker without `--config` looks, in this order.
+pub const SEARCH: [&str; 2] = ["config.toml", "/etc/stockade/config.toml"];
+
+impl Config {
+    /// Reads `path`, or the first file of [`SEARCH`], or takes the defaults.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        match path.or_else(|| SEARCH.iter().map(Path::new).find(|path| path.exists())) {
+            Some(path) => Self::read(path),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads one file and checks it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        config.source = Some(path.to_owned());
+        match config.fault() {
+            Some((field, reason)) => Err(ConfigError::Invalid {
+                path: path.to_owned(),
+                field,
+                reason,
+            }),
+            None => Ok(config),
+        }
+    }
+
+    /// The first field that makes no sense, or none that is safe, and why.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        let fault = |field, reason: &str| Some((field, reason.to_owned()));
+        let server = &self.grpc_server;
+        let listen = match server.addr.parse() {
+            Ok(listen) => listen,
+            Err(reason) => return Some(("grpc_server.addr", reason)),
+        };
+        if let ListenAddr::Tcp(addr) = &listen
+            && !addr.ip().is_loopback()
+            && !server.use_tls
+            && !server.allow_plaintext
+        {
+            return fault(
+                "grpc_server.addr",
+                "beyond loopback needs use_tls = true, or allow_plaintext = true",
+            );
+        }
+        // A certificate that nobody asks for would look like a check of clients, and be none.
+        if server.client_ca_file.is_some() && !server.use_tls {
+            return fault("grpc_server.client_ca_file", "needs use_tls = true");
+        }
+        // Names that nothing proves would look like a bound, and be none.
+        if !self.tenants.operators.is_empty() && !self.tells_tenants_apart() {
+            return fault(
+                "tenants.operators",
+                "needs grpc_server.client_ca_file, and from = \"certificate\"",
+            );
+        }
+        let worker = &self.worker;
+        if worker.server_uid == 0 || worker.server_gid == 0 {
+            return fault(
+                "worker.server_uid",
+                "the network-facing server never runs as root",
+            );
+        }
+        if worker.max_running == 0 {
+            return fault("worker.max_running", "0 would never run a job");
+        }
+        self.scheduler
+            .as_ref()
+            .and_then(|scheduler| scheduler.fault(&listen))
+    }
+}
+
+impl Scheduler {
+    fn fault(&self, listen: &ListenAddr) -> Option<(&'static str, String)> {
+        let fault = |field, reason: &str| Some((field, reason.to_owned()));
+        let port = self.addr.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(_))) {
+            return fault("scheduler.addr", "not HOST:PORT");
+        }
+        if self.advertise.is_none() && matches!(listen, ListenAddr::Unix(_)) {
+            return fault(
+                "scheduler.advertise",
+                "needed where grpc_server.addr is a Unix socket",
+            );
+        }
+        if self.crt_file.is_some() != self.key_file.is_some() {
+            return fault(
+                "scheduler.crt_file",
+                "crt_file and key_file are given together or not at all",
+            );
+        }
+        if !self.use_tls && (self.ca_file.is_some() || self.crt_file.is_some() || self.server_name.is_some())
+        {
+            return fault(
+                "scheduler.use_tls",
+                "false, but ca_file, crt_file or server_name is given",
+            );
+        }
+        None
+    }
+}
