@@ -9,6 +9,7 @@ pub(crate) mod fault;
 mod loopback;
 mod memory;
 mod mount;
+mod page_buffer;
 mod process;
 mod readiness;
 mod seccomp;
@@ -25,6 +26,7 @@ pub use fault::start as start_faults;
 pub use loopback::bring_loopback_up;
 pub use memory::{release_heap, release_program, share_heap};
 pub use mount::{idmap_mount, make_read_only, make_tree_private};
+pub use page_buffer::PageBuffer;
 pub use process::{
     ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, end_with_parent, enter_namespace,
     execve, exit_now, hard_limit, leave_this_cpu, private_memory, raise_open_files, reap, reap_next,

@@ -8,10 +8,12 @@ use std::thread::{Builder, JoinHandle};
 
 use sha2::{Digest as _, Sha256};
 
-/// What is read from a pipe at once in a flood.
-const BLOCK: usize = 256 << 10;
-/// One is read into, one waits, one is hashed.
-const BLOCKS: usize = 3;
+use crate::sys::PageBuffer;
+
+/// What is read from a pipe at once in a flood: so much that the two threads seldom wait for each other.
+const BLOCK: usize = 512 << 10;
+/// One is read into while the other is hashed.
+const BLOCKS: usize = 2;
 /// Hashing takes no stack to speak of.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -37,7 +39,7 @@ impl Digest {
 
     /// The thread's next block to read into, for [`Digest::put_block`]; waits for one, if all are filled. `None`
     /// without a thread, where bytes go to [`Digest::update`].
-    pub(super) fn take_block(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take_block(&mut self) -> Option<PageBuffer> {
         match self {
             Self::Here(_) => None,
             Self::Aside(aside) => aside.take(),
@@ -45,7 +47,7 @@ impl Digest {
     }
 
     /// Has the first `count` bytes hashed.
-    pub(super) fn put_block(&mut self, block: Vec<u8>, count: usize) {
+    pub(super) fn put_block(&mut self, block: PageBuffer, count: usize) {
         match self {
             Self::Here(digest) => digest.update(&block[..count]),
             Self::Aside(aside) => aside.put(block, count),
@@ -55,7 +57,11 @@ impl Digest {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Here(digest) => digest.update(bytes),
-            Self::Aside(aside) => aside.put(bytes.to_vec(), bytes.len()),
+            Self::Aside(aside) => {
+                let mut block = PageBuffer::new(bytes.len());
+                block.copy_from_slice(bytes);
+                aside.put(block, bytes.len());
+            }
         }
     }
 
@@ -77,20 +83,20 @@ impl Digest {
 /// A thread, and the blocks that go to it and come back.
 #[derive(Debug)]
 pub(super) struct Aside {
-    filled: SyncSender<(Vec<u8>, usize)>,
-    hashed: Receiver<Vec<u8>>,
+    filled: SyncSender<(PageBuffer, usize)>,
+    hashed: Receiver<PageBuffer>,
     /// A block that nothing was read into.
-    spare: Option<Vec<u8>>,
+    spare: Option<PageBuffer>,
     thread: JoinHandle<Sha256>,
 }
 
 impl Aside {
     fn spawn(mut digest: Sha256) -> Option<Self> {
         // Never full: there are no more blocks.
-        let (filled, to_hash) = sync_channel::<(Vec<u8>, usize)>(BLOCKS);
+        let (filled, to_hash) = sync_channel::<(PageBuffer, usize)>(BLOCKS);
         let (back, hashed) = sync_channel(BLOCKS);
         for _ in 0..BLOCKS {
-            back.send(vec![0; BLOCK]).ok()?;
+            back.send(PageBuffer::new(BLOCK)).ok()?;
         }
         let hash = move || {
             for (block, count) in to_hash {
@@ -110,11 +116,11 @@ impl Aside {
         })
     }
 
-    fn take(&mut self) -> Option<Vec<u8>> {
+    fn take(&mut self) -> Option<PageBuffer> {
         self.spare.take().or_else(|| self.hashed.recv().ok())
     }
 
-    fn put(&mut self, block: Vec<u8>, count: usize) {
+    fn put(&mut self, block: PageBuffer, count: usize) {
         if count == 0 {
             self.spare = Some(block);
         } else {

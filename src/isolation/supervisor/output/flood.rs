@@ -11,6 +11,7 @@ use rustix::io::{Errno, write};
 use super::pump::{self, Pump, Turn};
 use super::pump_process::FromPump;
 use crate::isolation::ipc::Channel;
+use crate::sys::PageBuffer;
 
 /// It calls little.
 const STACK_BYTES: usize = 256 << 10;
@@ -51,13 +52,13 @@ impl Flood {
     }
 }
 
-fn parts(supervisor: &Channel) -> Result<(OwnedFd, OwnedFd, Channel, Vec<u8>), Errno> {
+fn parts(supervisor: &Channel) -> Result<(OwnedFd, OwnedFd, Channel, PageBuffer), Errno> {
     let end = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let ends = rustix::io::fcntl_dupfd_cloexec(&end, 0)?;
-    Ok((end, ends, supervisor.try_clone()?, vec![0; pump::CHUNK]))
+    Ok((end, ends, supervisor.try_clone()?, PageBuffer::new(pump::CHUNK)))
 }
 
-fn move_all(mut pump: Pump, supervisor: &Channel, end: &OwnedFd, mut buffer: Vec<u8>) -> Pump {
+fn move_all(mut pump: Pump, supervisor: &Channel, end: &OwnedFd, mut buffer: PageBuffer) -> Pump {
     pump.widen();
     let mut told = pump.overflowed();
     while let Some(pipe) = pump.source() {
