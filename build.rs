@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // Reflection serves this file.
     fs::write(out.join("descriptors.bin"), prost_encode(&descriptors))?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".stockade.v1.Chunk.data")
+        .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=policies");
     POLICIES.iter().try_for_each(|folder| translate(folder, &out))
 }

@@ -14,7 +14,7 @@ fn chunk(stream: Stream, offset: u64, data: &[u8]) -> Act<Part> {
     Act::Send(Part::Chunk(Chunk {
         stream: stream.into(),
         offset,
-        data: data.to_vec(),
+        data: data.to_vec().into(),
     }))
 }
 

@@ -352,7 +352,7 @@ async fn a_reader_goes_on_at_its_offset_after_a_restart() {
     let Some(Part::Chunk(chunk)) = first else {
         panic!("{first:?}")
     };
-    assert_eq!(chunk.data, b"before ");
+    assert_eq!(&chunk.data[..], b"before ");
     worker.kill();
     worker.launcher.write(id, "stdout", b"meanwhile ");
     worker.revive();

@@ -4,8 +4,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use crate::sys::PageBuffer;
 
 /// One output file, open for reading. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,11 +30,11 @@ impl OutputFile {
     }
 
     /// Up to `most` bytes from `offset`; empty at the end of what there is.
-    pub(super) async fn read(&self, offset: u64, most: usize) -> std::io::Result<Vec<u8>> {
+    pub(super) async fn read(&self, offset: u64, most: usize) -> std::io::Result<Bytes> {
         let there = self.len()?.saturating_sub(offset);
         let most = usize::try_from(there).map_or(most, |there| there.min(most));
         if most == 0 {
-            return Ok(Vec::new());
+            return Ok(Bytes::new());
         }
         // What was just written is in the page cache: a copy. Only what must come from the disk is worth a thread.
         match self.read_cached(offset, most) {
@@ -43,18 +46,18 @@ impl OutputFile {
         }
     }
 
-    fn read_cached(&self, offset: u64, most: usize) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; most];
+    fn read_cached(&self, offset: u64, most: usize) -> Result<Bytes, Errno> {
+        let mut bytes = PageBuffer::new(most);
         let mut parts = [IoSliceMut::new(&mut bytes)];
         let count = preadv2(&*self.0, &mut parts, offset, ReadWriteFlags::NOWAIT)?;
         bytes.truncate(count);
-        Ok(bytes)
+        Ok(Bytes::from_owner(bytes))
     }
 
-    pub(super) fn read_blocking(&self, offset: u64, most: usize) -> std::io::Result<Vec<u8>> {
-        let mut bytes = vec![0; most];
+    pub(super) fn read_blocking(&self, offset: u64, most: usize) -> std::io::Result<Bytes> {
+        let mut bytes = PageBuffer::new(most);
         let count = self.0.read_at(&mut bytes, offset)?;
         bytes.truncate(count);
-        Ok(bytes)
+        Ok(Bytes::from_owner(bytes))
     }
 }

@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::job::{JobId, Output, State, StreamTotals};
 use crate::policy::Tenant;
 use crate::server::jobs::{Found, Live};
@@ -35,7 +37,7 @@ pub enum Part {
         stream: StreamName,
         /// Of the first byte, in what the job wrote.
         offset: u64,
-        data: Vec<u8>,
+        data: Bytes,
     },
     /// Bytes from..to were written and are not kept.
     Gap { stream: StreamName, from: u64, to: u64 },
