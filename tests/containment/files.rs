@@ -132,3 +132,42 @@ fn a_writable_root_without_id_mapping_is_told_and_can_be_installed_to() {
     assert_eq!(mapped.stdout, "root\n", "{mapped:?}");
     assert_eq!(mapped.report["isolation"]["weaker"], json!([]));
 }
+
+/// What is mounted in the host's /etc, or is there by a link, is not in the overlay that folders of it share.
+#[test]
+fn folders_of_etc_are_seen_as_the_host_has_them() {
+    if !able() {
+        return;
+    }
+    let script = "cat /etc/alternatives/sign /etc/fonts/sign /etc/ca-certificates/secret /etc/ssl/certs/sign; \
+                  stat -c %m /etc/perl /etc/ssl/certs; \
+                  ! touch /etc/perl/x; ! ls /etc/shadow";
+    let job = Job::under("default").bash(script);
+    let run = job.to_command();
+    // In a mount namespace of this test's own.
+    let prepare = "set -e; mount -t tmpfs own /mnt; cp -a /etc /mnt/etc; mount --bind /mnt/etc /etc; cd /etc; \
+                   rm -rf fonts ca-certificates; mkdir -p alternatives /mnt/fonts ca-certificates perl; \
+                   mount -t tmpfs own alternatives; echo mounted >alternatives/sign; \
+                   echo linked >/mnt/fonts/sign; ln -s /mnt/fonts fonts; \
+                   echo hush >ca-certificates/secret; chmod 640 ca-certificates/secret; \
+                   rm -rf ssl; mkdir -p else/certs; echo through >else/certs/sign; ln -s /etc/else ssl; exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "bash", "-c", prepare, "bash"]);
+    command.arg(run.get_program()).args(run.get_args());
+    let output = command.output().expect("unshare");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // Through a link there would be the host's own inodes.
+    assert_eq!(stdout, "mounted\nthrough\n/etc/perl\n/\n", "{output:?}");
+    assert!(
+        stderr.contains("/etc/ca-certificates/secret: Permission denied"),
+        "{output:?}"
+    );
+    // The link leads to where jobs have nothing.
+    assert!(
+        stderr.contains("/etc/fonts/sign: No such file or directory"),
+        "{output:?}"
+    );
+    assert!(stderr.contains("/etc/perl/x"), "{output:?}");
+    assert!(stderr.contains("/etc/shadow"), "{output:?}");
+}

@@ -17,7 +17,7 @@ use rustix::process::{chdir, umask};
 use super::template::Layer;
 use super::{by_users, etc, proc};
 use crate::isolation::failure::{At, Failure};
-use crate::job::{SandboxSpec, StartStep};
+use crate::job::{Root, SandboxSpec, StartStep};
 use crate::sys;
 
 /// Names of the parts, relative to the template's root.
@@ -26,8 +26,10 @@ pub(super) const EMPTY: &str = "empty";
 pub(super) const SCRATCH: &str = "scratch";
 pub(super) const NEW_ROOT: &str = "newroot";
 pub(super) const BOUND_DEVICES: &str = "devices";
+/// Where an overlay is mounted of which jobs see parts.
+pub(super) const VIEW: &str = "view";
 const HOST_PROC: &str = "hostproc";
-/// What lies over parts of /proc, in a folder that is named as if it were a /proc: the job's mount table shows the names.
+/// What lies over parts of /proc where the root can be written.
 pub(super) const COVERS: &str = "covers";
 
 /// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
@@ -163,7 +165,7 @@ fn lay_without_umask(
     )
     .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS] {
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS, VIEW] {
         make_folder(name)?;
     }
     for (index, tree) in trees.iter().enumerate() {
@@ -178,9 +180,11 @@ fn lay_without_umask(
     etc.write(&Path::new(ROOT).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
     let devices_bound = make_devices()?;
-    for base in [COVERS, ROOT] {
-        make_covers(Path::new(base), &stat)?;
-    }
+    let covers = match spec.root {
+        Root::ReadOnly => ROOT,
+        Root::Writable => COVERS,
+    };
+    make_covers(Path::new(covers), &stat)?;
     Ok(devices_bound)
 }
 
@@ -255,9 +259,9 @@ fn make_root(layers: &[Layer]) -> Result<(), Failure> {
             symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
         }
     }
-    let targets: BTreeSet<&str> = layers.iter().map(|layer| layer.target.as_str()).collect();
+    let targets: BTreeSet<String> = layers.iter().flat_map(Layer::targets).collect();
     for target in targets {
-        make_folders(root, target).at(StartStep::Rootfs, target)?;
+        make_folders(root, &target).at(StartStep::Rootfs, &target)?;
     }
     Ok(())
 }
@@ -270,7 +274,7 @@ fn make_folders(root: &Path, target: &str) -> std::io::Result<()> {
         .create(root.join(target.trim_start_matches('/')))
 }
 
-/// In the root itself, /proc of a job lies over them.
+/// In the root itself, where nobody can change them: /proc of a job lies over them.
 fn make_covers(base: &Path, stat: &str) -> Result<(), Failure> {
     let proc = base.join("proc");
     match mkdir(&proc, PLAIN_FOLDER) {

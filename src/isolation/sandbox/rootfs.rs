@@ -19,10 +19,10 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::parts;
-use crate::isolation::sandbox::template::Template;
+use crate::isolation::sandbox::template::{Layer, Template};
 use crate::isolation::sandbox::unmapped;
 use crate::isolation::sandbox::{by_users, proc, scratch};
-use crate::job::{Identity, Limits, Proc, SandboxSpec, StartStep};
+use crate::job::{Identity, Limits, Proc, Root, SandboxSpec, StartStep};
 use crate::sys;
 
 /// Told in the receipt where the template could make none of its own.
@@ -60,28 +60,33 @@ pub fn assemble(
     for (index, layer) in template.layers.iter().enumerate() {
         // Only what a package may install to is writable in a writable root; further mounts are read-only.
         let upper = writable.filter(|_| layer.system);
-        let target = format!("{}{}", parts::NEW_ROOT, layer.target);
-        if !mount_layer(upper, index, &target)? {
+        if !mount_layer(upper, index, layer)? {
             weaker.push(unmapped::describe(&layer.target));
         }
     }
     scratch::bind(parts::SCRATCH, parts::NEW_ROOT)?;
-    bind_devices(template)?;
-    if template.devices_bound {
-        weaker.push(SHARED_DEVICES.to_owned());
-    }
+    weaker.extend(bind_devices(template)?);
     if spec.identity == Identity::Root {
         mount_terminals(owner, template.by_user)?;
     }
     let new_proc = format!("{}/proc", parts::NEW_ROOT);
-    proc::mount_proc(spec.proc, &new_proc)
-        .map_err(|failure| by_users::explain_proc(failure, template.by_user))?;
-    if spec.proc == Proc::Masked {
-        mount_covers()?;
-        let folder = format!("{}/proc/", parts::COVERS);
-        proc::mask(&template.proc_covers, &folder, &new_proc)?;
+    match spec.root {
+        Root::ReadOnly => {
+            chdir(new_proc).at(StartStep::Proc, "chdir")?;
+            lay_proc(spec, template)?;
+            enter("..")?;
+        }
+        Root::Writable => {
+            proc::mount_proc(spec.proc, &new_proc)
+                .map_err(|failure| by_users::explain_proc(failure, template.by_user))?;
+            if spec.proc == Proc::Masked {
+                mount_covers()?;
+                let folder = format!("{}/proc/", parts::COVERS);
+                proc::mask(&template.proc_covers, &folder, &new_proc)?;
+            }
+            enter(parts::NEW_ROOT)?;
+        }
     }
-    enter()?;
     Ok(weaker)
 }
 
@@ -97,33 +102,51 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
         MountFlags::NOSUID,
     )?;
     for (index, layer) in template.layers.iter().enumerate() {
-        let target = format!("{}{}", parts::NEW_ROOT, layer.target);
-        mount_layer(None, index, &target)?;
+        mount_layer(None, index, layer)?;
     }
     bind_devices(template)?;
-    enter()
+    enter(parts::NEW_ROOT)
 }
 
 /// Adds to a copy of a room the /proc of this pid namespace. Gives what could not be had, for the receipt.
 pub fn furnish(spec: &SandboxSpec, template: &Template) -> Result<Vec<String>, Failure> {
-    // The covers are in the folder that /proc is mounted over: from inside they can still be named.
     chdir("/proc").at(StartStep::Proc, "chdir")?;
-    proc::mount_proc(spec.proc, "/proc")?;
-    if spec.proc == Proc::Masked {
-        proc::mask(&template.proc_covers, "", "/proc")?;
-    }
+    lay_proc(spec, template)?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
-    let shared = template.devices_bound.then(|| SHARED_DEVICES.to_owned());
-    Ok(shared.into_iter().collect())
+    Ok(shared_devices(template).into_iter().collect())
 }
 
-fn mount_layer(upper: Option<Upper<'_>>, index: usize, target: &str) -> Result<bool, Failure> {
+/// Lays the /proc of this pid namespace over the working directory, the folder of that name in a root that nobody can
+/// write to. Its covers are in that folder: from inside they can still be named.
+fn lay_proc(spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
+    const OVER_THIS: &str = "../proc";
+    proc::mount_proc(spec.proc, OVER_THIS)
+        .map_err(|failure| by_users::explain_proc(failure, template.by_user))?;
+    if spec.proc == Proc::Masked {
+        proc::mask(&template.proc_covers, "", OVER_THIS)?;
+    }
+    Ok(())
+}
+
+fn mount_layer(upper: Option<Upper<'_>>, index: usize, layer: &Layer) -> Result<bool, Failure> {
     let (cap, name) = (parts::cap_name(index), parts::layer_name(index));
     let lower = Lower {
         above: Some(&cap),
         name: &name,
     };
-    mount_overlay(upper, lower, target, MountFlags::NOSUID | MountFlags::NODEV)
+    let target = format!("{}{}", parts::NEW_ROOT, layer.target);
+    let overlay = if layer.parts.is_some() {
+        parts::VIEW
+    } else {
+        &target
+    };
+    let mapped = mount_overlay(upper, lower, overlay, MountFlags::NOSUID | MountFlags::NODEV)?;
+    for part in layer.parts.iter().flatten() {
+        let part = part.display();
+        mount_bind(format!("{overlay}/{part}"), format!("{target}/{part}"))
+            .at(StartStep::Rootfs, &format!("{}/{part}", layer.target))?;
+    }
+    Ok(mapped)
 }
 
 /// What a writable overlay needs beside the lower layer.
@@ -234,8 +257,8 @@ fn mount_covers() -> Result<(), Failure> {
     mount_overlay(None, Lower::plain(parts::COVERS), parts::COVERS, flags).map(drop)
 }
 
-/// Where the template could not make device nodes of its own.
-fn bind_devices(template: &Template) -> Result<(), Failure> {
+/// Where the template could not make device nodes of its own. Gives that, for the receipt.
+fn bind_devices(template: &Template) -> Result<Option<String>, Failure> {
     if template.devices_bound {
         for device in parts::DEVICES {
             let source = format!("{}/{}", parts::BOUND_DEVICES, device.name);
@@ -243,7 +266,11 @@ fn bind_devices(template: &Template) -> Result<(), Failure> {
             mount_bind(source, target).at(StartStep::Rootfs, device.name)?;
         }
     }
-    Ok(())
+    Ok(shared_devices(template))
+}
+
+fn shared_devices(template: &Template) -> Option<String> {
+    template.devices_bound.then(|| SHARED_DEVICES.to_owned())
 }
 
 /// Pseudo-terminals, for test suites that need some: an instance with none of anybody else's.
@@ -264,9 +291,10 @@ fn mount_terminals(owner: u32, by_user: bool) -> Result<(), Failure> {
     mount("devpts", target, "devpts", flags, Some(options.as_c_str())).at(StartStep::Rootfs, "devpts")
 }
 
-/// pivot_root(2) with one directory for both: the old root ends up mounted over the new one, and is taken off it.
-fn enter() -> Result<(), Failure> {
-    chdir(parts::NEW_ROOT).at(StartStep::PivotRoot, "chdir")?;
+/// Makes the folder `root` the root, by pivot_root(2) with one directory for both: the old root ends up mounted over the
+/// new one, and is taken off it.
+fn enter(root: &str) -> Result<(), Failure> {
+    chdir(root).at(StartStep::PivotRoot, "chdir")?;
     pivot_root(".", ".").at(StartStep::PivotRoot, "pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
     chdir("/").at(StartStep::PivotRoot, "chdir")

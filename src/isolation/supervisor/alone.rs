@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::single::supervise;
+use super::oom_score::OomScore;
+use super::single::supervise_from;
 use super::{Assembly, Origin, Report, ToSupervisor, protocol};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
@@ -24,19 +25,20 @@ pub struct Alone<'a> {
 }
 
 /// A root that stands.
-#[derive(Debug)]
-pub struct Laid {
+struct Laid {
+    template: Template,
     /// What could not be had, for the receipt.
-    pub weaker: Vec<String>,
-    pub timings: Timings,
+    weaker: Vec<String>,
+    score: OomScore,
+    timings: Timings,
 }
 
-/// As [`supervise`], from an earlier point on.
+/// As [`super::single::supervise`], from an earlier point on.
 pub fn supervise_alone(alone: &Alone<'_>) -> ! {
     // Without it all goes on as before, and costs a little more.
     let _ = sys::use_arena();
     match lay(alone) {
-        Ok((template, laid)) => go_on(alone, &template, laid),
+        Ok(laid) => go_on(alone, laid),
         Err(failure) => {
             protocol::report(alone.origin.control, &Report::Failed(failure));
         }
@@ -45,27 +47,34 @@ pub fn supervise_alone(alone: &Alone<'_>) -> ! {
 }
 
 /// Returns where the launcher gave up.
-fn go_on(alone: &Alone<'_>, template: &Template, mut laid: Laid) {
-    laid.timings.skip();
+fn go_on(alone: &Alone<'_>, laid: Laid) {
+    let Laid {
+        template,
+        weaker,
+        score,
+        mut timings,
+    } = laid;
+    timings.skip();
     let Some((cgroup, network)) = wait_for_berth(alone.origin.control) else {
         return;
     };
-    laid.timings.mark("wait for cgroup, network");
+    timings.mark("wait for cgroup, network");
     let assembly = Assembly {
         origin: alone.origin,
-        template,
+        template: &template,
         room: None,
-        laid: Some(&laid),
+        laid: Some(&weaker),
         network: network.as_ref().map(AsFd::as_fd),
         cgroup: &cgroup,
     };
-    supervise(&assembly)
+    supervise_from(&assembly, score, timings)
 }
 
-fn lay(alone: &Alone<'_>) -> Result<(Template, Laid), Failure> {
+fn lay(alone: &Alone<'_>) -> Result<Laid, Failure> {
     let mut timings = Timings::start();
     let mut keep: Vec<RawFd> = alone.origin.descriptors().collect();
     sys::close_all_but(&mut keep).at(StartStep::Supervisor, "close_range")?;
+    let score = OomScore::open_early(alone.origin.oom_score)?;
     fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
     sys::copy_mount_namespace(None).at(StartStep::Namespaces, "mount namespace")?;
     timings.mark("mount namespace");
@@ -80,7 +89,12 @@ fn lay(alone: &Alone<'_>) -> Result<(Template, Laid), Failure> {
         alone.origin.user_namespace,
     )?;
     timings.mark("root");
-    Ok((template, Laid { weaker, timings }))
+    Ok(Laid {
+        template,
+        weaker,
+        score,
+        timings,
+    })
 }
 
 /// The cgroup and the network namespace, where the launcher makes one.

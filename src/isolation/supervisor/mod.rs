@@ -39,7 +39,6 @@ use crate::sys::{StartMemory, fault_point};
 use output::Outlet;
 pub use output::{PumpIdentity, STDERR_FILE, STDOUT_FILE, serve_pump};
 
-use alone::Laid;
 pub use alone::{Alone, supervise_alone};
 use assemble::Assembled;
 pub use exit_file::{
@@ -94,8 +93,8 @@ pub struct Assembly<'a> {
     pub template: &'a Template,
     /// A root that is laid already, for one job after another.
     pub room: Option<&'a Room>,
-    /// The root was laid by this supervisor already, in its mount namespace.
-    pub laid: Option<&'a Laid>,
+    /// The root was laid by this supervisor already, in its mount namespace: what could not be had of it.
+    pub laid: Option<&'a [String]>,
     /// `None`: the host's, or one that the supervisor makes.
     pub network: Option<BorrowedFd<'a>>,
     pub cgroup: &'a Handles,

@@ -1,11 +1,12 @@
 //! Which processes the kernel kills first when the machine is out of memory; see proc_pid_oom_score_adj(5).
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, write};
 
 use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::proc;
 use crate::job::StartStep;
 
 /// Jobs before anything else; where the worker is to die early itself, as in some containers, no later than that. A lower
@@ -28,6 +29,12 @@ impl OomScore {
         Ok(Self { file, own })
     }
 
+    /// For who has one job, and sees the launcher's /proc yet. One whose job's /proc it would be could not have that made
+    /// read-only.
+    pub(super) fn open_early(own: i32) -> Result<Self, Failure> {
+        Self::open(proc::open_own()?.as_fd(), own)
+    }
+
     /// Takes the score of jobs, for a stub that is cloned next to inherit. (Once there are two, the kernel would look
     /// through all processes of the machine for others with the same memory.) Who does must not have CAP_SYS_RESOURCE:
     /// else the kernel takes the score for the least that this process may have.
@@ -43,5 +50,11 @@ impl OomScore {
 
     fn set(&self, score: i32) -> Result<(), Errno> {
         write(&self.file, score.to_string().as_bytes()).map(drop)
+    }
+}
+
+impl AsRawFd for OomScore {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }

@@ -35,7 +35,7 @@ pub fn serve(assembly: &Assembly<'_>) -> ! {
 
 fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
-    let mut world = World::enter(first, &mut Timings::start())?;
+    let mut world = World::enter(first, None, &mut Timings::start())?;
     first.origin.pump.map_or(Ok(()), await_pump)?;
     let mut user_namespace = world.user_namespace.take();
     let mut memory = StubMemory::map()?;

@@ -1,6 +1,7 @@
 //! The supervisor of one job.
 
 use super::assemble::assemble;
+use super::oom_score::OomScore;
 use super::protocol::{self, Report};
 use super::ties::{self, StubMemory};
 use super::world::World;
@@ -11,29 +12,33 @@ use crate::sys;
 
 /// Its whole life: assemble, wait for the job, start it, watch it, record its end.
 pub fn supervise(assembly: &Assembly<'_>) -> ! {
-    if assembly.laid.is_none() {
-        // Without it all goes on as before, and costs a little more.
-        let _ = sys::use_arena();
+    // Without it all goes on as before, and costs a little more.
+    let _ = sys::use_arena();
+    match OomScore::open_early(assembly.origin.oom_score) {
+        Ok(score) => supervise_from(assembly, score, Timings::start()),
+        Err(failure) => fail(assembly, failure),
     }
+}
+
+/// What comes after the root, where that is laid early.
+pub(super) fn supervise_from(assembly: &Assembly<'_>, score: OomScore, timings: Timings) -> ! {
     // For who looks at processes.
     let _ = rustix::thread::set_name(c"stockade-super");
-    match run(assembly) {
+    match run(assembly, score, timings) {
         Ok(true) => sys::exit_now(0),
-        Ok(false) => {}
-        Err(failure) => drop(protocol::report(
-            assembly.origin.control,
-            &Report::Failed(failure),
-        )),
+        Ok(false) => sys::exit_now(1),
+        Err(failure) => fail(assembly, failure),
     }
+}
+
+fn fail(assembly: &Assembly<'_>, failure: Failure) -> ! {
+    protocol::report(assembly.origin.control, &Report::Failed(failure));
     sys::exit_now(1)
 }
 
 /// Whether there was a job.
-fn run(assembly: &Assembly<'_>) -> Result<bool, Failure> {
-    let mut timings = assembly
-        .laid
-        .map_or_else(Timings::start, |laid| laid.timings.clone());
-    let mut world = World::enter(assembly, &mut timings)?;
+fn run(assembly: &Assembly<'_>, score: OomScore, mut timings: Timings) -> Result<bool, Failure> {
+    let mut world = World::enter(assembly, Some(score), &mut timings)?;
     let mut memory = StubMemory::map()?;
     let rules = ties::rules(assembly.origin.sandbox)?;
     let assembled = assemble(assembly, &mut world, &mut memory, rules, timings)?;

@@ -26,7 +26,8 @@ pub(super) struct World {
     pub(super) signals: SignalFd,
     /// What could not be had, for the receipt.
     pub(super) weaker: Vec<String>,
-    /// A view of /proc that can be written to. A supervisor of one job has it until it knows its stub.
+    /// A view of /proc that can be written to. A supervisor of one job has it until it knows its stub: then that view, the
+    /// job's own, becomes read-only.
     proc: Option<OwnedFd>,
     last_pid: Option<LastPid>,
     pub(super) score: OomScore,
@@ -42,10 +43,14 @@ pub(super) struct World {
 
 impl World {
     /// Makes a fork of the launcher PID 1 of a world of its own. In a room, what is one job's alone is missing yet: its
-    /// scratch space.
-    pub(super) fn enter(assembly: &Assembly<'_>, timings: &mut Timings) -> Result<Self, Failure> {
+    /// scratch space. Who has one job brings its `score` from the launcher's /proc.
+    pub(super) fn enter(
+        assembly: &Assembly<'_>,
+        score: Option<OomScore>,
+        timings: &mut Timings,
+    ) -> Result<Self, Failure> {
         let origin = assembly.origin;
-        let signals = prepare_process(assembly)?;
+        let signals = prepare_process(assembly, score.as_ref())?;
         timings.mark("process");
         fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
         sethostname(origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
@@ -59,11 +64,20 @@ impl World {
         let weaker = lay_root(assembly)?;
         leave_stdio()?;
         timings.mark("root");
-        let proc = proc::open_aside()?;
+        let (proc, score) = match score {
+            // The kernel has the close of a view that is mounted nowhere wait for a grace period, and the last who closes
+            // it is the stub, on its way to its command.
+            Some(score) => (proc::open_own()?, score),
+            None => {
+                let proc = proc::open_aside()?;
+                let score = OomScore::open(proc.as_fd(), origin.oom_score)?;
+                (proc, score)
+            }
+        };
         let mut world = Self {
             signals,
             weaker,
-            score: OomScore::open(proc.as_fd(), origin.oom_score)?,
+            score,
             proc: Some(proc),
             last_pid: None,
             most: rlimits::Most::find()?,
@@ -127,7 +141,7 @@ impl World {
     }
 }
 
-/// From here on nobody here writes to /proc but by a view of it that is mounted nowhere.
+/// From here on nobody here writes to /proc but by a view of it that is mounted nowhere, or the launcher's.
 fn seal() -> Result<(), Failure> {
     fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
     proc::seal()
@@ -169,7 +183,7 @@ fn caps_failed(error: caps::errors::CapsError) -> Failure {
 fn lay_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
     let origin = assembly.origin;
     if let Some(laid) = assembly.laid {
-        return Ok(laid.weaker.clone());
+        return Ok(laid.to_vec());
     }
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
     if assembly.room.is_some() {
@@ -186,13 +200,13 @@ fn lay_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
 }
 
 /// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its signals.
-fn prepare_process(assembly: &Assembly<'_>) -> Result<SignalFd, Failure> {
+fn prepare_process(assembly: &Assembly<'_>, score: Option<&OomScore>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { assembly.origin.launcher_start.erase() };
     fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
     setsid().at(StartStep::Supervisor, "setsid")?;
     enter_namespaces(assembly)?;
-    close_inherited(assembly).at(StartStep::Supervisor, "close_range")?;
+    close_inherited(assembly, score).at(StartStep::Supervisor, "close_range")?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     SignalFd::all().at(StartStep::Supervisor, "signalfd")
 }
@@ -217,8 +231,9 @@ fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
 }
 
 /// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
-fn close_inherited(assembly: &Assembly<'_>) -> Result<(), rustix::io::Errno> {
+fn close_inherited(assembly: &Assembly<'_>, score: Option<&OomScore>) -> Result<(), rustix::io::Errno> {
     let mut keep: Vec<RawFd> = assembly.origin.descriptors().collect();
+    keep.extend(score.map(AsRawFd::as_raw_fd));
     keep.extend(assembly.cgroup.descriptors().map(|fd| fd.as_raw_fd()));
     sys::close_all_but(&mut keep)
 }
