@@ -1,7 +1,8 @@
 //! A filter as a program: a balanced search tree over ranges of call numbers, argument tests at its leaves.
 //!
-//! Numbers next to each other that share a decision are one leaf. A linear list costs each call up to one
-//! instruction for every number before it, and the kernel as much again for each number when it is installed.
+//! Numbers next to each other that share a decision are one leaf, but for single ones among them that do not: each is one
+//! comparison more, where two further leaves would be two. A linear list costs each call up to one instruction for every
+//! number before it, and the kernel as much again for each number when it is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +37,7 @@ impl Filter {
     pub(super) fn compile(&self) -> Result<Vec<Instruction>, CompileError> {
         let ranges = self.ranges();
         let mut program = Assembler::default();
-        let search = tree(&mut program, &ranges)?;
+        let search = tree(&mut program, &runs(&ranges))?;
         let native = program.load(NUMBER, search);
         let foreign = program.ret(Action::Kill);
         // The numbers of another architecture mean other calls.
@@ -114,19 +115,58 @@ fn kill_x32<'a>(starts: &mut BTreeMap<u32, Decision<'a>>, no_rule: Decision<'a>)
     starts.insert(u32::MAX, minus_one);
 }
 
+/// Numbers from `start` on.
+struct Run<'a> {
+    start: u32,
+    decision: &'a Decision<'a>,
+    /// Single numbers among them that are decided otherwise.
+    except: Vec<(u32, &'a Decision<'a>)>,
+}
+
+/// More exceptions in one run would make the way longer than the tree is deep.
+const MOST_EXCEPTIONS: usize = 2;
+
+fn runs<'a>(ranges: &'a [(u32, Decision<'a>)]) -> Vec<Run<'a>> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut rest = ranges;
+    while let [(start, decision), following @ ..] = rest {
+        let mut run = Run {
+            start: *start,
+            decision,
+            except: Vec::new(),
+        };
+        rest = following;
+        while run.except.len() < MOST_EXCEPTIONS
+            && let [(number, other), (next, again), following @ ..] = rest
+            && *next == number + 1
+            && again == decision
+        {
+            run.except.push((*number, other));
+            rest = following;
+        }
+        runs.push(run);
+    }
+    runs
+}
+
 /// Each branch of a binary search is one instruction.
-fn tree(program: &mut Assembler, ranges: &[(u32, Decision)]) -> Result<Label, CompileError> {
+fn tree(program: &mut Assembler, runs: &[Run]) -> Result<Label, CompileError> {
     // A filter of many long rules stops here, before it has become large.
     if program.len() > LONGEST_PROGRAM {
         return Err(CompileError::TooLong);
     }
-    if let [(_, decision)] = ranges {
-        return Ok(leaf(program, decision));
+    if let [run] = runs {
+        let mut next = leaf(program, run.decision);
+        for (number, decision) in run.except.iter().rev() {
+            let other = leaf(program, decision);
+            next = program.branch(JUMP_EQ, *number, other, next);
+        }
+        return Ok(next);
     }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (low, high) = runs.split_at(runs.len() / 2);
     let above = tree(program, high)?;
     let below = tree(program, low)?;
-    Ok(program.branch(JUMP_GE, high[0].0, above, below))
+    Ok(program.branch(JUMP_GE, high[0].start, above, below))
 }
 
 fn leaf(program: &mut Assembler, decision: &Decision) -> Label {
