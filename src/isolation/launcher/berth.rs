@@ -75,6 +75,10 @@ impl Berths {
         }
     }
 
+    pub(super) fn use_cgroups(&mut self, cgroups: CgroupTree) {
+        self.cgroups = cgroups;
+    }
+
     #[must_use]
     pub(super) const fn cgroups(&self) -> &CgroupTree {
         &self.cgroups

@@ -40,13 +40,19 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
         .then(|| run_dir().and_then(InUse::announce))
         .transpose()
         .at(StartStep::Supervisor, "/run/stockade")?;
-    let mut sandboxes = open_sandboxes(isolation, resolved.sandbox.limits)?;
-    timings.mark("cgroup branch");
-    if let Some(unmet) = require.out_of_reach(&resolved.sandbox, sandboxes.ceiling()) {
-        let detail = format!("demanded isolation cannot be had: {unmet}");
-        return Err(Failure::new(StartStep::Policy, 0, detail));
-    }
-    let mut slot = sandboxes.spawn_alone(&resolved.sandbox, &resolved.spec.limits)?;
+    let mut sandboxes = open_sandboxes(isolation)?;
+    timings.mark("host ids");
+    let sandbox = &resolved.sandbox;
+    let mut slot = sandboxes.spawn_alone(sandbox, &resolved.spec.limits, |sandboxes| {
+        sandboxes.use_cgroups(open_cgroups(&isolation.cgroup, sandbox.limits)?);
+        match require.out_of_reach(sandbox, sandboxes.ceiling()) {
+            None => Ok(()),
+            Some(unmet) => {
+                let detail = format!("demanded isolation cannot be had: {unmet}");
+                Err(Failure::new(StartStep::Policy, 0, detail))
+            }
+        }
+    })?;
     timings.mark("supervisor fork, cgroup, network");
     let result = run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups());
     timings.skip();
@@ -68,8 +74,8 @@ pub struct Outcome {
     pub supervisor: Option<Timings>,
 }
 
-fn open_sandboxes(isolation: &Isolation, limits: Enforcement) -> Result<Sandboxes, Failure> {
-    let cgroups = open_cgroups(&isolation.cgroup, limits)?;
+/// Without cgroups yet: the supervisor needs none at first.
+fn open_sandboxes(isolation: &Isolation) -> Result<Sandboxes, Failure> {
     let standing = Standing::take()?;
     let ids = match standing {
         Standing::User { uid, .. } => IdPool::own(uid),
@@ -79,7 +85,8 @@ fn open_sandboxes(isolation: &Isolation, limits: Enforcement) -> Result<Sandboxe
         }
     };
     let prefix = format!("{PREFIX}{}-", std::process::id());
-    Sandboxes::new(standing, Berths::new(cgroups, &prefix, false), None, ids)
+    let berths = Berths::new(CgroupTree::absent(), &prefix, false);
+    Sandboxes::new(standing, berths, None, ids)
 }
 
 fn open_cgroups(branch: &str, limits: Enforcement) -> Result<CgroupTree, Failure> {

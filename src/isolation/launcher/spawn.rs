@@ -87,6 +87,11 @@ impl Sandboxes {
         self.berths.cgroups()
     }
 
+    /// For a launcher that knows them only now.
+    pub(super) fn use_cgroups(&mut self, cgroups: CgroupTree) {
+        self.berths.use_cgroups(cgroups);
+    }
+
     /// Forks a supervisor that builds a sandbox of this kind with these limits.
     pub(super) fn spawn(&mut self, sandbox: &Arc<SandboxSpec>, limits: &Limits) -> Result<Slot, Failure> {
         self.check_limits(sandbox)?;
@@ -118,20 +123,23 @@ impl Sandboxes {
     }
 
     /// As [`Sandboxes::spawn`], for a launcher of one job: the supervisor lays the root by itself, and meanwhile this
-    /// process makes what the job has of cgroups and network.
+    /// process makes what the job has of cgroups and network, once `prepare` has found it those.
     pub(super) fn spawn_alone(
         &mut self,
         sandbox: &Arc<SandboxSpec>,
         limits: &Limits,
+        prepare: impl FnOnce(&mut Self) -> Result<(), Failure>,
     ) -> Result<Slot, Failure> {
-        self.check_limits(sandbox)?;
         let by_user = self.standing.is_user();
         let (supervisor, control) = self.fork(sandbox, limits, None, |origin| {
             supervisor::supervise_alone(&Alone { origin, by_user })
         })?;
         // Both are at work now, and the kernel may leave a fork on its parent's CPU for milliseconds.
         sys::leave_this_cpu();
-        match self.send_berth(sandbox, limits, &control) {
+        let berth = prepare(self)
+            .and_then(|()| self.check_limits(sandbox))
+            .and_then(|()| self.send_berth(sandbox, limits, &control));
+        match berth {
             Ok(berth) => Ok(Slot {
                 supervisor,
                 pump: None,
