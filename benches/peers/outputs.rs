@@ -21,6 +21,8 @@ struct Best {
     cat: f64,
     unread: f64,
     followed: f64,
+    /// After a rest, as beside stalled followers.
+    rested: f64,
     stalled: f64,
     cost: Duration,
 }
@@ -31,6 +33,7 @@ impl Default for Best {
             cat: 0.0,
             unread: 0.0,
             followed: 0.0,
+            rested: 0.0,
             stalled: 0.0,
             cost: Duration::MAX,
         }
@@ -45,7 +48,8 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     document.heading("Output");
     document.paragraph(&format!(
         "A job of `head -c {bytes} /dev/zero`, by its own start and end, and where one follows it by the end of the stream; each row in turns with the others, the best of \
-         {ROUNDS}. *stalled*: {STALLED} followers, there before the first byte, that never read one.",
+         {ROUNDS}. *stalled*: {STALLED} followers, there before the first byte, that never read one; its job rests for two \
+         seconds before, while they come, and *rested* is the same job with none of them.",
     ));
     let (worker, mut load) = context.worker(Durability::Process).await?;
     let mut table = Table::new(["", "MiB/s"]);
@@ -62,12 +66,16 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
         best.followed = best.followed.max(output::followed(&mut load, bytes).await?);
         load.remove_jobs().await?;
         context.progress.begin("output beside stalled followers");
-        best.stalled = best.stalled.max(beside_stalled(context, &worker, bytes).await?);
+        best.stalled = best
+            .stalled
+            .max(beside_stalled(context, &worker, bytes, STALLED).await?);
+        best.rested = best.rested.max(beside_stalled(context, &worker, bytes, 0).await?);
     }
     for (name, rate) in [
         ("`head \\| cat > file`, no sandbox".to_owned(), best.cat),
         ("job, nobody reads".to_owned(), best.unread),
         ("job, to one follower".to_owned(), best.followed),
+        ("job, rested".to_owned(), best.rested),
         (format!("job, {STALLED} stalled followers"), best.stalled),
     ] {
         table.row([name, format!("{:.0}", rate / MIB)]);
@@ -77,7 +85,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
         "Server, launcher and supervisor take {:.2} s of CPU for a GiB that nobody reads. With {STALLED} stalled followers the \
          job takes {:.2} times as long as with none.",
         best.cost.as_secs_f64() / gib,
-        best.unread / best.stalled
+        best.rested / best.stalled
     ));
 
     let lines = context.scaled(300, 50);
@@ -128,7 +136,12 @@ async fn unread(load: &mut Load, worker: &PrivateWorker, bytes: u64) -> Result<(
 }
 
 /// Its rate, without the rest in which the followers come: to take them in is no cost of theirs later on.
-async fn beside_stalled(context: &Context, worker: &PrivateWorker, bytes: u64) -> Result<f64, BenchError> {
+async fn beside_stalled(
+    context: &Context,
+    worker: &PrivateWorker,
+    bytes: u64,
+    followers: usize,
+) -> Result<f64, BenchError> {
     const REST: Duration = Duration::from_secs(2);
     let mut load = context.connect(worker).await?;
     let flood = output::flood(bytes);
@@ -137,8 +150,8 @@ async fn beside_stalled(context: &Context, worker: &PrivateWorker, bytes: u64) -
     argv.extend(flood.argv);
     let before = Instant::now();
     let id = load.start(StartJobRequest { argv, ..flood }).await?;
-    let mut streams: Vec<Streaming<StreamOutputResponse>> = Vec::with_capacity(STALLED);
-    for _ in 0..STALLED {
+    let mut streams: Vec<Streaming<StreamOutputResponse>> = Vec::with_capacity(followers);
+    for _ in 0..followers {
         let request = StreamOutputRequest {
             job_id: id.clone(),
             follow: true,

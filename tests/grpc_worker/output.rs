@@ -35,7 +35,7 @@ async fn read_all(mut stream: Streaming<v1::StreamOutputResponse>, from: (u64, u
                     v1::Stream::Unspecified => panic!("no stream"),
                 };
                 assert_eq!(chunk.offset, start + bytes.len() as u64);
-                assert!(!chunk.data.is_empty() && chunk.data.len() <= 256 << 10);
+                assert!(!chunk.data.is_empty() && chunk.data.len() <= 64 << 10);
                 bytes.extend(chunk.data);
             }
             Part::Gap(gap) => read.gaps.push((gap.stream(), gap.from, gap.to)),

@@ -15,10 +15,8 @@ use super::file::OutputFile;
 use super::wake::Wake;
 use super::{StreamName, digest};
 
-/// Of the first chunk. Each is twice as large as the one before, so that a reader that takes none costs little.
-const FIRST_CHUNK_BYTES: usize = 32 << 10;
-/// Large enough for throughput.
-const CHUNK_BYTES: usize = 256 << 10;
+/// Fills the first window that HTTP/2 gives: a reader that takes nothing costs one chunk. Larger ones are no faster.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// What a reader asks for.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +69,6 @@ struct Cursor {
     offset: u64,
     file: Option<OutputFile>,
     gap_told: bool,
-    /// Bytes of the next chunk at most.
-    most: usize,
 }
 
 impl Server {
@@ -271,7 +267,6 @@ impl Cursor {
                     offset,
                     file: None,
                     gap_told: false,
-                    most: FIRST_CHUNK_BYTES,
                 })
             })
             .collect()
@@ -280,8 +275,8 @@ impl Cursor {
     /// `totals` are known once the job is over.
     async fn next(&mut self, totals: Option<&StreamTotals>) -> std::io::Result<Option<Part>> {
         let kept = totals.map_or(u64::MAX, StreamTotals::kept_bytes);
-        let most =
-            usize::try_from(kept.saturating_sub(self.offset)).map_or(self.most, |rest| rest.min(self.most));
+        let rest = kept.saturating_sub(self.offset);
+        let most = usize::try_from(rest).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
         if let Some(file) = &self.file
             && most > 0
         {
@@ -289,7 +284,6 @@ impl Cursor {
             if !data.is_empty() {
                 let offset = self.offset;
                 self.offset += data.len() as u64;
-                self.most = (2 * self.most).min(CHUNK_BYTES);
                 let stream = self.stream;
                 return Ok(Some(Part::Chunk { stream, offset, data }));
             }
