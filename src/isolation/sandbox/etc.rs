@@ -1,7 +1,7 @@
 //! The sandbox's /etc: harmless files of the host's, and accounts of its own.
 //!
-//! Files are copied. Where the root is read-only, folders are shown as /usr is: they take longer to copy than all the rest
-//! of a template.
+//! Files and small folders are copied. A large folder takes longer to copy than all the rest of a template: where the
+//! root is read-only it is shown as /usr is.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, CWD, Mode, StatxFlags, mkdir, statx};
+use rustix::fs::{Mode, mkdir};
 use rustix::io::{Errno, read};
 
 use super::template::Layer;
@@ -24,6 +24,11 @@ const FILE_BYTES: u64 = 8 << 20;
 /// No more entries are taken: a folder of /etc is small, or not what was meant.
 const ENTRIES: usize = 8192;
 
+/// A folder with more entries is shown, not copied.
+const LARGE: usize = 24;
+/// A folder that itself takes more is not counted: to read one of ext4 takes longer than to show it.
+const LARGE_BYTES: u64 = 4096;
+
 /// What there is of what the policy names in the host's /etc, each looked at once.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -31,16 +36,40 @@ pub(super) struct Host {
     folders: Folders,
 }
 
-/// Folders that were read, and the names in them.
+/// Folders that were read: the names in them, and whether each is a folder.
 #[derive(Debug, Default)]
-struct Folders(BTreeMap<PathBuf, Vec<OsString>>);
+struct Folders(BTreeMap<PathBuf, Vec<(OsString, bool)>>);
 
 impl Folders {
-    fn names(&mut self, folder: &Path) -> &[OsString] {
+    fn names(&mut self, folder: &Path) -> &[(OsString, bool)] {
         self.0.entry(folder.to_owned()).or_insert_with(|| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            entries.take(ENTRIES).map(|entry| entry.file_name()).collect()
+            entries
+                .take(ENTRIES)
+                .map(|entry| {
+                    let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                    (entry.file_name(), is_folder)
+                })
+                .collect()
         })
+    }
+
+    /// Entries beneath a folder, counted up to `most`.
+    fn count(&mut self, folder: &Path, most: usize) -> usize {
+        let names = self.names(folder);
+        let mut found = names.len();
+        let inner: Vec<PathBuf> = names
+            .iter()
+            .filter(|(_, is_folder)| *is_folder)
+            .map(|(name, _)| folder.join(name))
+            .collect();
+        for inner in inner {
+            if found >= most {
+                break;
+            }
+            found += self.count(&inner, most - found);
+        }
+        found.min(most)
     }
 
     /// The paths that `pattern` names: itself, or every name with that beginning where it ends in `*`.
@@ -55,8 +84,8 @@ impl Folders {
         };
         let names = self.names(&folder).iter();
         names
-            .filter(|name| name.as_bytes().starts_with(beginning.as_bytes()))
-            .map(|name| folder.join(name))
+            .filter(|(name, _)| name.as_bytes().starts_with(beginning.as_bytes()))
+            .map(|(name, _)| folder.join(name))
             .collect()
     }
 }
@@ -73,42 +102,18 @@ impl Host {
         Self { named, folders }
     }
 
-    /// The folders that can be shown, through one overlay: the kernel takes as long to unmount one as to copy a folder. What
-    /// in them is not for others is kept from jobs by its mode.
-    pub(super) fn layer(&self) -> Option<Layer> {
-        let etc = Path::new("/etc");
-        let mount = mount_of(etc)?;
-        // What is mounted there, or lies elsewhere behind a link, is not in the overlay.
-        let is_in_it = |path: &Path| mount_of(path) == Some(mount) && is_spelled_out(path);
+    /// The large folders. What in them is not for others is kept from jobs by its mode.
+    pub(super) fn large_folders(&mut self) -> Vec<PathBuf> {
+        let folders = &mut self.folders;
+        let mut is_large = |path: &Path, kind: &Metadata| {
+            kind.is_dir() && (kind.len() > LARGE_BYTES || folders.count(path, LARGE + 1) > LARGE)
+        };
         let named = self.named.iter();
-        let parts: Vec<_> = named
-            .filter(|(path, kind)| kind.is_dir() && others_read(kind) && is_in_it(path))
-            .filter_map(|(path, _)| path.strip_prefix(etc).ok())
-            .map(Path::to_owned)
-            .collect();
-        (!parts.is_empty()).then(|| Layer {
-            source: etc.to_owned(),
-            target: "/etc".to_owned(),
-            parts: Some(parts),
-            system: false,
-        })
+        named
+            .filter(|(path, kind)| is_large(path, kind))
+            .map(|(path, _)| path.clone())
+            .collect()
     }
-}
-
-/// What the host keeps from others is kept from jobs.
-fn others_read(kind: &Metadata) -> bool {
-    kind.permissions().mode() & 0o004 != 0
-}
-
-/// The number of the mount that `path` is in. `None` on a kernel that does not tell (before 5.8).
-fn mount_of(path: &Path) -> Option<u64> {
-    let told = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;
-    (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
-}
-
-/// No link is on the way to it.
-fn is_spelled_out(path: &Path) -> bool {
-    fs::canonicalize(path).is_ok_and(|real| real == path)
 }
 
 /// Entries by their path relative to /etc.
@@ -129,7 +134,7 @@ enum Entry {
 pub(super) fn collect(spec: &SandboxSpec, host: &mut Host, shown: &[Layer]) -> Etc {
     let mut etc = Etc::default();
     for (path, kind) in &host.named {
-        if !shown.iter().any(|layer| layer.shows(path)) {
+        if !shown.iter().any(|layer| layer.source == *path) {
             etc.take(path, kind, Path::new("/etc"), &mut host.folders);
         }
     }
@@ -170,26 +175,30 @@ impl Etc {
             return;
         }
         self.make_parents(relative);
+        let others_read = kind.permissions().mode() & 0o004 != 0;
         if kind.is_symlink() {
             if let Ok(target) = fs::read_link(path) {
                 self.entries.insert(relative.to_owned(), Entry::Link(target));
             }
-        } else if kind.is_dir() && others_read(kind) {
+        } else if kind.is_dir() && others_read {
             self.entries.insert(relative.to_owned(), Entry::Folder);
-            let inner: Vec<PathBuf> = folders.names(path).iter().map(|name| path.join(name)).collect();
+            let inner: Vec<PathBuf> = folders
+                .names(path)
+                .iter()
+                .map(|(name, _)| path.join(name))
+                .collect();
             for inner in inner {
                 if let Ok(kind) = fs::symlink_metadata(&inner) {
                     self.take(&inner, &kind, etc, folders);
                 }
             }
-        } else if kind.is_file()
-            && others_read(kind)
-            && kind.len() <= FILE_BYTES
-            && let Ok(content) = content_of(path, kind.len())
-        {
-            let mode = kind.permissions().mode() & 0o755;
-            self.entries
-                .insert(relative.to_owned(), Entry::File { content, mode });
+        } else if kind.is_file() && others_read && kind.len() <= FILE_BYTES {
+            // What the host keeps from others is kept from jobs.
+            if let Ok(content) = content_of(path, kind.len()) {
+                let mode = kind.permissions().mode() & 0o755;
+                self.entries
+                    .insert(relative.to_owned(), Entry::File { content, mode });
+            }
         }
     }
 
@@ -323,6 +332,17 @@ mod tests {
         found.sort();
         assert_eq!(found, [dir.path().join("java-17"), dir.path().join("java-21")]);
         assert_eq!(folders.matches(dir.path(), "perl"), [dir.path().join("perl")]);
+    }
+
+    #[test]
+    fn a_folder_is_counted_with_what_is_beneath_it_and_no_further_than_asked() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for name in ["a", "b"] {
+            fs::create_dir(dir.path().join(name)).expect("mkdir");
+            fs::write(dir.path().join(name).join("file"), "").expect("write");
+        }
+        assert_eq!(Folders::default().count(dir.path(), 10), 4);
+        assert_eq!(Folders::default().count(dir.path(), 3), 3);
     }
 
     #[test]

@@ -26,8 +26,6 @@ pub(super) const EMPTY: &str = "empty";
 pub(super) const SCRATCH: &str = "scratch";
 pub(super) const NEW_ROOT: &str = "newroot";
 pub(super) const BOUND_DEVICES: &str = "devices";
-/// Where an overlay is mounted of which jobs see parts.
-pub(super) const VIEW: &str = "view";
 const HOST_PROC: &str = "hostproc";
 /// What lies over parts of /proc where the root can be written.
 pub(super) const COVERS: &str = "covers";
@@ -165,7 +163,7 @@ fn lay_without_umask(
     )
     .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS, VIEW] {
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS] {
         make_folder(name)?;
     }
     for (index, tree) in trees.iter().enumerate() {
@@ -259,9 +257,9 @@ fn make_root(layers: &[Layer]) -> Result<(), Failure> {
             symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
         }
     }
-    let targets: BTreeSet<String> = layers.iter().flat_map(Layer::targets).collect();
+    let targets: BTreeSet<&str> = layers.iter().map(|layer| layer.target.as_str()).collect();
     for target in targets {
-        make_folders(root, &target).at(StartStep::Rootfs, &target)?;
+        make_folders(root, target).at(StartStep::Rootfs, target)?;
     }
     Ok(())
 }

@@ -135,18 +135,7 @@ fn mount_layer(upper: Option<Upper<'_>>, index: usize, layer: &Layer) -> Result<
         name: &name,
     };
     let target = format!("{}{}", parts::NEW_ROOT, layer.target);
-    let overlay = if layer.parts.is_some() {
-        parts::VIEW
-    } else {
-        &target
-    };
-    let mapped = mount_overlay(upper, lower, overlay, MountFlags::NOSUID | MountFlags::NODEV)?;
-    for part in layer.parts.iter().flatten() {
-        let part = part.display();
-        mount_bind(format!("{overlay}/{part}"), format!("{target}/{part}"))
-            .at(StartStep::Rootfs, &format!("{}/{part}", layer.target))?;
-    }
-    Ok(mapped)
+    mount_overlay(upper, lower, &target, MountFlags::NOSUID | MountFlags::NODEV)
 }
 
 /// What a writable overlay needs beside the lower layer.

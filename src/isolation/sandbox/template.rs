@@ -38,47 +38,21 @@ pub struct Template {
     pub proc_covers: Vec<Cover>,
 }
 
-/// A folder of the host that jobs see, or parts of one, each through an overlay of its own.
+/// A folder of the host that jobs see, each through an overlay of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     pub source: PathBuf,
     /// Absolute, inside the sandbox.
     pub target: String,
-    /// The folders that jobs see of it, relative to it. `None`: all of it.
-    pub parts: Option<Vec<PathBuf>>,
     /// Part of the operating system, writable where the root is.
     pub system: bool,
-}
-
-impl Layer {
-    /// Whether jobs see the host's `path` through it.
-    pub(super) fn shows(&self, path: &Path) -> bool {
-        match &self.parts {
-            None => self.source == path,
-            Some(parts) => {
-                let relative = path.strip_prefix(&self.source);
-                relative.is_ok_and(|relative| parts.iter().any(|part| part == relative))
-            }
-        }
-    }
-
-    /// Where jobs see what.
-    pub(super) fn targets(&self) -> Vec<String> {
-        match &self.parts {
-            None => vec![self.target.clone()],
-            Some(parts) => parts
-                .iter()
-                .map(|part| format!("{}/{}", self.target, part.display()))
-                .collect(),
-        }
-    }
 }
 
 impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec);
-        let layers = layers(spec, &host_etc);
+        let layers = layers(spec, &mut host_etc);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (devices_bound, mount_namespace) = builder::in_copy(None, || {
             let devices_bound = parts::lay(spec, &mut host_etc, &layers, by_user)?;
@@ -100,7 +74,7 @@ impl Template {
     /// unmount wait for a grace period.
     pub fn build_here(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec);
-        let layers = layers(spec, &host_etc);
+        let layers = layers(spec, &mut host_etc);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let devices_bound = parts::lay(spec, &mut host_etc, &layers, by_user)?;
         Ok(Self {
@@ -141,7 +115,7 @@ impl Template {
     }
 }
 
-fn layers(spec: &SandboxSpec, host_etc: &etc::Host) -> Vec<Layer> {
+fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host) -> Vec<Layer> {
     let own_folder =
         |name: &&str| fs::symlink_metadata(Path::new("/").join(name)).is_ok_and(|kind| kind.is_dir());
     let system = SYSTEM_FOLDERS
@@ -152,20 +126,23 @@ fn layers(spec: &SandboxSpec, host_etc: &etc::Host) -> Vec<Layer> {
         .map(|name| Layer {
             source: Path::new("/").join(name),
             target: format!("/{name}"),
-            parts: None,
             system: true,
         });
     let further = spec.mounts.iter().map(|mount| Layer {
         source: mount.source.clone(),
         target: mount.target.to_string_lossy().into_owned(),
-        parts: None,
         system: false,
     });
     let etc = match spec.root {
-        Root::ReadOnly => host_etc.layer(),
+        Root::ReadOnly => host_etc.large_folders(),
         // Its files are the job's own to change.
-        Root::Writable => None,
+        Root::Writable => Vec::new(),
     };
+    let etc = etc.into_iter().map(|source| Layer {
+        target: source.to_string_lossy().into_owned(),
+        source,
+        system: false,
+    });
     system.chain(etc).chain(further).collect()
 }
 
