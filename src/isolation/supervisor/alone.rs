@@ -74,7 +74,7 @@ fn lay(alone: &Alone<'_>) -> Result<Laid, Failure> {
     let mut timings = Timings::start();
     let mut keep: Vec<RawFd> = alone.origin.descriptors().collect();
     sys::close_all_but(&mut keep).at(StartStep::Supervisor, "close_range")?;
-    let score = OomScore::open_early(alone.origin.oom_score)?;
+    let score = OomScore::open(alone.origin.oom_score)?;
     fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
     sys::copy_mount_namespace(None).at(StartStep::Namespaces, "mount namespace")?;
     timings.mark("mount namespace");

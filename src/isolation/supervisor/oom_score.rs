@@ -1,12 +1,11 @@
 //! Which processes the kernel kills first when the machine is out of memory; see proc_pid_oom_score_adj(5).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, write};
 
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::sandbox::proc;
 use crate::job::StartStep;
 
 /// Jobs before anything else; where the worker is to die early itself, as in some containers, no later than that. A lower
@@ -21,18 +20,13 @@ pub(super) struct OomScore {
 }
 
 impl OomScore {
-    /// `own` is what this process has now.
-    pub(super) fn open(proc: BorrowedFd<'_>, own: i32) -> Result<Self, Failure> {
+    /// `own` is what this process has now. To be opened where the launcher's /proc is seen yet: one that has a file open for
+    /// writing cannot be made read-only, as the job's is to be.
+    pub(super) fn open(own: i32) -> Result<Self, Failure> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat(proc, "self/oom_score_adj", flags, Mode::empty())
+        let file = open("/proc/self/oom_score_adj", flags, Mode::empty())
             .at(StartStep::Identity, "oom_score_adj")?;
         Ok(Self { file, own })
-    }
-
-    /// For who has one job, and sees the launcher's /proc yet. One whose job's /proc it would be could not have that made
-    /// read-only.
-    pub(super) fn open_early(own: i32) -> Result<Self, Failure> {
-        Self::open(proc::open_own()?.as_fd(), own)
     }
 
     /// Takes the score of jobs, for a stub that is cloned next to inherit. (Once there are two, the kernel would look

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::assemble::assemble;
+use super::oom_score::OomScore;
 use super::output::await_pump;
 use super::protocol::{self, Again, Report, ToSupervisor};
 use super::ties::{self, StubMemory};
@@ -35,7 +36,8 @@ pub fn serve(assembly: &Assembly<'_>) -> ! {
 
 fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
-    let mut world = World::enter(first, None, &mut Timings::start())?;
+    let score = OomScore::open(first.origin.oom_score)?;
+    let mut world = World::enter(first, score, &mut Timings::start())?;
     first.origin.pump.map_or(Ok(()), await_pump)?;
     let mut user_namespace = world.user_namespace.take();
     let mut memory = StubMemory::map()?;

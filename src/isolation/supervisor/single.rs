@@ -14,7 +14,7 @@ use crate::sys;
 pub fn supervise(assembly: &Assembly<'_>) -> ! {
     // Without it all goes on as before, and costs a little more.
     let _ = sys::use_arena();
-    match OomScore::open_early(assembly.origin.oom_score) {
+    match OomScore::open(assembly.origin.oom_score) {
         Ok(score) => supervise_from(assembly, score, Timings::start()),
         Err(failure) => fail(assembly, failure),
     }
@@ -38,7 +38,7 @@ fn fail(assembly: &Assembly<'_>, failure: Failure) -> ! {
 
 /// Whether there was a job.
 fn run(assembly: &Assembly<'_>, score: OomScore, mut timings: Timings) -> Result<bool, Failure> {
-    let mut world = World::enter(assembly, Some(score), &mut timings)?;
+    let mut world = World::enter(assembly, score, &mut timings)?;
     let mut memory = StubMemory::map()?;
     let rules = ties::rules(assembly.origin.sandbox)?;
     let assembled = assemble(assembly, &mut world, &mut memory, rules, timings)?;

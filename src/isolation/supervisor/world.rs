@@ -43,14 +43,14 @@ pub(super) struct World {
 
 impl World {
     /// Makes a fork of the launcher PID 1 of a world of its own. In a room, what is one job's alone is missing yet: its
-    /// scratch space. Who has one job brings its `score` from the launcher's /proc.
+    /// scratch space.
     pub(super) fn enter(
         assembly: &Assembly<'_>,
-        score: Option<OomScore>,
+        score: OomScore,
         timings: &mut Timings,
     ) -> Result<Self, Failure> {
         let origin = assembly.origin;
-        let signals = prepare_process(assembly, score.as_ref())?;
+        let signals = prepare_process(assembly, &score)?;
         timings.mark("process");
         fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
         sethostname(origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
@@ -64,15 +64,11 @@ impl World {
         let weaker = lay_root(assembly)?;
         leave_stdio()?;
         timings.mark("root");
-        let (proc, score) = match score {
-            // The kernel has the close of a view that is mounted nowhere wait for a grace period, and the last who closes
-            // it is the stub, on its way to its command.
-            Some(score) => (proc::open_own()?, score),
-            None => {
-                let proc = proc::open_aside()?;
-                let score = OomScore::open(proc.as_fd(), origin.oom_score)?;
-                (proc, score)
-            }
+        // The kernel has the close of a view that is mounted nowhere wait for a grace period. With one job the last who closes
+        // it would be the stub, on its way to its command.
+        let proc = match assembly.room {
+            Some(_) => proc::open_aside()?,
+            None => proc::open_own()?,
         };
         let mut world = Self {
             signals,
@@ -200,7 +196,7 @@ fn lay_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
 }
 
 /// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its signals.
-fn prepare_process(assembly: &Assembly<'_>, score: Option<&OomScore>) -> Result<SignalFd, Failure> {
+fn prepare_process(assembly: &Assembly<'_>, score: &OomScore) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { assembly.origin.launcher_start.erase() };
     fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
@@ -231,9 +227,9 @@ fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
 }
 
 /// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
-fn close_inherited(assembly: &Assembly<'_>, score: Option<&OomScore>) -> Result<(), rustix::io::Errno> {
+fn close_inherited(assembly: &Assembly<'_>, score: &OomScore) -> Result<(), rustix::io::Errno> {
     let mut keep: Vec<RawFd> = assembly.origin.descriptors().collect();
-    keep.extend(score.map(AsRawFd::as_raw_fd));
+    keep.push(score.as_raw_fd());
     keep.extend(assembly.cgroup.descriptors().map(|fd| fd.as_raw_fd()));
     sys::close_all_but(&mut keep)
 }
