@@ -27,7 +27,8 @@ pub(super) const SCRATCH: &str = "scratch";
 pub(super) const NEW_ROOT: &str = "newroot";
 pub(super) const BOUND_DEVICES: &str = "devices";
 const HOST_PROC: &str = "hostproc";
-/// What lies over parts of /proc where the root can be written.
+/// What lies over parts of /proc where the root can be written, in a folder that is named as if it were a /proc: the job's
+/// mount table shows the names.
 pub(super) const COVERS: &str = "covers";
 
 /// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
@@ -163,7 +164,7 @@ fn lay_without_umask(
     )
     .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES, COVERS] {
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES] {
         make_folder(name)?;
     }
     for (index, tree) in trees.iter().enumerate() {
@@ -180,7 +181,10 @@ fn lay_without_umask(
     let devices_bound = make_devices()?;
     let covers = match spec.root {
         Root::ReadOnly => ROOT,
-        Root::Writable => COVERS,
+        Root::Writable => {
+            make_folder(COVERS)?;
+            COVERS
+        }
     };
     make_covers(Path::new(covers), &stat)?;
     Ok(devices_bound)

@@ -123,7 +123,7 @@ struct Run<'a> {
     except: Vec<(u32, &'a Decision<'a>)>,
 }
 
-/// More exceptions in one run would make the way longer than the tree is deep.
+/// More would save next to nothing, and the calls around them would have a longer way.
 const MOST_EXCEPTIONS: usize = 2;
 
 fn runs<'a>(ranges: &'a [(u32, Decision<'a>)]) -> Vec<Run<'a>> {

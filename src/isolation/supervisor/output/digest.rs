@@ -42,7 +42,7 @@ impl Digest {
     pub(super) fn take_block(&mut self) -> Option<PageBuffer> {
         match self {
             Self::Here(_) => None,
-            Self::Aside(aside) => aside.take(),
+            Self::Aside(aside) => Some(aside.take()),
         }
     }
 
@@ -57,11 +57,7 @@ impl Digest {
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Here(digest) => digest.update(bytes),
-            Self::Aside(aside) => {
-                let mut block = PageBuffer::new(bytes.len());
-                block.copy_from_slice(bytes);
-                aside.put(block, bytes.len());
-            }
+            Self::Aside(_) => unreachable!("its bytes come in blocks"),
         }
     }
 
@@ -116,8 +112,9 @@ impl Aside {
         })
     }
 
-    fn take(&mut self) -> Option<PageBuffer> {
-        self.spare.take().or_else(|| self.hashed.recv().ok())
+    fn take(&mut self) -> PageBuffer {
+        let hashed = || self.hashed.recv().expect("the thread hashes on");
+        self.spare.take().unwrap_or_else(hashed)
     }
 
     fn put(&mut self, block: PageBuffer, count: usize) {
