@@ -6,11 +6,12 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use stockade::proto::v1::ListJobsRequest;
 
-#[path = "daemon/worker.rs"]
+#[path = "daemon/worker/mod.rs"]
 #[allow(dead_code)]
 mod worker;
 
-use worker::{Worker, able, branches_of, children, eventually, kill, marked};
+use worker::traces::{branches_of, children, marked};
+use worker::{Worker, able, eventually, kill};
 
 /// `stockade bench`, with its temporary files in `tmp`.
 fn bench(tmp: &Path, words: &[&str]) -> Command {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, State, StopJobRequest};
 
-use super::worker::{Worker, able, eventually, marked};
+use super::worker::traces::marked;
+use super::worker::{Worker, able, eventually};
 use super::{Client, in_runtime, query, running, shell, start, wait};
 
 async fn stop(client: &mut Client, id: &str) -> Job {

@@ -8,7 +8,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use stockade::proto::v1::Cause;
 
 use super::sandboxes::IDLE_CHILDREN;
-use super::worker::{Holdings, Worker, able, children, eventually};
+use super::worker::traces::{Holdings, children};
+use super::worker::{Worker, able, eventually};
 use super::{in_runtime, shell, start, wait};
 
 /// Takes all inodes of the file system but `left`.

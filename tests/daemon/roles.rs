@@ -5,7 +5,8 @@ use std::fs;
 
 use stockade::proto::v1::{Cause, Limits, OnOutputLimit, StartJobRequest};
 
-use super::worker::{SUPERVISOR, Worker, able, branches_of, children, eventually, named, pump_of};
+use super::worker::traces::{SUPERVISOR, branches_of, children, named, pump_of};
+use super::worker::{Worker, able, eventually};
 use super::{in_runtime, shell, start, wait};
 
 fn status(pid: u32) -> BTreeMap<String, String> {

@@ -2,7 +2,8 @@
 
 use stockade::proto::v1::{Cause, DeleteJobRequest, StopJobRequest};
 
-use super::worker::{Holdings, Worker, able, children, eventually, marked};
+use super::worker::traces::{Holdings, children, marked};
+use super::worker::{Worker, able, eventually};
 use super::{in_runtime, shell, start, wait};
 
 /// Sandboxes that wait for jobs, and the server.

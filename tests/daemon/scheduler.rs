@@ -7,7 +7,8 @@ use stockade::proto::jobscheduler::{QueryJobReq, QueryJobRes, StartJobReq, StopJ
 use tonic::Code;
 
 use super::in_runtime;
-use super::worker::{PATIENCE, Worker, able, eventually, marked};
+use super::worker::traces::marked;
+use super::worker::{PATIENCE, Worker, able, eventually};
 
 type OldClient = stockade::proto::jobscheduler::worker_client::WorkerClient<tonic::transport::Channel>;
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use stockade::proto::v1::{Cause, State, StopJobRequest};
 use tonic::Code;
 
-use super::worker::{Worker, able, eventually, kill, marked};
+use super::worker::traces::marked;
+use super::worker::{Worker, able, eventually, kill};
 use super::{in_runtime, query, shell, start, wait};
 
 fn worker(on_shutdown: &str, timeout_s: u64) -> Worker {

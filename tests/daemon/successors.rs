@@ -7,7 +7,8 @@ use stockade::proto::v1::{
     Cause, Job, Limits, StartJobRequest, State, StreamOutputRequest, WatchJobsRequest,
 };
 
-use super::worker::{Setup, Worker, able, children};
+use super::worker::traces::children;
+use super::worker::{Setup, Worker, able};
 use super::{Client, in_runtime, shell, start, wait};
 
 /// Uses what can be used, and leaves behind what can be left.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use stockade::proto::v1::{Cause, Job, State, StopJobRequest};
 
-use super::worker::{PUMP, SUPERVISOR, Worker, able, children, eventually, kill, marked, named, pump_of};
+use super::worker::traces::{PUMP, SUPERVISOR, children, marked, named, pump_of};
+use super::worker::{Worker, able, eventually, kill};
 use super::{Client, in_runtime, query, shell, start, wait};
 
 /// Whom to kill, of the worker's own.

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use stockade::proto::v1::StopJobRequest;
 
-use super::worker::{Worker, able, children, eventually, kill, marked};
+use super::worker::traces::{children, marked};
+use super::worker::{Worker, able, eventually, kill};
 use super::{in_runtime, running, shell, start};
 
 /// Its threads; none where it has ended meanwhile.

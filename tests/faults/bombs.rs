@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use stockade::proto::v1::{Cause, StartJobRequest, State};
 
 use super::rest::Rest;
-use super::worker::{Worker, able, eventually, marked};
+use super::worker::traces::marked;
+use super::worker::{Worker, able, eventually};
 use super::{alone, in_runtime, python, rounds, start, stop};
 
 /// Each keeps `MARK` on its command line, ignores what can be ignored, and says when it is at it.

@@ -14,7 +14,8 @@ use tonic::Code;
 
 use super::points::worker_with;
 use super::rest::{Rest, answers};
-use super::worker::{Setup, Worker, able, eventually, kill, marked};
+use super::worker::traces::marked;
+use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{Client, alone, in_runtime, output_of, query, rounds, shell, start, try_start, wait};
 
 /// A worker with a small file system at `folder`.

@@ -7,7 +7,8 @@ use stockade::proto::v1::{Cause, Job, StartJobRequest, State, StopJobRequest};
 
 use super::points::worker_with;
 use super::rest::{Rest, all_jobs};
-use super::worker::{Setup, Worker, able, eventually, kill, marked};
+use super::worker::traces::marked;
+use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{Client, Random, alone, in_runtime, query, rounds, shell, start, stop, try_start, wait};
 
 /// Whom to kill, of the worker's own.

@@ -5,7 +5,7 @@
 //!
 //! `STOCKADE_TEST_ROUNDS` says how often each fault is repeated, where once is not enough; the default suits a change.
 
-#[path = "../daemon/worker.rs"]
+#[path = "../daemon/worker/mod.rs"]
 #[expect(dead_code, reason = "shared with other tests")]
 mod worker;
 

@@ -7,7 +7,8 @@ use stockade::proto::v1::{Cause, Limits, StartJobRequest};
 
 use super::exhaustion::Limited;
 use super::rest::{Rest, answers};
-use super::worker::{PUMP, SUPERVISOR, Setup, Worker, able, branches_of, children, named};
+use super::worker::traces::{PUMP, SUPERVISOR, branches_of, children, named};
+use super::worker::{Setup, Worker, able};
 use super::{Client, alone, in_runtime, output_of, python, query, rounds, shell, start, stop, wait};
 
 fn with_memory(request: StartJobRequest, bytes: u64) -> StartJobRequest {

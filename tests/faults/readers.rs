@@ -10,7 +10,8 @@ use tonic::Streaming;
 use super::disks::read_stdout;
 use super::exhaustion::open_files;
 use super::rest::{Rest, answers};
-use super::worker::{SUPERVISOR, Worker, able, children, eventually, named, pump_of};
+use super::worker::traces::{SUPERVISOR, children, named, pump_of};
+use super::worker::{Worker, able, eventually};
 use super::{Client, Random, alone, in_runtime, output_of, python, query, rounds, shell, start, wait};
 
 /// What the paced job takes where nothing holds it up.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use stockade::proto::v1::{GetWorkerRequest, Job, ListJobsRequest};
 
-use super::worker::{Holdings, Worker, children, eventually};
+use super::worker::traces::{Holdings, children};
+use super::worker::{Worker, eventually};
 use super::{Client, shell, start, wait};
 
 /// Sandboxes that wait for jobs, and the server.
