@@ -4,11 +4,11 @@
 //! comparison more, where two further leaves would be two. A linear list costs each call up to one instruction for every
 //! number before it, and the kernel as much again for each number when it is installed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::action::Action;
 use super::assemble::{Assembler, Label};
-use super::filter::{Condition, Filter, Test};
+use super::filter::{Condition, Filter, Rule, Test};
 use super::instruction::{Instruction, JUMP_EQ, JUMP_GE, JUMP_GT};
 use super::names::NATIVE_ARCH;
 
@@ -51,68 +51,72 @@ impl Filter {
 
     /// Where each range of numbers begins, and its decision. The first begins at 0.
     fn ranges(&self) -> Vec<(u32, Decision<'_>)> {
-        let decisions = self.decisions();
-        let mut starts: BTreeMap<u32, Decision> = BTreeMap::new();
-        starts.insert(0, self.no_rule());
-        for (number, decision) in decisions {
-            starts.insert(number, decision);
-            starts
-                .entry(number.saturating_add(1))
-                .or_insert_with(|| self.no_rule());
-        }
-        #[cfg(target_arch = "x86_64")]
-        kill_x32(&mut starts, self.no_rule());
-        let mut ranges: Vec<(u32, Decision)> = Vec::new();
-        for (start, decision) in starts {
-            if ranges.last().is_none_or(|(_, last)| *last != decision) {
-                ranges.push((start, decision));
+        let mut ranges = vec![(0, self.no_rule())];
+        for (number, decision) in self.decisions() {
+            // The number before it may have ended here.
+            ranges.pop_if(|(start, _)| *start == number);
+            ranges.push((number, decision));
+            if let Some(following) = number.checked_add(1) {
+                ranges.push((following, self.no_rule()));
             }
         }
+        #[cfg(target_arch = "x86_64")]
+        kill_x32(&mut ranges, self.no_rule());
+        ranges.dedup_by(|(_, later), (_, earlier)| later == earlier);
         ranges
     }
 
-    fn no_rule(&self) -> Decision<'_> {
+    const fn no_rule(&self) -> Decision<'_> {
         Decision {
             tested: Vec::new(),
             otherwise: self.default,
         }
     }
 
-    /// Of each number that a rule names.
-    fn decisions(&self) -> BTreeMap<u32, Decision<'_>> {
-        let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
-        // Decided: a rule without conditions came, and later ones mean nothing.
-        let mut decided: BTreeSet<u32> = BTreeSet::new();
-        for rule in &self.rules {
-            for number in &rule.calls {
-                if decided.contains(number) {
-                    continue;
-                }
-                let decision = decisions.entry(*number).or_insert_with(|| self.no_rule());
-                if rule.when.is_empty() {
-                    decision.otherwise = rule.action;
-                    decided.insert(*number);
-                } else {
-                    decision.tested.push((&rule.when, rule.action));
-                }
+    /// Of each number that a rule names, in their order.
+    fn decisions(&self) -> Vec<(u32, Decision<'_>)> {
+        let mut named: Vec<(u32, &Rule)> = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.calls.iter().map(move |number| (*number, rule)))
+            .collect();
+        // Stable: the rules of a number stay as they follow each other.
+        named.sort_by_key(|(number, _)| *number);
+        named
+            .chunk_by(|(number, _), (next, _)| number == next)
+            .map(|rules| (rules[0].0, self.decision(rules.iter().map(|(_, rule)| *rule))))
+            .collect()
+    }
+
+    /// By the rules of one number.
+    fn decision<'a>(&'a self, rules: impl Iterator<Item = &'a Rule>) -> Decision<'a> {
+        let mut decision = self.no_rule();
+        for rule in rules {
+            if rule.when.is_empty() {
+                // Later ones mean nothing.
+                decision.otherwise = rule.action;
+                break;
             }
+            decision.tested.push((&rule.when, rule.action));
         }
-        decisions
+        decision
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn kill_x32<'a>(starts: &mut BTreeMap<u32, Decision<'a>>, no_rule: Decision<'a>) {
+fn kill_x32<'a>(ranges: &mut Vec<(u32, Decision<'a>)>, no_rule: Decision<'a>) {
     use super::filter::X32_BIT;
 
     let kill = Decision {
         tested: Vec::new(),
         otherwise: Action::Kill,
     };
-    let minus_one = starts.remove(&u32::MAX).unwrap_or(no_rule);
-    starts.retain(|start, _| *start < X32_BIT);
-    starts.insert(X32_BIT, kill);
-    starts.insert(u32::MAX, minus_one);
+    let minus_one = ranges
+        .pop_if(|(start, _)| *start == u32::MAX)
+        .map_or(no_rule, |(_, decision)| decision);
+    ranges.retain(|(start, _)| *start < X32_BIT);
+    ranges.push((X32_BIT, kill));
+    ranges.push((u32::MAX, minus_one));
 }
 
 /// Numbers from `start` on.
