@@ -13,6 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, mkdir, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 use rustix::process::{chdir, umask};
+use serde::{Deserialize, Serialize};
 
 use super::template::Layer;
 use super::{by_users, etc, proc};
@@ -26,6 +27,9 @@ pub(super) const EMPTY: &str = "empty";
 pub(super) const SCRATCH: &str = "scratch";
 pub(super) const NEW_ROOT: &str = "newroot";
 pub(super) const BOUND_DEVICES: &str = "devices";
+/// The mount of the host's root, and where its overlay is until the job's root is entered.
+pub(super) const HOST_ROOT: &str = "host";
+pub(super) const SHOWN_ROOT: &str = "shown";
 const HOST_PROC: &str = "hostproc";
 /// What lies over parts of /proc where the root can be written, in a folder that is named as if it were a /proc: the job's
 /// mount table shows the names.
@@ -118,19 +122,28 @@ pub(super) fn layer_name(index: usize) -> String {
     format!("layer{index}")
 }
 
-/// A folder like the root of layer `index`, and empty.
+/// A folder like the root of the layer `name`, and empty.
 #[must_use]
-pub(super) fn cap_name(index: usize) -> String {
-    format!("cap{index}")
+pub(super) fn cap_name(name: &str) -> String {
+    format!("{name}cap")
 }
 
-/// Gives whether devices are bound. The working directory is the template then, its root is not yet.
+/// What came of [`lay`].
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Laid {
+    /// Device nodes could not be made: the host's are bound instead.
+    pub(super) devices_bound: bool,
+    /// The mount of the host's root could be had, for the layers in it. Without it each has an overlay of its own.
+    pub(super) holds_root: bool,
+}
+
+/// The working directory is the template then, its root is not yet.
 pub(super) fn lay(
     spec: &SandboxSpec,
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-) -> Result<bool, Failure> {
+) -> Result<Laid, Failure> {
     // What is made has the mode that is named, without a second call for it.
     let usual = umask(Mode::empty());
     let laid = lay_without_umask(spec, host_etc, layers, by_user);
@@ -143,13 +156,21 @@ fn lay_without_umask(
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-) -> Result<bool, Failure> {
+) -> Result<Laid, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
-    let trees = layers
-        .iter()
-        .map(|layer| detach(&layer.source).map_err(|failure| by_users::explain_layer(failure, by_user)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let in_root = layers.iter().any(|layer| layer.in_root);
+    // In a container, what is mounted beneath it may be locked to it.
+    let host_root = in_root.then(|| detach(Path::new("/")).ok()).flatten();
+    let holds_root = host_root.is_some();
+    let mut trees = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        if !(holds_root && layer.in_root) {
+            let tree = detach(&layer.source).map_err(|failure| by_users::explain_layer(failure, by_user))?;
+            trees.push((layer_name(index), tree));
+        }
+    }
+    trees.extend(host_root.map(|tree| (HOST_ROOT.to_owned(), tree)));
     let proc = by_user.then(by_users::detach_proc).transpose()?;
     let etc = etc::collect(spec, host_etc, layers);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
@@ -164,12 +185,12 @@ fn lay_without_umask(
     )
     .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, BOUND_DEVICES] {
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, SHOWN_ROOT, BOUND_DEVICES] {
         make_folder(name)?;
     }
-    for (index, tree) in trees.iter().enumerate() {
-        place(tree, &layer_name(index))?;
-        make_cap(&layer_name(index), &cap_name(index))?;
+    for (name, tree) in &trees {
+        place(tree, name)?;
+        make_cap(name, &cap_name(name))?;
     }
     if let Some(proc) = proc {
         make_folder(HOST_PROC)?;
@@ -187,7 +208,10 @@ fn lay_without_umask(
         }
     };
     make_covers(Path::new(covers), &stat)?;
-    Ok(devices_bound)
+    Ok(Laid {
+        devices_bound,
+        holds_root,
+    })
 }
 
 fn detach(source: &Path) -> Result<OwnedFd, Failure> {

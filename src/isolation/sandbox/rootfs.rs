@@ -19,7 +19,7 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::parts;
-use crate::isolation::sandbox::template::{Layer, Template};
+use crate::isolation::sandbox::template::Template;
 use crate::isolation::sandbox::unmapped;
 use crate::isolation::sandbox::{by_users, proc, scratch};
 use crate::job::{Identity, Limits, Proc, Root, SandboxSpec, StartStep};
@@ -57,13 +57,7 @@ pub fn assemble(
     if !mount_overlay(writable, root, parts::NEW_ROOT, MountFlags::NOSUID)? {
         weaker.push(unmapped::describe("/"));
     }
-    for (index, layer) in template.layers.iter().enumerate() {
-        // Only what a package may install to is writable in a writable root; further mounts are read-only.
-        let upper = writable.filter(|_| layer.system);
-        if !mount_layer(upper, index, layer)? {
-            weaker.push(unmapped::describe(&layer.target));
-        }
-    }
+    weaker.extend(mount_layers(template, writable)?);
     scratch::bind(parts::SCRATCH, parts::NEW_ROOT)?;
     weaker.extend(bind_devices(template)?);
     if spec.identity == Identity::Root {
@@ -101,9 +95,7 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
         parts::NEW_ROOT,
         MountFlags::NOSUID,
     )?;
-    for (index, layer) in template.layers.iter().enumerate() {
-        mount_layer(None, index, layer)?;
-    }
+    mount_layers(template, None)?;
     bind_devices(template)?;
     enter(parts::NEW_ROOT)
 }
@@ -128,14 +120,35 @@ fn lay_proc(spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
     Ok(())
 }
 
-fn mount_layer(upper: Option<Upper<'_>>, index: usize, layer: &Layer) -> Result<bool, Failure> {
-    let (cap, name) = (parts::cap_name(index), parts::layer_name(index));
+/// Gives what could not be had, for the receipt.
+fn mount_layers(template: &Template, writable: Option<Upper<'_>>) -> Result<Vec<String>, Failure> {
+    let mut weaker = Vec::new();
+    if template.layers.iter().any(|layer| layer.in_root) {
+        mount_layer(None, parts::HOST_ROOT, parts::SHOWN_ROOT)?;
+    }
+    for (index, layer) in template.layers.iter().enumerate() {
+        let target = format!("{}{}", parts::NEW_ROOT, layer.target);
+        if layer.in_root {
+            let shown = format!("{}{}", parts::SHOWN_ROOT, layer.target);
+            mount_bind(shown, target).at(StartStep::Rootfs, &layer.target)?;
+            continue;
+        }
+        // Only what a package may install to is writable in a writable root; further mounts are read-only.
+        let upper = writable.filter(|_| layer.system);
+        if !mount_layer(upper, &parts::layer_name(index), &target)? {
+            weaker.push(unmapped::describe(&layer.target));
+        }
+    }
+    Ok(weaker)
+}
+
+fn mount_layer(upper: Option<Upper<'_>>, name: &str, target: &str) -> Result<bool, Failure> {
+    let cap = parts::cap_name(name);
     let lower = Lower {
         above: Some(&cap),
-        name: &name,
+        name,
     };
-    let target = format!("{}{}", parts::NEW_ROOT, layer.target);
-    mount_overlay(upper, lower, &target, MountFlags::NOSUID | MountFlags::NODEV)
+    mount_overlay(upper, lower, target, MountFlags::NOSUID | MountFlags::NODEV)
 }
 
 /// What a writable overlay needs beside the lower layer.

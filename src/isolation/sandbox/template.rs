@@ -7,10 +7,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{chdir, pivot_root};
 
-use super::parts::{self, SYSTEM_FOLDERS};
+use super::parts::{self, Laid, SYSTEM_FOLDERS};
 use super::proc::{self, Cover};
 use super::seccomp::Filter;
 use super::{builder, etc};
@@ -38,7 +39,7 @@ pub struct Template {
     pub proc_covers: Vec<Cover>,
 }
 
-/// A folder of the host that jobs see, each through an overlay of its own.
+/// A folder of the host that jobs see through an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     pub source: PathBuf,
@@ -46,24 +47,25 @@ pub struct Layer {
     pub target: String,
     /// Part of the operating system, writable where the root is.
     pub system: bool,
+    /// On the mount of the host's root, and seen at its own path: shown by one overlay with others of its kind.
+    pub in_root: bool,
 }
 
 impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec);
-        let layers = layers(spec, &mut host_etc);
+        let layers = layers(spec, &mut host_etc, by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let (devices_bound, mount_namespace) = builder::in_copy(None, || {
-            let devices_bound = parts::lay(spec, &mut host_etc, &layers, by_user)?;
+        let (laid, mount_namespace) = builder::in_copy(None, || {
+            let laid = parts::lay(spec, &mut host_etc, &layers, by_user)?;
             enter()?;
-            Ok(devices_bound)
+            Ok(laid)
         })?;
         let mut template = Self {
             mount_namespace: Some(mount_namespace),
-            devices_bound,
             proc_covers: proc::find_covers(),
-            ..Self::of_parts(spec, layers, by_user)
+            ..Self::of_parts(spec, layers, laid, by_user)
         };
         template.tell_ipc(spec.identity);
         Ok(template)
@@ -74,16 +76,16 @@ impl Template {
     /// unmount wait for a grace period.
     pub fn build_here(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec);
-        let layers = layers(spec, &mut host_etc);
+        let layers = layers(spec, &mut host_etc, by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let devices_bound = parts::lay(spec, &mut host_etc, &layers, by_user)?;
-        Ok(Self {
-            devices_bound,
-            ..Self::of_parts(spec, layers, by_user)
-        })
+        let laid = parts::lay(spec, &mut host_etc, &layers, by_user)?;
+        Ok(Self::of_parts(spec, layers, laid, by_user))
     }
 
-    fn of_parts(spec: &SandboxSpec, layers: Vec<Layer>, by_user: bool) -> Self {
+    fn of_parts(spec: &SandboxSpec, mut layers: Vec<Layer>, laid: Laid, by_user: bool) -> Self {
+        layers
+            .iter_mut()
+            .for_each(|layer| layer.in_root &= laid.holds_root);
         let filter = spec
             .seccomp
             .as_ref()
@@ -97,7 +99,7 @@ impl Template {
             filter_ahead,
             keeps_keys,
             tells_ipc: false,
-            devices_bound: false,
+            devices_bound: laid.devices_bound,
             by_user,
             proc_covers: proc::covers_unknown(),
         }
@@ -115,35 +117,45 @@ impl Template {
     }
 }
 
-fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host) -> Vec<Layer> {
+fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host, by_user: bool) -> Vec<Layer> {
     let own_folder =
         |name: &&str| fs::symlink_metadata(Path::new("/").join(name)).is_ok_and(|kind| kind.is_dir());
+    // Where the root can be written, some have an upper layer. An ordinary user's launcher can take no mount without what
+    // is mounted beneath it, and beneath the root there always is something.
+    let shares = spec.root == Root::ReadOnly && !by_user;
+    let layer = |source: PathBuf, target: String, system: bool| Layer {
+        in_root: shares && source == Path::new(&target) && is_in_root(&source),
+        source,
+        target,
+        system,
+    };
     let system = SYSTEM_FOLDERS
         .iter()
         .copied()
         .filter(own_folder)
         .chain(["usr"])
-        .map(|name| Layer {
-            source: Path::new("/").join(name),
-            target: format!("/{name}"),
-            system: true,
-        });
-    let further = spec.mounts.iter().map(|mount| Layer {
-        source: mount.source.clone(),
-        target: mount.target.to_string_lossy().into_owned(),
-        system: false,
+        .map(|name| layer(Path::new("/").join(name), format!("/{name}"), true));
+    let further = spec.mounts.iter().map(|mount| {
+        let target = mount.target.to_string_lossy().into_owned();
+        layer(mount.source.clone(), target, false)
     });
     let etc = match spec.root {
         Root::ReadOnly => host_etc.large_folders(),
         // Its files are the job's own to change.
         Root::Writable => Vec::new(),
     };
-    let etc = etc.into_iter().map(|source| Layer {
-        target: source.to_string_lossy().into_owned(),
-        source,
-        system: false,
+    let etc = etc.into_iter().map(|source| {
+        let target = source.to_string_lossy().into_owned();
+        layer(source, target, false)
     });
     system.chain(etc).chain(further).collect()
+}
+
+/// Whether a folder is reached from the root through no other mount and no link.
+fn is_in_root(folder: &Path) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    openat2(CWD, folder, flags, Mode::empty(), resolve).is_ok()
 }
 
 /// Makes the template the root of its mount namespace, for good.

@@ -130,3 +130,16 @@ def learns_host_paths_from_its_mounts():
     for path in ("/proc/self/mountinfo", "/proc/self/mounts", "/proc/self/mountstats"):
         if os.path.basename(PLANTED["source"]).encode() in content(path, 1 << 20):
             return path + " names the source of a mount"
+
+
+@attack()
+def learns_where_in_another_tree_a_mount_begins():
+    if ON_THE_HOST:
+        apart()
+        syscall(MOUNT, b"/usr", b"here", 0, MS_BIND, 0)
+    for line in content("/proc/self/mountinfo", 1 << 20).decode().splitlines():
+        begins, point = line.split()[3:5]
+        kind = line.split(" - ")[1].split()[0]
+        # A tmpfs is the job's own, devtmpfs gives nodes by their names, and covers of /proc are of no host.
+        if kind not in ("tmpfs", "devtmpfs") and begins not in ("/", point) and not begins.startswith("/proc/"):
+            return begins + " is at " + point
