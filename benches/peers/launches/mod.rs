@@ -1,5 +1,7 @@
 //! Latency and throughput of launches: the kernel's floor, Stockade, and other sandboxes.
 
+mod subject;
+
 use std::time::Duration;
 
 use stockade::cli::bench::commands::Launch;
@@ -7,15 +9,17 @@ use stockade::cli::bench::load::{self, COMMAND};
 use stockade::cli::bench::{BenchError, Durability, Load, Peer, PrivateWorker, Samples, installed};
 use stockade::proto::v1::{File, StartJobRequest};
 
-use super::context::{Context, blocking};
+use super::context::Context;
 use super::document::Document;
 use super::floor::{self, Program, Recipe};
 use super::plot::{Axis, Plot};
 use super::table::{NONE, Table, micros, ratio};
+use subject::{Client, Round, Subject};
 
-const REST: Duration = Duration::from_millis(100);
-const CLIENTS: usize = 8;
-const CLIENTS_OF_TAIL: usize = 4;
+pub(crate) use subject::throughput;
+
+/// All rows take part in each: a machine that is faster for a minute is so for all.
+const ROUNDS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Launcher {
@@ -25,6 +29,15 @@ enum Launcher {
 }
 
 /// One row.
+struct Row<'a> {
+    name: String,
+    launcher: Launcher,
+    program: Program,
+    subject: Subject<'a>,
+    rounds: Vec<Round>,
+}
+
+/// A row with all its rounds.
 struct Measured {
     name: String,
     launcher: Launcher,
@@ -46,53 +59,53 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
          mounts forks by vfork into user, pid, mount, uts, ipc and cgroup namespaces, mounts /tmp and /proc, installs \
          the filter of the policy `default` and executes; no daemon, no record, no output. *naive*: the same anew \
          each time, with fork, a network namespace and three cgroups. *two instructions*: a static program that only \
-         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file.",
+         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file. Rows take turns, in three \
+         rounds.",
     );
-    let mut rows = Vec::new();
-    for (name, recipe, program) in [
-        ("kernel: vfork and exec", Recipe::Plain, Program::True),
-        (
-            "kernel: floor, two instructions",
-            Recipe::Template,
-            Program::Static,
-        ),
-        ("kernel: floor", Recipe::Template, Program::True),
-        ("kernel: naive", Recipe::Naive, Program::True),
+    let (process, process_load) = context.worker(Durability::Process).await?;
+    let (power, power_load) = context.worker(Durability::Power).await?;
+    let mut rows = of_kernel();
+    for (durability, worker, load, program) in [
+        (Durability::Process, &process, &process_load, Program::Static),
+        (Durability::Process, &process, &process_load, Program::True),
+        (Durability::Power, &power, &power_load, Program::True),
     ] {
-        rows.push(of_floor(context, name, recipe, program).await?);
-    }
-    for (durability, programs) in [
-        (Durability::Process, [Program::Static, Program::True].as_slice()),
-        (Durability::Power, [Program::True].as_slice()),
-    ] {
-        let (worker, load) = context.worker(durability).await?;
-        for &program in programs {
-            rows.push(of_worker(context, &worker, load.clone(), program, durability).await?);
-        }
-        worker.stop()?;
+        rows.push(of_worker(worker, load, program, durability));
     }
     let run = Launch::new(Context::binary(), &["run", "--", COMMAND]);
-    rows.push(of_command(context, "`stockade run`", Launcher::Stockade, &run).await?);
+    rows.push(of_command("`stockade run`", Launcher::Stockade, run));
     let dir = tempfile::tempdir().map_err(|source| BenchError::Prepare {
         what: "a temporary folder",
         source,
     })?;
     let mut notes = Vec::new();
-    for Peer {
-        name,
-        launch,
-        isolation,
-    } in installed(dir.path(), &[COMMAND])?
-    {
-        match of_command(context, name, Launcher::Other, &launch).await {
-            Ok(row) => {
-                rows.push(row);
+    for peer in installed(dir.path(), &[COMMAND])? {
+        let Peer {
+            name,
+            launch,
+            isolation,
+        } = peer;
+        let (progress, interruption) = (&context.progress, &context.interruption);
+        match launch
+            .latency(name, 1, Duration::ZERO, progress, interruption)
+            .await
+        {
+            Ok(_) => {
+                rows.push(of_command(name, Launcher::Other, launch));
                 notes.push(format!("{name}: {isolation}."));
             }
             Err(error @ BenchError::Failed { .. }) => notes.push(format!("{name} cannot run here: {error}.")),
             Err(error) => return Err(error),
         }
     }
+    for _ in 0..context.scaled(ROUNDS, 1) {
+        for row in &mut rows {
+            row.rounds.push(row.subject.round(context, &row.name).await?);
+        }
+    }
+    let rows = rows.into_iter().map(Row::finish).collect::<Result<Vec<_>, _>>()?;
+    process.stop()?;
+    power.stop()?;
     document.table(&table(&rows));
     document.paragraph(&notes.join(" "));
     document.paragraph(&comparison(&rows));
@@ -104,33 +117,90 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     Ok(())
 }
 
-async fn of_floor(
-    context: &Context,
-    name: &str,
-    recipe: Recipe,
-    program: Program,
-) -> Result<Measured, BenchError> {
-    context.progress.begin(name);
-    let (count, rested) = (context.scaled(1000, 100), context.scaled(50, 5));
-    let length = length(context);
-    let interruption = context.interruption.clone();
-    let (back_to_back, rested, per_second) = blocking(move || {
-        let back_to_back = floor::latency(recipe, program, count, Duration::ZERO)?;
-        let rested = floor::latency(recipe, program, rested, REST)?;
-        let per_second = floor::throughput(recipe, program, CLIENTS, length, &interruption)?;
-        Ok((back_to_back, rested, per_second))
-    })
-    .await?;
-    context.interruption.check()?;
-    Ok(Measured {
+fn of_kernel() -> Vec<Row<'static>> {
+    let row = |(name, recipe, program): (&str, Recipe, Program)| Row {
         name: name.to_owned(),
         launcher: Launcher::Kernel(recipe),
         program,
-        back_to_back,
-        rested,
-        per_second,
-        tail: None,
-    })
+        subject: Subject::Kernel(recipe, program),
+        rounds: Vec::new(),
+    };
+    [
+        ("kernel: vfork and exec", Recipe::Plain, Program::True),
+        (
+            "kernel: floor, two instructions",
+            Recipe::Template,
+            Program::Static,
+        ),
+        ("kernel: floor", Recipe::Template, Program::True),
+        ("kernel: naive", Recipe::Naive, Program::True),
+    ]
+    .map(row)
+    .into()
+}
+
+fn of_worker<'a>(
+    worker: &'a PrivateWorker,
+    load: &Load,
+    program: Program,
+    durability: Durability,
+) -> Row<'a> {
+    let instructions = match program {
+        Program::Static => "two instructions, ",
+        Program::True => "",
+    };
+    let job = job(program);
+    Row {
+        name: format!("StartJob → exit, {instructions}`{}`", durability.word()),
+        launcher: Launcher::Stockade,
+        program,
+        subject: Subject::Worker(Box::new(Client {
+            worker,
+            load: load.clone().of(job.clone()),
+            job,
+        })),
+        rounds: Vec::new(),
+    }
+}
+
+fn of_command(name: &str, launcher: Launcher, launch: Launch) -> Row<'static> {
+    Row {
+        name: name.to_owned(),
+        launcher,
+        program: Program::True,
+        subject: Subject::Command(launch),
+        rounds: Vec::new(),
+    }
+}
+
+impl Row<'_> {
+    fn finish(self) -> Result<Measured, BenchError> {
+        let all = |of: fn(&Round) -> Option<&Samples>| {
+            let times = self.rounds.iter().filter_map(of).flat_map(Samples::sorted);
+            Samples::new(times.copied().collect())
+        };
+        let incomplete = BenchError::Incomplete("launches");
+        let (Some(back_to_back), Some(rested)) = (
+            all(|round| Some(&round.back_to_back)),
+            all(|round| Some(&round.rested)),
+        ) else {
+            return Err(incomplete);
+        };
+        let tail = all(|round| round.few.as_ref()).map(|few| few.permille(990));
+        // The rounds are of one length.
+        let rates: Vec<f64> = self.rounds.iter().map(|round| round.per_second).collect();
+        #[allow(clippy::cast_precision_loss)]
+        let per_second = rates.iter().sum::<f64>() / rates.len() as f64;
+        Ok(Measured {
+            name: self.name,
+            launcher: self.launcher,
+            program: self.program,
+            back_to_back,
+            rested,
+            per_second,
+            tail,
+        })
+    }
 }
 
 /// A job of this program, by the default policy.
@@ -147,82 +217,6 @@ fn job(program: Program) -> StartJobRequest {
             ..StartJobRequest::default()
         },
     }
-}
-
-async fn of_worker(
-    context: &Context,
-    worker: &PrivateWorker,
-    load: Load,
-    program: Program,
-    durability: Durability,
-) -> Result<Measured, BenchError> {
-    let instructions = match program {
-        Program::Static => "two instructions, ",
-        Program::True => "",
-    };
-    let name = format!("StartJob → exit, {instructions}`{}`", durability.word());
-    let (count, rests) = (context.scaled(1000, 100), context.scaled(50, 5));
-    let job = job(program);
-    let mut load = load.of(job.clone());
-    let back_to_back = load
-        .latency(&name, count, Duration::ZERO, &context.progress)
-        .await?;
-    let rested = load.latency(&name, rests, REST, &context.progress).await?;
-    let long = context.scaled(Duration::from_secs(10), length(context));
-    let several = throughput(context, worker, &job, CLIENTS, long).await?;
-    let few = throughput(context, worker, &job, CLIENTS_OF_TAIL, length(context)).await?;
-    Ok(Measured {
-        name,
-        launcher: Launcher::Stockade,
-        program,
-        back_to_back,
-        rested,
-        per_second: several.per_second,
-        tail: Some(few.samples.permille(990)),
-    })
-}
-
-pub(crate) async fn throughput(
-    context: &Context,
-    worker: &PrivateWorker,
-    job: &StartJobRequest,
-    clients: usize,
-    length: Duration,
-) -> Result<load::Throughput, BenchError> {
-    let mut connections = Vec::with_capacity(clients);
-    for _ in 0..clients {
-        connections.push(context.connect(worker).await?.of(job.clone()));
-    }
-    let name = format!("jobs a second, {clients} clients");
-    load::throughput(connections, length, &name, &context.progress).await
-}
-
-async fn of_command(
-    context: &Context,
-    name: &str,
-    launcher: Launcher,
-    launch: &Launch,
-) -> Result<Measured, BenchError> {
-    let (count, rests) = (context.scaled(300, 20), context.scaled(50, 5));
-    let (progress, interruption) = (&context.progress, &context.interruption);
-    let back_to_back = launch
-        .latency(name, count, Duration::ZERO, progress, interruption)
-        .await?;
-    let rested = launch.latency(name, rests, REST, progress, interruption).await?;
-    let per_second = launch.throughput(CLIENTS, length(context), interruption).await?;
-    Ok(Measured {
-        name: name.to_owned(),
-        launcher,
-        program: Program::True,
-        back_to_back,
-        rested,
-        per_second,
-        tail: None,
-    })
-}
-
-fn length(context: &Context) -> Duration {
-    context.scaled(Duration::from_secs(4), Duration::from_millis(700))
 }
 
 /// What the kernel charges for the same program.
