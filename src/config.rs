@@ -44,6 +44,8 @@ pub struct GrpcServer {
     pub client_ca_file: Option<PathBuf>,
     /// Without TLS the worker listens on loopback and Unix sockets alone, unless this says otherwise.
     pub allow_plaintext: bool,
+    /// Open at one time, those included that are still shaking hands; more wait in the kernel's queue.
+    pub max_connections: u32,
 }
 
 /// The scheduler that this worker registers with.
@@ -222,6 +224,7 @@ impl Default for GrpcServer {
             key_file: PathBuf::from("server.key"),
             client_ca_file: None,
             allow_plaintext: false,
+            max_connections: 8192,
         }
     }
 }

@@ -77,6 +77,9 @@ impl Config {
         if server.client_ca_file.is_some() && !server.use_tls {
             return fault("grpc_server.client_ca_file", "needs use_tls = true");
         }
+        if server.max_connections == 0 {
+            return fault("grpc_server.max_connections", "0 would never serve anybody");
+        }
         // Names that nothing proves would look like a bound, and be none.
         if !self.tenants.operators.is_empty() && !self.tells_tenants_apart() {
             return fault(

@@ -94,6 +94,10 @@ fn contradictions_are_refused() {
             "[grpc_server]\nuse_tls = true\nclient_ca_file = \"ca.pem\"\n[tenants]\nfrom = \"none\"\noperators = [\"ops\"]",
             "tenants.operators",
         ),
+        (
+            "[grpc_server]\nmax_connections = 0",
+            "grpc_server.max_connections",
+        ),
         ("[worker]\nserver_uid = 0", "worker.server_uid"),
         ("[worker]\nmax_running = 0", "worker.max_running"),
         ("[scheduler]\naddr = \"host\"", "scheduler.addr"),

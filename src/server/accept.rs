@@ -7,21 +7,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
 use super::ServerError;
 use super::listen::Listener;
+use super::places::{Full, Place, Places};
 use super::tenant::Peer;
 use super::tls::ServerTls;
 
 /// For TLS and for the first bytes of HTTP/2: who sends nothing holds no place.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Open at one time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 8192;
 /// After running out of descriptors or memory; nothing tells when there are some again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// RFC 9113, section 3.4.
@@ -37,6 +37,7 @@ pub struct Connection {
     preface: &'static [u8],
     peer: Arc<Peer>,
     _place: OwnedSemaphorePermit,
+    _place_of_tenant: Place,
 }
 
 /// TLS settings for connections to come; they can be exchanged while others are open.
@@ -67,10 +68,20 @@ impl TlsSettings {
     }
 }
 
-/// Accepts connections for as long as the answer is kept.
+/// What a connection needs on its way to the server.
+struct Door {
+    tls: Arc<TlsSettings>,
+    /// Among tenants, once it is known whose it is.
+    places: Arc<Places>,
+    ready: mpsc::Sender<io::Result<Connection>>,
+}
+
+/// Accepts connections for as long as the answer is kept: `most` at one time, more wait in the kernel's queue.
 pub(super) fn accept(
     listener: Listener,
     tls: Arc<TlsSettings>,
+    most: usize,
+    places: Arc<Places>,
 ) -> Result<mpsc::Receiver<io::Result<Connection>>, ServerError> {
     let listener = match listener {
         Listener::Tcp(listener) => AsyncListener::Tcp(
@@ -81,27 +92,23 @@ pub(super) fn accept(
         ),
     };
     let (ready, connections) = mpsc::channel(16);
-    tokio::spawn(accept_all(listener, tls, ready));
+    tokio::spawn(accept_all(listener, most, Arc::new(Door { tls, places, ready })));
     Ok(connections)
 }
 
-async fn accept_all(
-    listener: AsyncListener,
-    tls: Arc<TlsSettings>,
-    ready: mpsc::Sender<io::Result<Connection>>,
-) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept_all(listener: AsyncListener, most: usize, door: Arc<Door>) {
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = ready.closed() => return,
+            () = door.ready.closed() => return,
         };
         match accepted {
             Ok(transport) => {
-                tokio::spawn(shake_hands(transport, Arc::clone(&tls), place, ready.clone()));
+                tokio::spawn(Arc::clone(&door).shake_hands(transport, place));
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "accepting a connection");
@@ -111,29 +118,60 @@ async fn accept_all(
     }
 }
 
-/// Hands the connection on once it speaks HTTP/2; any other is closed without a word.
-async fn shake_hands(
-    transport: Box<dyn Transport>,
-    tls: Arc<TlsSettings>,
-    place: OwnedSemaphorePermit,
-    ready: mpsc::Sender<io::Result<Connection>>,
-) {
-    match tokio::time::timeout(HANDSHAKE, secured(transport, &tls)).await {
-        Ok(Ok((transport, peer))) => {
-            let connection = Connection {
-                transport,
-                preface: PREFACE,
-                peer: Arc::new(peer),
-                _place: place,
-            };
-            // The server may be going down.
-            let _ = ready.send(Ok(connection)).await;
+impl Door {
+    /// Hands the connection on once it speaks HTTP/2; any other is closed without a word.
+    async fn shake_hands(self: Arc<Self>, transport: Box<dyn Transport>, place: OwnedSemaphorePermit) {
+        let (transport, peer) = match timeout(HANDSHAKE, secured(transport, &self.tls)).await {
+            Ok(Ok(secured)) => secured,
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "connection refused");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!("connection refused: no handshake in time");
+                return;
+            }
+        };
+        match self.places.take(&peer.tenant().name) {
+            Ok(place_of_tenant) => {
+                let connection = Connection {
+                    transport,
+                    preface: PREFACE,
+                    peer: Arc::new(peer),
+                    _place: place,
+                    _place_of_tenant: place_of_tenant,
+                };
+                // The server may be going down.
+                let _ = self.ready.send(Ok(connection)).await;
+            }
+            Err(full) => {
+                tracing::debug!(tenant = peer.tenant().name, ?full, "connection refused");
+                // Who does not listen is not told.
+                let _ = timeout(HANDSHAKE, send_away(transport, full)).await;
+            }
         }
-        Ok(Err(error)) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "connection refused");
-        }
-        Err(_) => tracing::debug!("connection refused: no handshake in time"),
     }
+}
+
+/// Tells why, as HTTP/2 has it: nothing but the settings that come first, and GOAWAY.
+async fn send_away(mut transport: Box<dyn Transport>, full: Full) -> io::Result<()> {
+    // RFC 9113, sections 6.5 and 6.8: length, type, flags and stream of a frame.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const ENHANCE_YOUR_CALM: u8 = 11;
+    let reason = match full {
+        Full::ForAll => "too many connections",
+        Full::ForTenant => "too many connections of this tenant",
+    };
+    let length = u8::try_from(8 + reason.len()).map_err(io::Error::other)?;
+    let mut bytes = SETTINGS.to_vec();
+    bytes.extend([0, 0, length, 7, 0, 0, 0, 0, 0]);
+    bytes.extend([0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
+    bytes.extend(reason.as_bytes());
+    transport.write_all(&bytes).await?;
+    transport.shutdown().await?;
+    // What the other end has sent and nobody has read would have the kernel take all of it back.
+    tokio::io::copy(&mut transport, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 async fn secured(transport: Box<dyn Transport>, tls: &TlsSettings) -> io::Result<(Box<dyn Transport>, Peer)> {

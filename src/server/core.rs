@@ -14,7 +14,7 @@ use super::jobs::Jobs;
 use super::launcher::Launcher;
 use super::memory;
 use super::output::Outputs;
-use super::readers::Readers;
+use super::places::Places;
 use super::removal::{FolderRemoval, OutputRemoval, Removals};
 use super::store::{Change, Store};
 use super::take_up::TakeUp;
@@ -32,7 +32,7 @@ pub struct Server {
     pub(super) store: Arc<Store>,
     pub(super) launcher: Launcher,
     pub(super) outputs: Outputs,
-    pub(super) readers: Arc<Readers>,
+    pub(super) readers: Arc<Places>,
     pub(super) operators: Operators,
     pub(super) site: Site,
     pub(super) max_running: u32,
@@ -74,7 +74,7 @@ impl Server {
             launcher,
             outputs: Outputs::new(&state_dir.join("jobs"))?,
             operators: Operators::of(config),
-            readers: Arc::new(Readers::new(memory::readers(), config.tells_tenants_apart())),
+            readers: Arc::new(Places::new(memory::readers(), config.tells_tenants_apart())),
             site: Site {
                 default_policy: config.worker.default_policy.clone(),
                 scripts_dir: config.worker.scripts_dir.clone(),

@@ -1,5 +1,7 @@
 //! Several tenants: what each may have, and what is for operators.
 
+use std::time::Duration;
+
 use rcgen::DnType;
 use stockade::config::{Config, Quota, TenantsFrom};
 use stockade::job::Cause;
@@ -181,4 +183,39 @@ async fn clients_with_certificates_that_are_one_tenant_are_its_operators() {
         .await
         .expect("everybody's worker");
     assert!(worker_of(&mut client).await.draining);
+}
+
+#[tokio::test]
+async fn no_tenant_has_all_connections() {
+    let tenants = Tenants::start(|config| config.grpc_server.max_connections = 4);
+    let mut greedy = Vec::new();
+    for _ in 0..2 {
+        let mut client = tenants.client("greedy").await;
+        worker_of(&mut client).await;
+        greedy.push(client);
+    }
+    let mut one_too_many = tenants.client("greedy").await;
+    let refused = one_too_many.get_worker(v1::GetWorkerRequest {}).await;
+    let refused = refused.expect_err("half of the places are for others");
+    let told = format!("{refused:?}");
+    assert!(told.contains("too many connections of this tenant"), "{told}");
+    drop(one_too_many);
+
+    let mut modest = tenants.client("modest").await;
+    worker_of(&mut modest).await;
+    drop((greedy, modest));
+    let place_is_back = async {
+        while tenants
+            .client("greedy")
+            .await
+            .get_worker(v1::GetWorkerRequest {})
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), place_is_back)
+        .await
+        .expect("a place that is given up is free again");
 }

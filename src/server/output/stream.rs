@@ -1,13 +1,14 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::job::{JobId, Output, State, StreamTotals};
 use crate::policy::Tenant;
 use crate::server::jobs::{Found, Live};
-use crate::server::readers::ReaderPlace;
+use crate::server::places::{Full, Place};
 use crate::server::view::JobView;
 use crate::server::{Refusal, Server};
 
@@ -54,7 +55,7 @@ pub struct OutputStream {
     /// In the order in which they take their turns.
     cursors: VecDeque<Cursor>,
     ended: bool,
-    _place: ReaderPlace,
+    _place: Place,
 }
 
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Server {
             Found::Live(live) => Source::Live(live),
             Found::Finished(view) => Source::Finished(*view),
         };
-        let place = self.readers.take(&tenant.name)?;
+        let place = self.readers.take(&tenant.name).map_err(too_many)?;
         let stream = OutputStream {
             server: Arc::clone(self),
             folder: self.outputs.of(id),
@@ -312,6 +313,17 @@ fn totals(job: &JobView, stream: StreamName) -> Option<&StreamTotals> {
         StreamName::Stdout => &output.stdout,
         StreamName::Stderr => &output.stderr,
     })
+}
+
+fn too_many(full: Full) -> Refusal {
+    const RETRY_AFTER: Duration = Duration::from_secs(5);
+    Refusal::Exhausted {
+        what: match full {
+            Full::ForAll => "too many readers of output",
+            Full::ForTenant => "too many readers of output of this tenant",
+        },
+        retry_after: RETRY_AFTER,
+    }
 }
 
 fn unreadable(error: &std::io::Error) -> Refusal {
