@@ -16,7 +16,7 @@ use tonic::transport::server::Connected;
 
 use super::ServerError;
 use super::listen::Listener;
-use super::places::{Full, Place, Places};
+use super::places::{Place, Places};
 use super::tenant::Peer;
 use super::tls::ServerTls;
 
@@ -71,7 +71,7 @@ impl TlsSettings {
 /// What a connection needs on its way to the server.
 struct Door {
     tls: Arc<TlsSettings>,
-    /// Among tenants, once it is known whose it is.
+    /// Among tenants: a connection has a place of all before it is known whose it is.
     places: Arc<Places>,
     ready: mpsc::Sender<io::Result<Connection>>,
 }
@@ -81,7 +81,6 @@ pub(super) fn accept(
     listener: Listener,
     tls: Arc<TlsSettings>,
     most: usize,
-    places: Arc<Places>,
 ) -> Result<mpsc::Receiver<io::Result<Connection>>, ServerError> {
     let listener = match listener {
         Listener::Tcp(listener) => AsyncListener::Tcp(
@@ -92,6 +91,7 @@ pub(super) fn accept(
         ),
     };
     let (ready, connections) = mpsc::channel(16);
+    let places = Arc::new(Places::new(most, tls.names_tenants));
     tokio::spawn(accept_all(listener, most, Arc::new(Door { tls, places, ready })));
     Ok(connections)
 }
@@ -144,29 +144,29 @@ impl Door {
                 // The server may be going down.
                 let _ = self.ready.send(Ok(connection)).await;
             }
-            Err(full) => {
-                tracing::debug!(tenant = peer.tenant().name, ?full, "connection refused");
+            Err(_) => {
+                tracing::debug!(
+                    tenant = peer.tenant().name,
+                    "connection refused: its tenant has too many"
+                );
                 // Who does not listen is not told.
-                let _ = timeout(HANDSHAKE, send_away(transport, full)).await;
+                let _ = timeout(HANDSHAKE, send_away(transport)).await;
             }
         }
     }
 }
 
 /// Tells why, as HTTP/2 has it: nothing but the settings that come first, and GOAWAY.
-async fn send_away(mut transport: Box<dyn Transport>, full: Full) -> io::Result<()> {
+async fn send_away(mut transport: Box<dyn Transport>) -> io::Result<()> {
+    const REASON: &[u8] = b"too many connections of this tenant";
     // RFC 9113, sections 6.5 and 6.8: length, type, flags and stream of a frame.
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     const ENHANCE_YOUR_CALM: u8 = 11;
-    let reason = match full {
-        Full::ForAll => "too many connections",
-        Full::ForTenant => "too many connections of this tenant",
-    };
-    let length = u8::try_from(8 + reason.len()).map_err(io::Error::other)?;
+    let [.., first, second, third] = (8 + REASON.len()).to_be_bytes();
     let mut bytes = SETTINGS.to_vec();
-    bytes.extend([0, 0, length, 7, 0, 0, 0, 0, 0]);
+    bytes.extend([first, second, third, 7, 0, 0, 0, 0, 0]);
     bytes.extend([0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
-    bytes.extend(reason.as_bytes());
+    bytes.extend(REASON);
     transport.write_all(&bytes).await?;
     transport.shutdown().await?;
     // What the other end has sent and nobody has read would have the kernel take all of it back.

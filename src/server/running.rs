@@ -15,7 +15,6 @@ use crate::isolation::ipc::{Channel, TransportError};
 use crate::job::{State, StopOrder};
 
 use super::accept::{TlsSettings, accept};
-use super::places::Places;
 use super::registration::Registration;
 use super::tls::ServerTls;
 use super::{Prepared, Server, ServerError, removal, retention};
@@ -60,8 +59,7 @@ impl Running {
         let tls = Arc::new(TlsSettings::new(prepared.tls, config.tells_tenants_apart()));
         let address = prepared.listener.describe();
         let most = usize::try_from(config.grpc_server.max_connections).unwrap_or(usize::MAX);
-        let places = Arc::new(Places::new(most, config.tells_tenants_apart()));
-        let connections = ReceiverStream::new(accept(prepared.listener, Arc::clone(&tls), most, places)?);
+        let connections = ReceiverStream::new(accept(prepared.listener, Arc::clone(&tls), most)?);
         let closing = Arc::clone(&server);
         let grpc = transport()
             .add_routes(services(&server))

@@ -1,9 +1,11 @@
 //! Many jobs leave nothing behind.
 
-use stockade::proto::v1::{Cause, DeleteJobRequest, StopJobRequest};
+use std::os::unix::fs::PermissionsExt;
+
+use stockade::proto::v1::{Cause, DeleteJobRequest, StartJobRequest, StopJobRequest};
 
 use super::worker::traces::{Holdings, children, marked};
-use super::worker::{Worker, able, eventually};
+use super::worker::{Setup, Worker, able, eventually};
 use super::{in_runtime, shell, start, wait};
 
 /// Sandboxes that wait for jobs, and the server.
@@ -48,6 +50,49 @@ fn many_jobs_leave_nothing_behind() {
             .count();
         assert_eq!(kept, 500, "one folder for each job that has written something");
         eventually("nothing is kept for a restart", || worker.control_folders() == 0);
+    });
+    worker.shut_down();
+}
+
+/// As a package's upgrade may do.
+#[test]
+fn a_folder_that_jobs_see_may_go_while_the_worker_runs() {
+    if !able() {
+        return;
+    }
+    let open = || std::fs::Permissions::from_mode(0o755);
+    // On the mount of the root and at the same place inside, as /usr is.
+    let shown = tempfile::tempdir_in("/srv").expect("tempdir");
+    let policies = tempfile::tempdir().expect("tempdir");
+    for folder in [&shown, &policies] {
+        std::fs::set_permissions(folder.path(), open()).expect("chmod");
+    }
+    let path = shown.path().display().to_string();
+    let policy = format!("inherits = \"default\"\n[[mounts]]\nsource = {path:?}\ntarget = {path:?}\n");
+    std::fs::write(policies.path().join("shown.toml"), policy).expect("policy");
+    let setup = Setup {
+        worker: format!("policies_dir = \"{}\"", policies.path().display()),
+        ..Setup::default()
+    };
+    let worker = Worker::start_as(setup, |_| {});
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let job = || StartJobRequest {
+            policy: "shown".to_owned(),
+            ..shell(&format!("ls {path}; sleep 0.5"))
+        };
+        let id = start(&mut client, job()).await;
+        assert_eq!(wait(&mut client, &id).await.exit_code, Some(0));
+        shown.close().expect("rmdir");
+        // More at one time than sandboxes wait.
+        let mut ids = Vec::new();
+        for _ in 0..12 {
+            ids.push(start(&mut client, job()).await);
+        }
+        for id in &ids {
+            let job = wait(&mut client, id).await;
+            assert_eq!(job.exit_code, Some(0), "{job:?}");
+        }
     });
     worker.shut_down();
 }

@@ -160,8 +160,11 @@ fn lay_without_umask(
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
     let in_root = layers.iter().any(|layer| layer.in_root);
-    // In a container, what is mounted beneath it may be locked to it.
-    let host_root = in_root.then(|| detach(Path::new("/")).ok()).flatten();
+    let host_root = match in_root.then(|| detach(Path::new("/"))).transpose() {
+        // In a container, what is mounted beneath it may be locked to it.
+        Err(failure) if failure.errno == libc::EINVAL => None,
+        taken => taken?,
+    };
     let holds_root = host_root.is_some();
     let mut trees = Vec::new();
     for (index, layer) in layers.iter().enumerate() {

@@ -55,7 +55,8 @@ impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec);
-        let layers = layers(spec, &mut host_etc, by_user);
+        // A host folder may go, or be another one, while the template is in use: each layer holds its own.
+        let layers = layers(spec, &mut host_etc, false);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (laid, mount_namespace) = builder::in_copy(None, || {
             let laid = parts::lay(spec, &mut host_etc, &layers, by_user)?;
@@ -76,7 +77,9 @@ impl Template {
     /// unmount wait for a grace period.
     pub fn build_here(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec);
-        let layers = layers(spec, &mut host_etc, by_user);
+        // An ordinary user's launcher can take no mount without what is mounted beneath it, and beneath the root there always
+        // is something.
+        let layers = layers(spec, &mut host_etc, !by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let laid = parts::lay(spec, &mut host_etc, &layers, by_user)?;
         Ok(Self::of_parts(spec, layers, laid, by_user))
@@ -117,14 +120,14 @@ impl Template {
     }
 }
 
-fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host, by_user: bool) -> Vec<Layer> {
+/// `share`: those that can be are seen by one overlay of the host's root.
+fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host, share: bool) -> Vec<Layer> {
     let own_folder =
         |name: &&str| fs::symlink_metadata(Path::new("/").join(name)).is_ok_and(|kind| kind.is_dir());
-    // Where the root can be written, some have an upper layer. An ordinary user's launcher can take no mount without what
-    // is mounted beneath it, and beneath the root there always is something.
-    let shares = spec.root == Root::ReadOnly && !by_user;
+    // Where the root can be written, some have an upper layer.
+    let share = share && spec.root == Root::ReadOnly;
     let layer = |source: PathBuf, target: String, system: bool| Layer {
-        in_root: shares && source == Path::new(&target) && is_in_root(&source),
+        in_root: share && source == Path::new(&target) && is_in_root(&source),
         source,
         target,
         system,
