@@ -19,7 +19,7 @@ use subject::{Client, Round, Subject};
 pub(crate) use subject::throughput;
 
 /// All rows take part in each: a machine that is faster for a minute is so for all.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Launcher {
@@ -59,7 +59,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
          mounts forks by vfork into user, pid, mount, uts, ipc and cgroup namespaces, mounts /tmp and /proc, installs \
          the filter of the policy `default` and executes; no daemon, no record, no output. *naive*: the same anew \
          each time, with fork, a network namespace and three cgroups. *two instructions*: a static program that only \
-         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file. Rows take turns, in three \
+         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file. Rows take turns, in two \
          rounds.",
     );
     let (process, process_load) = context.worker(Durability::Process).await?;

@@ -40,12 +40,12 @@ impl Subject<'_> {
     pub(super) async fn round(&mut self, context: &Context, name: &str) -> Result<Round, BenchError> {
         let (progress, interruption) = (&context.progress, &context.interruption);
         interruption.check()?;
-        let rests = context.scaled(20, 5);
+        let rests = context.scaled(30, 5);
         match self {
             Self::Kernel(recipe, program) => {
                 progress.begin(name);
                 let (recipe, program, length) = (*recipe, *program, length(context));
-                let count = context.scaled(400, 100);
+                let count = context.scaled(500, 100);
                 let interruption = interruption.clone();
                 blocking(move || {
                     Ok(Round {
@@ -59,10 +59,10 @@ impl Subject<'_> {
             }
             Self::Worker(client) => {
                 let Client { worker, load, job } = &mut **client;
-                let count = context.scaled(400, 100);
+                let count = context.scaled(500, 100);
                 let back_to_back = load.latency(name, count, Duration::ZERO, progress).await?;
                 let rested = load.latency(name, rests, REST, progress).await?;
-                let long = context.scaled(Duration::from_secs(5), length(context));
+                let long = context.scaled(Duration::from_secs(10), length(context));
                 let several = throughput(context, worker, job, CLIENTS, long).await?;
                 let short = context.scaled(Duration::from_secs(2), length(context));
                 let few = throughput(context, worker, job, CLIENTS_OF_TAIL, short).await?;
@@ -74,7 +74,7 @@ impl Subject<'_> {
                 })
             }
             Self::Command(launch) => {
-                let count = context.scaled(100, 20);
+                let count = context.scaled(150, 20);
                 let latency = launch.latency(name, count, Duration::ZERO, progress, interruption);
                 let back_to_back = latency.await?;
                 Ok(Round {
@@ -106,5 +106,5 @@ pub(crate) async fn throughput(
 
 /// Not much shorter: the kernel takes namespaces down behind those who had them.
 fn length(context: &Context) -> Duration {
-    context.scaled(Duration::from_secs(3), Duration::from_millis(700))
+    context.scaled(Duration::from_secs(4), Duration::from_millis(700))
 }
