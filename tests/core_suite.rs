@@ -1,13 +1,14 @@
 //! The core suite on this host: the same that runs in a machine with pure cgroup v2 (tests/vm/run).
 
+#[path = "support/needs.rs"]
+mod needs;
+
 use std::process::Command;
 
 /// Needs root, user namespaces, cgroups and python3.
 #[test]
 fn the_core_suite_passes_here() {
-    let required = std::env::var_os("STOCKADE_TEST_REQUIRE").is_some();
-    if !rustix::process::geteuid().is_root() && !required {
-        println!("skipped: needs root");
+    if !needs::needs("root", rustix::process::geteuid().is_root()) {
         return;
     }
     let suite = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm/suite");

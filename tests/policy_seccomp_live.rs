@@ -2,6 +2,8 @@
 //!
 //! Needs no privilege: a filter may be installed by anybody with no_new_privs.
 
+#[path = "support/needs.rs"]
+mod needs;
 mod policy_support;
 
 use std::process::{Command, Stdio};
@@ -11,15 +13,10 @@ use policy_support::filter::{POLICIES, confined};
 /// Whether a program is there to be tried.
 fn available(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|dir| dir.join(name).exists());
-    if !found {
-        println!("skipped: there is no {name}");
-        assert!(
-            std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
-            "{name} is required"
-        );
-    }
-    found
+    needs::needs(
+        name,
+        std::env::split_paths(&path).any(|dir| dir.join(name).exists()),
+    )
 }
 
 fn assert_prints(policy: &str, command: &str, args: &[&str], expected: &str) {

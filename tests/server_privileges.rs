@@ -1,5 +1,8 @@
 //! What is left of root in the server process. Needs root, and skips without; STOCKADE_TEST_REQUIRE makes it fail.
 
+#[path = "support/needs.rs"]
+mod needs;
+
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
@@ -27,9 +30,7 @@ fn child() {
 
 #[test]
 fn nothing_is_left_of_root() {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(), "needs root");
-        eprintln!("skipped: needs root");
+    if !needs::needs("root", nix::unistd::geteuid().is_root()) {
         return;
     }
     let dir = tempfile::tempdir().expect("tempdir");

@@ -2,6 +2,8 @@
 //! on who else uses it, counts do not. Needs root and strace.
 
 mod bounds;
+#[path = "../support/needs.rs"]
+mod needs;
 mod trace;
 
 use std::path::Path;
@@ -14,16 +16,8 @@ use trace::{Birth, Counts, Role, Tracer};
 const WARM_UP: usize = 20;
 const JOBS: usize = 60;
 
-/// Whether there is what it takes, or else the test is skipped.
 fn has(able: bool) -> bool {
-    assert!(
-        able || std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
-        "needs root, strace and the right to trace"
-    );
-    if !able {
-        println!("skipped: needs root, strace and the right to trace");
-    }
-    able
+    needs::needs("root, strace and the right to trace", able)
 }
 
 async fn launch(load: &mut Load, count: usize) {

@@ -5,6 +5,8 @@
 //! launcher, whose server is `serve`.
 
 mod lies;
+#[path = "../support/needs.rs"]
+mod needs;
 mod server;
 
 use std::cell::RefCell;
@@ -34,12 +36,7 @@ fn main() -> ExitCode {
     if let Some(dir) = std::env::var_os(ROLE) {
         return run_launcher(Path::new(&dir));
     }
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root");
-        assert!(
-            std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
-            "root is required"
-        );
+    if !needs::needs("root", rustix::process::geteuid().is_root()) {
         return ExitCode::SUCCESS;
     }
     a_lying_server_gets_nothing();

@@ -3,19 +3,16 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use needs::needs;
+
+#[path = "../../support/needs.rs"]
+mod needs;
+
 /// Whether sandboxes can be made here at all.
 ///
 /// Nearly every test of this suite needs root, since it looks at the host's side as well.
 pub fn able() -> bool {
-    let able = nix::unistd::geteuid().is_root();
-    if !able {
-        println!("skipped: needs root");
-        assert!(
-            std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
-            "root is required"
-        );
-    }
-    able
+    needs("root", nix::unistd::geteuid().is_root())
 }
 
 /// Whether an ordinary user's launcher can be tried here: needs root, to become that user, and a host that lets users
@@ -30,13 +27,8 @@ pub fn able_as_user() -> bool {
         .gid(64_999)
         .stderr(Stdio::null())
         .status();
-    let able = trial.is_ok_and(|status| status.success());
-    if !able {
-        println!("skipped: needs user namespaces of ordinary users");
-        assert!(
-            std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
-            "user namespaces of ordinary users are required"
-        );
-    }
-    able
+    needs(
+        "user namespaces of ordinary users",
+        trial.is_ok_and(|status| status.success()),
+    )
 }

@@ -1,5 +1,7 @@
 //! A real worker: launcher, server and all, on a Unix socket in a folder of its own.
 
+#[path = "../../support/needs.rs"]
+mod needs;
 pub(crate) mod traces;
 
 use std::fs;
@@ -23,15 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether workers can be run here: they need root.
 pub(crate) fn able() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    assert!(
-        root || std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(),
-        "needs root"
-    );
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
+    needs::needs("root", rustix::process::geteuid().is_root())
 }
 
 /// What is special about a worker.
