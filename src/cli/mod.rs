@@ -56,21 +56,21 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::execute(&args),
         Command::Start(args) => {
             let failure = args.takes_the_jobs_status().then_some(OWN_FAILURE);
-            conclude(block_on(start::execute(args, style)), failure)
+            conclude(block_on(|| start::execute(args, style)), failure)
         }
-        Command::Stop(args) => conclude(block_on(stop::execute(args, style)), None),
-        Command::Query(args) => conclude(block_on(query::execute(args, style)), None),
-        Command::Wait(args) => conclude(block_on(wait::execute(args, style)), Some(OWN_FAILURE)),
-        Command::Logs(args) => conclude(block_on(logs::execute(args)), None),
-        Command::List(args) => conclude(block_on(list::execute(args, style)), None),
-        Command::Events(args) => conclude(block_on(events::execute(args, style)), None),
-        Command::Signal(args) => conclude(block_on(signal::execute(args)), None),
-        Command::Delete(args) => conclude(block_on(delete::execute(args)), None),
-        Command::Worker(args) => conclude(block_on(worker::execute(args, style)), None),
-        Command::Drain(args) => conclude(block_on(drain::execute(args)), None),
+        Command::Stop(args) => conclude(block_on(|| stop::execute(args, style)), None),
+        Command::Query(args) => conclude(block_on(|| query::execute(args, style)), None),
+        Command::Wait(args) => conclude(block_on(|| wait::execute(args, style)), Some(OWN_FAILURE)),
+        Command::Logs(args) => conclude(block_on(|| logs::execute(args)), None),
+        Command::List(args) => conclude(block_on(|| list::execute(args, style)), None),
+        Command::Events(args) => conclude(block_on(|| events::execute(args, style)), None),
+        Command::Signal(args) => conclude(block_on(|| signal::execute(args)), None),
+        Command::Delete(args) => conclude(block_on(|| delete::execute(args)), None),
+        Command::Worker(args) => conclude(block_on(|| worker::execute(args, style)), None),
+        Command::Drain(args) => conclude(block_on(|| drain::execute(args)), None),
         Command::Policy(args) => conclude(policy::execute(&args, style), None),
         Command::Doctor(args) => conclude(doctor::execute(&args, style), None),
-        Command::Bench(args) => conclude(block_on(bench::execute(args, style)), None),
+        Command::Bench(args) => conclude(block_on(|| bench::execute(args, style)), None),
         Command::Completions(args) => conclude(completions::execute(&args), None),
         Command::Man(args) => conclude(man::execute(&args), None),
     }

@@ -26,7 +26,14 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Runs a client to its end on this one thread.
-pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+///
+/// Never inlined: its stack holds all of the future, and the stack of who calls it would be touched as far as that reaches,
+/// by subcommands that have no future, too.
+#[inline(never)]
+pub(super) fn block_on<T, F>(work: impl FnOnce() -> F) -> Result<T, CliError>
+where
+    F: Future<Output = Result<T, CliError>>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(CliError::Runtime)?.block_on(work)
+    runtime.map_err(CliError::Runtime)?.block_on(work())
 }
