@@ -1,5 +1,6 @@
 //! Makes sandboxes: a supervisor in new namespaces, with a stub in a cgroup, ready for a job.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -35,7 +36,8 @@ pub(super) struct Sandboxes {
     /// Where supervisors are, apart from the jobs.
     supervisors: Option<OwnedFd>,
     ids: IdPool,
-    own_namespaces: NamespaceIds,
+    /// Read when they are first asked for: a launcher of one job has forked its supervisor by then.
+    own_namespaces: OnceCell<Arc<NamespaceIds>>,
     own_start: StartMemory,
     cpus: u64,
     oom_score: i32,
@@ -63,7 +65,7 @@ impl Sandboxes {
             berths,
             supervisors,
             ids,
-            own_namespaces: receipt::namespace_ids("self"),
+            own_namespaces: OnceCell::new(),
             own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
             // The standard library would look through all mounts for a quota that is not the job's.
             cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count()).max(1)),
@@ -186,6 +188,7 @@ impl Sandboxes {
             None => None,
         };
         let (pump, pumps) = pump.unzip();
+        let launcher_namespaces = self.own_namespaces();
         let forked = self.fork(sandbox, limits, pumps.as_ref(), |origin| {
             let assembly = Assembly {
                 origin,
@@ -194,6 +197,7 @@ impl Sandboxes {
                 laid: None,
                 network: berth.network.as_ref().map(NetworkNamespace::as_fd),
                 cgroup,
+                launcher_namespaces: &launcher_namespaces,
             };
             if berth.room.is_some() {
                 supervisor::series::serve(&assembly)
@@ -245,7 +249,6 @@ impl Sandboxes {
                     ids: ids.ids,
                     ids_lock: ids.lock.as_fd(),
                     user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
-                    launcher_namespaces: &self.own_namespaces,
                     cpus: self.cpus,
                     oom_score: self.oom_score,
                     launcher_start: self.own_start,
@@ -269,13 +272,18 @@ impl Sandboxes {
     ) -> Result<Berth, Failure> {
         let own_network = !self.standing.is_user();
         let mut berth = self.berths.make_bare(sandbox, own_network)?;
-        match tell_berth(&mut berth, limits, control) {
+        match tell_berth(&mut berth, limits, &self.own_namespaces(), control) {
             Ok(()) => Ok(berth),
             Err(failure) => {
                 self.berths.give_back(berth);
                 Err(failure)
             }
         }
+    }
+
+    fn own_namespaces(&self) -> Arc<NamespaceIds> {
+        let read = || Arc::new(receipt::namespace_ids("self"));
+        Arc::clone(self.own_namespaces.get_or_init(read))
     }
 
     /// Takes back what a sandbox has left, once its supervisor has been reaped.
@@ -334,7 +342,12 @@ fn no_limits() -> Failure {
     Failure::new(StartStep::Cgroup, 0, detail)
 }
 
-fn tell_berth(berth: &mut Berth, limits: &Limits, control: &Channel) -> Result<(), Failure> {
+fn tell_berth(
+    berth: &mut Berth,
+    limits: &Limits,
+    launcher_namespaces: &NamespaceIds,
+    control: &Channel,
+) -> Result<(), Failure> {
     berth
         .cgroup
         .apply(limits)
@@ -345,6 +358,7 @@ fn tell_berth(berth: &mut Berth, limits: &Limits, control: &Channel) -> Result<(
     let message = ToSupervisor::Berth {
         cgroup: cgroup.shape(),
         network: berth.network.is_some(),
+        launcher_namespaces: launcher_namespaces.clone(),
     };
     let unsent = |detail: String| Failure::new(StartStep::Supervisor, 0, detail);
     let bytes = postcard::to_stdvec(&message).map_err(|error| unsent(error.to_string()))?;

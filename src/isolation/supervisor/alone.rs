@@ -11,6 +11,7 @@ use super::{Assembly, Origin, Report, ToSupervisor, protocol};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::timings::Timings;
@@ -55,7 +56,7 @@ fn go_on(alone: &Alone<'_>, laid: Laid) {
         mut timings,
     } = laid;
     timings.skip();
-    let Some((cgroup, network)) = wait_for_berth(alone.origin.control) else {
+    let Some(berth) = wait_for_berth(alone.origin.control) else {
         return;
     };
     timings.mark("wait for cgroup, network");
@@ -64,8 +65,9 @@ fn go_on(alone: &Alone<'_>, laid: Laid) {
         template: &template,
         room: None,
         laid: Some(&weaker),
-        network: network.as_ref().map(AsFd::as_fd),
-        cgroup: &cgroup,
+        network: berth.network.as_ref().map(AsFd::as_fd),
+        cgroup: &berth.cgroup,
+        launcher_namespaces: &berth.launcher_namespaces,
     };
     supervise_from(&assembly, score, timings)
 }
@@ -97,17 +99,35 @@ fn lay(alone: &Alone<'_>) -> Result<Laid, Failure> {
     })
 }
 
-/// The cgroup and the network namespace, where the launcher makes one.
-fn wait_for_berth(control: &Channel) -> Option<(Handles, Option<OwnedFd>)> {
+/// What the launcher has made meanwhile.
+struct Berth {
+    cgroup: Handles,
+    /// Where the launcher makes one.
+    network: Option<OwnedFd>,
+    launcher_namespaces: NamespaceIds,
+}
+
+fn wait_for_berth(control: &Channel) -> Option<Berth> {
     loop {
         let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
         match control.try_receive_with() {
-            Ok(Some((ToSupervisor::Berth { cgroup, network }, mut descriptors))) => {
+            Ok(Some((
+                ToSupervisor::Berth {
+                    cgroup,
+                    network,
+                    launcher_namespaces,
+                },
+                mut descriptors,
+            ))) => {
                 let network = match network {
                     true => Some(descriptors.pop()?),
                     false => None,
                 };
-                return Some((Handles::from_parts(cgroup, descriptors)?, network));
+                return Some(Berth {
+                    cgroup: Handles::from_parts(cgroup, descriptors)?,
+                    network,
+                    launcher_namespaces,
+                });
             }
             Ok(Some(_) | None) => {}
             Err(_) => return None,

@@ -72,10 +72,10 @@ pub(super) fn assemble<'a>(
     timings.mark("id maps");
     link.confine()?;
     timings.mark("stub confined");
-    let read_back = assembly.template.filter_ahead.then(|| {
-        let launcher = assembly.origin.launcher_namespaces;
-        receipt::read_back(stub, launcher, world.namespaces.as_ref())
-    });
+    let read_back = assembly
+        .template
+        .filter_ahead
+        .then(|| receipt::read_back(stub, assembly.launcher_namespaces, world.namespaces.as_ref()));
     // Not earlier: to an ordinary user the /proc files of a process that is not dumpable are the host's root's, and neither
     // told nor written; and the stub is one with this process. For each job, since the stub's change of credentials may have
     // undone it.

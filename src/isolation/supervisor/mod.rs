@@ -63,7 +63,6 @@ pub struct Origin<'a> {
     pub ids_lock: BorrowedFd<'a>,
     /// A user namespace made ahead of time, where the root needs its id mapping.
     pub user_namespace: Option<BorrowedFd<'a>>,
-    pub launcher_namespaces: &'a NamespaceIds,
     /// How many CPUs can be at work for a job at one time.
     pub cpus: u64,
     /// The launcher's oom_score_adj.
@@ -98,6 +97,7 @@ pub struct Assembly<'a> {
     /// `None`: the host's, or one that the supervisor makes.
     pub network: Option<BorrowedFd<'a>>,
     pub cgroup: &'a Handles,
+    pub launcher_namespaces: &'a NamespaceIds,
 }
 
 /// Where a job's traces go, as descriptors: the supervisor has no path to them.
@@ -138,10 +138,10 @@ impl Outlets {
 }
 
 /// Runs a job to its end in a sandbox that is assembled, and tells all of it.
-fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, origin: &Origin<'_>) -> Ran {
-    let control = origin.control;
+fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, assembly: &Assembly<'_>) -> Ran {
+    let Origin { control, pump, .. } = assembly.origin;
     let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
-    let (ended, ran) = match start::start(assembled, go, outlets, origin.launcher_namespaces, origin.pump) {
+    let (ended, ran) = match start::start(assembled, go, outlets, assembly.launcher_namespaces, pump) {
         Ok(running) => {
             let _ = fault_point!("supervisor.started");
             let ended = watch::watch(running, go, control);

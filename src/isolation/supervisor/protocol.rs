@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::isolation::cgroup::Shape;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::timings::Timings;
 use crate::job::{ExitRecord, IsolationFloor, JobSpec, Limits, Receipt, Signal, StopOrder, Timestamp};
 
@@ -28,6 +29,7 @@ pub enum ToSupervisor {
     Berth {
         cgroup: Shape,
         network: bool,
+        launcher_namespaces: NamespaceIds,
     },
 }
 

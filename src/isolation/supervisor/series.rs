@@ -133,7 +133,7 @@ fn serve_one(
         return Ok(Served::LAST);
     };
     let began = scratch::now();
-    let (is_over, made_ipc) = match run_job(assembled, &go, outlets, &assembly.origin) {
+    let (is_over, made_ipc) = match run_job(assembled, &go, outlets, assembly) {
         Ran::ToItsEnd { made_ipc } => (true, made_ipc),
         Ran::Never => (end_stub(), false),
         Ran::Out => (false, false),

@@ -45,6 +45,6 @@ fn run(assembly: &Assembly<'_>, score: OomScore, mut timings: Timings) -> Result
     let Some((go, outlets)) = wait_for_go(assembly.origin.control, None) else {
         return Ok(false);
     };
-    run_job(assembled, &go, outlets, &assembly.origin);
+    run_job(assembled, &go, outlets, assembly);
     Ok(true)
 }
