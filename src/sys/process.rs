@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::clone::check;
@@ -208,16 +208,18 @@ impl StartMemory {
     }
 }
 
-/// Goes on on another CPU, if there is one that this process may use.
-pub fn leave_this_cpu() {
+/// Has a child that was forked a moment ago run on another CPU than this process, if there is one that it may use. The
+/// kernel may leave it behind its parent for milliseconds, while another CPU has nothing to do.
+pub fn run_beside(child: Pid) {
     let Ok(all) = sched_getaffinity(None) else {
         return;
     };
     let mut others = all;
     others.unset(sched_getcpu());
-    if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
+    // One that waits behind its parent is moved at once, one that runs elsewhere stays.
+    if others.count() > 0 && sched_setaffinity(Some(child), &others).is_ok() {
         // The kernel lets no mask be widened beyond the cpuset, which held before, too.
-        let _ = sched_setaffinity(None, &all);
+        let _ = sched_setaffinity(Some(child), &all);
     }
 }
 
@@ -272,9 +274,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_leaves_its_cpu_may_come_back() {
-        let before = sched_getaffinity(None).expect("affinity");
-        leave_this_cpu();
-        assert_eq!(sched_getaffinity(None).expect("affinity"), before);
+    fn who_is_moved_to_another_cpu_may_come_back() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let pid = Pid::from_child(&child);
+        run_beside(pid);
+        let found = sched_getaffinity(Some(pid));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert_eq!(found, sched_getaffinity(None));
     }
 }

@@ -136,8 +136,8 @@ impl Sandboxes {
         let (supervisor, control) = self.fork(sandbox, limits, None, |origin| {
             supervisor::supervise_alone(&Alone { origin, by_user })
         })?;
-        // Both are at work now, and the kernel may leave a fork on its parent's CPU for milliseconds.
-        sys::leave_this_cpu();
+        // Both are at work now.
+        sys::run_beside(supervisor);
         let berth = prepare(self)
             .and_then(|()| self.check_limits(sandbox))
             .and_then(|()| self.send_berth(sandbox, limits, &control));
