@@ -2,7 +2,7 @@
 //! /etc, devices, covers for /proc.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mkdir, mknodat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree};
 use rustix::process::{chdir, umask};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +73,7 @@ const LINKS: [(&str, &str); 7] = [
     ("var/tmp", "/tmp"),
 ];
 /// Files of /etc copied into memory, at most.
-const ROOT_BYTES: &str = "mode=0755,size=64m";
+const IN_MEMORY: &CStr = c"mode=0755,size=64m";
 
 /// A character device of the minimal /dev.
 #[derive(Debug)]
@@ -135,6 +135,15 @@ pub(super) struct Laid {
     pub(super) devices_bound: bool,
     /// The mount of the host's root could be had, for the layers in it. Without it each has an overlay of its own.
     pub(super) holds_root: bool,
+    /// The root is laid in place: it needs no overlay.
+    pub(super) root_stands: bool,
+}
+
+/// What the parts are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    OneJob,
+    ManyJobs,
 }
 
 /// The working directory is the template then, its root is not yet.
@@ -143,10 +152,11 @@ pub(super) fn lay(
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
+    wanted: Use,
 ) -> Result<Laid, Failure> {
     // What is made has the mode that is named, without a second call for it.
     let usual = umask(Mode::empty());
-    let laid = lay_without_umask(spec, host_etc, layers, by_user);
+    let laid = lay_without_umask(spec, host_etc, layers, by_user, wanted);
     umask(usual);
     laid
 }
@@ -156,6 +166,7 @@ fn lay_without_umask(
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
+    wanted: Use,
 ) -> Result<Laid, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
@@ -177,20 +188,19 @@ fn lay_without_umask(
     let proc = by_user.then(by_users::detach_proc).transpose()?;
     let etc = etc::collect(spec, host_etc, layers);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
-    let base = Path::new("/tmp");
-    let options = CString::from_vec_with_nul(format!("{ROOT_BYTES}\0").into_bytes()).unwrap_or_default();
-    mount(
-        "tmpfs",
-        base,
-        "tmpfs",
-        MountFlags::NOSUID,
-        Some(options.as_c_str()),
-    )
-    .at(StartStep::Rootfs, "tmpfs")?;
+    let base = "/tmp";
+    mount_in_memory(base)?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
     for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, SHOWN_ROOT, BOUND_DEVICES] {
         make_folder(name)?;
     }
+    let root_stands = wanted == Use::OneJob && spec.root == Root::ReadOnly;
+    let root = if root_stands {
+        mount_in_memory(NEW_ROOT)?;
+        NEW_ROOT
+    } else {
+        ROOT
+    };
     for (name, tree) in &trees {
         place(tree, name)?;
         make_cap(name, &cap_name(name))?;
@@ -199,22 +209,31 @@ fn lay_without_umask(
         make_folder(HOST_PROC)?;
         attach(&proc, HOST_PROC)?;
     }
-    make_root(layers)?;
-    etc.write(&Path::new(ROOT).join("etc"))
+    make_root(Path::new(root), layers)?;
+    etc.write(&Path::new(root).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
-    let devices_bound = make_devices()?;
+    let devices_bound = make_devices(Path::new(root))?;
     let covers = match spec.root {
-        Root::ReadOnly => ROOT,
+        Root::ReadOnly => root,
         Root::Writable => {
             make_folder(COVERS)?;
             COVERS
         }
     };
     make_covers(Path::new(covers), &stat)?;
+    if root_stands {
+        mount_remount(NEW_ROOT, MountFlags::NOSUID | MountFlags::RDONLY, "")
+            .at(StartStep::Rootfs, "read-only")?;
+    }
     Ok(Laid {
         devices_bound,
         holds_root,
+        root_stands,
     })
+}
+
+fn mount_in_memory(target: &str) -> Result<(), Failure> {
+    mount("tmpfs", target, "tmpfs", MountFlags::NOSUID, Some(IN_MEMORY)).at(StartStep::Rootfs, "tmpfs")
 }
 
 fn detach(source: &Path) -> Result<OwnedFd, Failure> {
@@ -274,8 +293,7 @@ fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
     .at(StartStep::Rootfs, target)
 }
 
-fn make_root(layers: &[Layer]) -> Result<(), Failure> {
-    let root = Path::new(ROOT);
+fn make_root(root: &Path, layers: &[Layer]) -> Result<(), Failure> {
     for (name, mode) in FOLDERS {
         mkdir(root.join(name), Mode::from_raw_mode(mode)).at(StartStep::Rootfs, name)?;
     }
@@ -337,10 +355,10 @@ fn idle_stat(stat: &str) -> String {
 
 /// Device nodes of the template's own; the host's are bound where this process may not make nodes. Their mounts are not
 /// taken in stock as those of the layers are: the kernel has the close of an unused one wait for a grace period.
-fn make_devices() -> Result<bool, Failure> {
+fn make_devices(root: &Path) -> Result<bool, Failure> {
     let mut devices_bound = false;
     for device in DEVICES {
-        let node = Path::new(ROOT).join("dev").join(device.name);
+        let node = root.join("dev").join(device.name);
         let number = rustix::fs::makedev(device.major, device.minor);
         if !devices_bound
             && mknodat(

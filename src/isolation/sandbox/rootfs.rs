@@ -54,7 +54,7 @@ pub fn assemble(
         by_user: template.by_user,
     });
     let root = Lower::plain(parts::ROOT);
-    if !mount_overlay(writable, root, parts::NEW_ROOT, MountFlags::NOSUID)? {
+    if !template.root_stands && !mount_overlay(writable, root, parts::NEW_ROOT, MountFlags::NOSUID)? {
         weaker.push(unmapped::describe("/"));
     }
     weaker.extend(mount_layers(template, writable)?);

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{chdir, pivot_root};
 
-use super::parts::{self, Laid, SYSTEM_FOLDERS};
+use super::parts::{self, Laid, SYSTEM_FOLDERS, Use};
 use super::proc::{self, Cover};
 use super::seccomp::Filter;
 use super::{builder, etc};
@@ -33,6 +33,8 @@ pub struct Template {
     pub tells_ipc: bool,
     /// Device nodes could not be made: the host's are bound instead.
     pub devices_bound: bool,
+    /// The root is laid in place, read-only: it needs no overlay.
+    pub root_stands: bool,
     /// Built by an ordinary user's launcher.
     pub by_user: bool,
     /// What lies over parts of /proc.
@@ -59,7 +61,7 @@ impl Template {
         let layers = layers(spec, &mut host_etc, false);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (laid, mount_namespace) = builder::in_copy(None, || {
-            let laid = parts::lay(spec, &mut host_etc, &layers, by_user)?;
+            let laid = parts::lay(spec, &mut host_etc, &layers, by_user, Use::ManyJobs)?;
             enter()?;
             Ok(laid)
         })?;
@@ -81,7 +83,7 @@ impl Template {
         // is something.
         let layers = layers(spec, &mut host_etc, !by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let laid = parts::lay(spec, &mut host_etc, &layers, by_user)?;
+        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, Use::OneJob)?;
         Ok(Self::of_parts(spec, layers, laid, by_user))
     }
 
@@ -103,6 +105,7 @@ impl Template {
             keeps_keys,
             tells_ipc: false,
             devices_bound: laid.devices_bound,
+            root_stands: laid.root_stands,
             by_user,
             proc_covers: proc::covers_unknown(),
         }

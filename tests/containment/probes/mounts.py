@@ -40,6 +40,16 @@ def makes_the_root_writable():
 
 
 @attack()
+def makes_the_file_system_of_the_root_writable():
+    apart()
+    root = b"/"
+    if ON_THE_HOST:
+        root = b"here"
+        syscall(MOUNT, b"none", root, b"tmpfs", MS_RDONLY, 0)
+    return syscall(MOUNT, b"none", root, 0, MS_REMOUNT, 0) == 0 and "remounted"
+
+
+@attack()
 def takes_away_nosuid():
     apart()
     syscall(MOUNT, b"here", b"here", 0, MS_BIND, 0)
