@@ -1,7 +1,8 @@
 //! The sandbox's /etc: harmless files of the host's, and accounts of its own.
 //!
 //! Files and small folders are copied. A large folder takes longer to copy than all the rest of a template: where the
-//! root is read-only it is shown as /usr is.
+//! root is read-only it is shown as /usr is. What in it is not for others is kept from jobs by its mode. Small ones are
+//! shown, too, where no overlay of their own is needed for that.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,9 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, mkdir};
-use rustix::io::{Errno, read};
+use rustix::io::Errno;
 
 use super::template::Layer;
 use crate::isolation::layout;
@@ -21,10 +21,12 @@ use crate::job::{Identity, Network, SandboxSpec};
 
 /// A single file that is larger is left out.
 const FILE_BYTES: u64 = 8 << 20;
+/// A small buffer, used again and again: each page of a large one would be new to this process.
+const COPIED_AT_ONCE: usize = 16 << 10;
 /// No more entries are taken: a folder of /etc is small, or not what was meant.
 const ENTRIES: usize = 8192;
 
-/// A folder with more entries is shown, not copied.
+/// A folder with more entries is not copied.
 const LARGE: usize = 24;
 /// A folder that itself takes more is not counted: to read one of ext4 takes longer than to show it.
 const LARGE_BYTES: u64 = 4096;
@@ -102,17 +104,24 @@ impl Host {
         Self { named, folders }
     }
 
-    /// The large folders. What in them is not for others is kept from jobs by its mode.
-    pub(super) fn large_folders(&mut self) -> Vec<PathBuf> {
-        let folders = &mut self.folders;
-        let mut is_large = |path: &Path, kind: &Metadata| {
-            kind.is_dir() && (kind.len() > LARGE_BYTES || folders.count(path, LARGE + 1) > LARGE)
+    /// The folders among it, but for those that get a file of the sandbox's own.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let gets_file = |folder: &Path| {
+            let mut files = FOR_ROOT.iter();
+            files.any(|(name, _)| Path::new("/etc").join(name).starts_with(folder))
         };
         let named = self.named.iter();
         named
-            .filter(|(path, kind)| is_large(path, kind))
+            .filter(|(path, kind)| kind.is_dir() && !gets_file(path))
             .map(|(path, _)| path.clone())
             .collect()
+    }
+
+    /// Whether one of [`Host::folders`] takes longer to copy than an overlay to mount.
+    pub(super) fn is_large(&mut self, folder: &Path) -> bool {
+        let named = self.named.iter().find(|(path, _)| path == folder);
+        named.is_some_and(|(_, kind)| kind.len() > LARGE_BYTES)
+            || self.folders.count(folder, LARGE + 1) > LARGE
     }
 }
 
@@ -125,11 +134,16 @@ pub(super) struct Etc {
 #[derive(Debug)]
 enum Entry {
     Folder,
-    File { content: Vec<u8>, mode: u32 },
+    /// As a file of the host's is.
+    Copy {
+        of: PathBuf,
+        mode: u32,
+    },
+    Own(String),
     Link(PathBuf),
 }
 
-/// Reads what there is, but for what is a layer, and adds the accounts.
+/// Finds what there is, but for what is a layer, and adds the accounts.
 #[must_use]
 pub(super) fn collect(spec: &SandboxSpec, host: &mut Host, shown: &[Layer]) -> Etc {
     let mut etc = Etc::default();
@@ -194,19 +208,17 @@ impl Etc {
             }
         } else if kind.is_file() && others_read && kind.len() <= FILE_BYTES {
             // What the host keeps from others is kept from jobs.
-            if let Ok(content) = content_of(path, kind.len()) {
-                let mode = kind.permissions().mode() & 0o755;
-                self.entries
-                    .insert(relative.to_owned(), Entry::File { content, mode });
-            }
+            let copy = Entry::Copy {
+                of: path.to_owned(),
+                mode: kind.permissions().mode() & 0o755,
+            };
+            self.entries.insert(relative.to_owned(), copy);
         }
     }
 
     fn put(&mut self, name: &str, content: String) {
         self.make_parents(Path::new(name));
-        let content = content.into_bytes();
-        self.entries
-            .insert(name.into(), Entry::File { content, mode: 0o644 });
+        self.entries.insert(name.into(), Entry::Own(content));
     }
 
     fn make_parents(&mut self, name: &Path) {
@@ -218,6 +230,7 @@ impl Etc {
 
     /// Writes the entries beneath `target`, in which some folders may be. The process has no umask.
     pub(super) fn write(&self, target: &Path) -> io::Result<()> {
+        let mut buffer = vec![0; COPIED_AT_ONCE];
         for (name, entry) in &self.entries {
             let path = target.join(name);
             match entry {
@@ -227,10 +240,12 @@ impl Etc {
                     Err(error) => return Err(error.into()),
                 },
                 Entry::Link(to) => symlink(to, &path)?,
-                Entry::File { content, mode } => {
-                    let mut options = fs::OpenOptions::new();
-                    options.write(true).create_new(true).mode(*mode);
-                    options.open(&path)?.write_all(content)?;
+                Entry::Own(content) => create(&path, 0o644)?.write_all(content.as_bytes())?,
+                Entry::Copy { of, mode } => {
+                    // One that cannot be read is left out.
+                    if let Ok(from) = fs::File::open(of) {
+                        copy(from, create(&path, *mode)?, &mut buffer)?;
+                    }
                 }
             }
         }
@@ -238,17 +253,22 @@ impl Etc {
     }
 }
 
-/// A file that has `length`, or did a moment ago.
-fn content_of(path: &Path, length: u64) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
-    let length = usize::try_from(length.min(FILE_BYTES)).unwrap_or(0);
-    let mut content = Vec::with_capacity(length);
-    // A read that brought all there was needs none after it that finds the end.
-    let count = read(&file, spare_capacity(&mut content))?;
-    if count < length || count == 0 {
-        file.take(FILE_BYTES).read_to_end(&mut content)?;
+fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(mode).open(path)
+}
+
+fn copy(mut from: fs::File, mut to: fs::File, buffer: &mut [u8]) -> io::Result<()> {
+    let mut left = FILE_BYTES;
+    loop {
+        let count = from.read(buffer)?;
+        to.write_all(&buffer[..count])?;
+        left = left.saturating_sub(count as u64);
+        // A read that brought less than there is room for needs none after it that finds the end.
+        if count < buffer.len() || left == 0 {
+            return Ok(());
+        }
     }
-    Ok(content)
 }
 
 fn accounts(spec: &SandboxSpec) -> [(&'static str, String); 4] {
@@ -343,6 +363,37 @@ mod tests {
         }
         assert_eq!(Folders::default().count(dir.path(), 10), 4);
         assert_eq!(Folders::default().count(dir.path(), 3), 3);
+    }
+
+    #[test]
+    fn a_folder_that_gets_a_file_of_the_sandboxs_own_is_not_shown() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let kind = fs::metadata(dir.path()).expect("there");
+        let named = ["/etc/fonts", "/etc/pam.d", "/etc/dpkg"].map(|path| (path.into(), kind.clone()));
+        let host = Host {
+            named: named.into(),
+            folders: Folders::default(),
+        };
+        assert_eq!(host.folders(), [Path::new("/etc/fonts")]);
+    }
+
+    #[test]
+    fn a_copy_has_all_of_the_file() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for length in [0, 1, COPIED_AT_ONCE, 3 * COPIED_AT_ONCE + 5] {
+            let content: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+            fs::write(&from, &content).expect("write");
+            let opened = fs::File::open(&from).expect("open");
+            copy(
+                opened,
+                create(&to, 0o644).expect("create"),
+                &mut [0; COPIED_AT_ONCE],
+            )
+            .expect("copy");
+            assert!(fs::read(&to).expect("read") == content, "{length} bytes");
+            fs::remove_file(&to).expect("remove");
+        }
     }
 
     #[test]

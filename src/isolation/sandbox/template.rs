@@ -145,14 +145,14 @@ fn layers(spec: &SandboxSpec, host_etc: &mut etc::Host, share: bool) -> Vec<Laye
         let target = mount.target.to_string_lossy().into_owned();
         layer(mount.source.clone(), target, false)
     });
-    let etc = match spec.root {
-        Root::ReadOnly => host_etc.large_folders(),
-        // Its files are the job's own to change.
-        Root::Writable => Vec::new(),
-    };
-    let etc = etc.into_iter().map(|source| {
+    let etc = host_etc.folders().into_iter().map(|source| {
         let target = source.to_string_lossy().into_owned();
         layer(source, target, false)
+    });
+    let etc = etc.filter(|layer| match spec.root {
+        Root::ReadOnly => layer.in_root || host_etc.is_large(&layer.source),
+        // Its files are the job's own to change.
+        Root::Writable => false,
     });
     system.chain(etc).chain(further).collect()
 }
