@@ -56,7 +56,7 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     timings.mark("supervisor fork, cgroup, network");
     let result = run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups());
     timings.skip();
-    clean_up(&slot, &sandboxes);
+    clean_up(slot, sandboxes);
     timings.mark("clean-up");
     result.map(|(record, launch)| Outcome {
         record,
@@ -260,13 +260,19 @@ fn nameless_file(most: u64) -> io::Result<OwnedFd> {
 }
 
 /// The supervisor ends by itself after its last report; then its job's cgroup is empty, if it was not before.
-fn clean_up(slot: &Slot, sandboxes: &Sandboxes) {
+fn clean_up(slot: Slot, sandboxes: Sandboxes) {
+    let supervisor = slot.supervisor;
     // Closes the connection for a supervisor that never got its job.
     let _ = rustix::net::shutdown(&slot.control, rustix::net::Shutdown::Both);
     // Mostly gone already: what the supervisor takes down now is not in it.
-    let removed = matches!(slot.berth.cgroup.remove(), Ok(true));
-    let _ = waitpid(Some(slot.supervisor), WaitOptions::empty());
-    if !removed && !matches!(slot.berth.cgroup.remove(), Ok(true)) {
+    if matches!(slot.berth.cgroup.remove(), Ok(true)) {
+        // While the supervisor takes down what it has.
+        drop((slot, sandboxes));
+        let _ = waitpid(Some(supervisor), WaitOptions::empty());
+        return;
+    }
+    let _ = waitpid(Some(supervisor), WaitOptions::empty());
+    if !matches!(slot.berth.cgroup.remove(), Ok(true)) {
         let deadline = Instant::now() + Duration::from_secs(1);
         while !sandboxes.cgroups().sweep(&slot.berth.cgroup_name) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
