@@ -371,9 +371,8 @@ fn tell_berth(
 }
 
 /// Those that a supervisor is cloned into. It makes its mount namespace itself, from a room or a template, and enters
-/// a network namespace that was made ahead of time.
-const NAMESPACES: sys::CloneFlags =
-    (libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC) as sys::CloneFlags;
+/// a network namespace that was made ahead of time. An IPC namespace is its job's alone, and made for the job.
+const NAMESPACES: sys::CloneFlags = (libc::CLONE_NEWPID | libc::CLONE_NEWUTS) as sys::CloneFlags;
 
 /// The folder for what is of use only while this machine is up, and written for every job: in memory if it can be.
 pub(super) fn memory_dir() -> std::io::Result<&'static Path> {
