@@ -1,4 +1,4 @@
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use nix::errno::Errno;
@@ -60,7 +60,20 @@ impl FromStr for Action {
 /// nix knows the names only as those of its variants.
 fn errno_number(name: &str) -> Option<u16> {
     let errno = |number: u16| Errno::from_raw(i32::from(number));
-    (1..=133).find(|number| errno(*number) != Errno::UnknownErrno && format!("{:?}", errno(*number)) == name)
+    (1..=133).find(|number| errno(*number) != Errno::UnknownErrno && is_written(&errno(*number), name))
+}
+
+/// Whether `value` is written as `text`, without a copy of it: this is asked some hundred times for a profile.
+fn is_written(value: &impl fmt::Debug, text: &str) -> bool {
+    struct Rest<'a>(&'a str);
+    impl fmt::Write for Rest<'_> {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+    let mut rest = Rest(text);
+    write!(rest, "{value:?}").is_ok() && rest.0.is_empty()
 }
 
 impl TryFrom<String> for Action {

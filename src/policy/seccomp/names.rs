@@ -40,15 +40,19 @@ pub fn call_name(number: u32) -> Option<&'static str> {
 /// A call that some supported architecture has. One that only another has, such as `open`, is no mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct CallName(String);
+pub(super) struct CallName {
+    name: String,
+    number: Option<u32>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no system call")]
 pub(super) struct UnknownCall(String);
 
 impl CallName {
-    pub(super) fn number(&self) -> Option<u32> {
-        call_number(&self.0)
+    /// Where this architecture has it.
+    pub(super) const fn number(&self) -> Option<u32> {
+        self.number
     }
 }
 
@@ -56,9 +60,9 @@ impl TryFrom<String> for CallName {
     type Error = UnknownCall;
 
     fn try_from(name: String) -> Result<Self, UnknownCall> {
-        let known = name.parse::<X86>().is_ok() || name.parse::<Arm64>().is_ok();
-        if known {
-            Ok(Self(name))
+        let number = call_number(&name);
+        if number.is_some() || name.parse::<X86>().is_ok() || name.parse::<Arm64>().is_ok() {
+            Ok(Self { name, number })
         } else {
             Err(UnknownCall(name))
         }
@@ -66,8 +70,8 @@ impl TryFrom<String> for CallName {
 }
 
 impl From<CallName> for String {
-    fn from(name: CallName) -> Self {
-        name.0
+    fn from(call: CallName) -> Self {
+        call.name
     }
 }
 
