@@ -70,6 +70,10 @@ pub(super) fn assemble<'a>(
     let mut link = StubLink::new(ties.go, ties.packets);
     world.with_proc(|proc| introduce(assembly, stub, proc, &link))?;
     timings.mark("id maps");
+    // While the stub is at work.
+    world
+        .namespaces
+        .get_or_insert_with(|| receipt::of_all_stubs(None, None));
     link.confine()?;
     timings.mark("stub confined");
     let read_back = assembly

@@ -37,7 +37,7 @@ pub(super) struct World {
     pub(super) user_namespace: Option<OwnedFd>,
     /// The IPC namespace of the next job, where none before it can have left anything in it.
     pub(super) ipc_namespace: Option<OwnedFd>,
-    /// Those that all jobs to come have; `None` where there is one job.
+    /// Those that all jobs to come have; where there is one job, `None` before its stub.
     pub(super) namespaces: Option<NamespaceIds>,
 }
 
