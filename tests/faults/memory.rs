@@ -3,9 +3,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use stockade::proto::v1::{Cause, Limits, StartJobRequest};
+use stockade::proto::v1::{Cause, Limits, StartJobRequest, State};
 
+use super::disks::read_stdout;
 use super::exhaustion::Limited;
+use super::points::worker_with;
 use super::rest::{Rest, answers};
 use super::worker::traces::{PUMP, SUPERVISOR, branches_of, children, named};
 use super::worker::{Setup, Worker, able};
@@ -64,10 +66,7 @@ fn memory_bombs_end_themselves_alone() {
                 assert!((LIMIT / 2..=LIMIT).contains(&peak), "{peak}");
             }
         }
-        assert_eq!(
-            query(&mut client, &neighbour).await.state(),
-            stockade::proto::v1::State::Running
-        );
+        assert_eq!(query(&mut client, &neighbour).await.state(), State::Running);
         let began = Instant::now();
         stop(&mut client, &neighbour, 0).await;
         while in_use(&worker) > before + (8 << 20) {
@@ -76,6 +75,60 @@ fn memory_bombs_end_themselves_alone() {
             std::thread::sleep(Duration::from_millis(10));
         }
         drop(client);
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// What a job forks before it has the score of jobs gets that, too.
+#[test]
+fn what_forks_at_once_has_the_score_of_jobs() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let (worker, switch) = worker_with("supervisor.score=delay:300", Setup::default());
+    let of_launcher = oom_score(worker.launcher()).expect("it lives");
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        // Beside few a job has its score from its supervisor, and so has the first one of a sandbox.
+        const OTHERS: usize = 150;
+        let mut others = Vec::new();
+        for _ in 0..OTHERS {
+            others.push(start(&mut client, shell("exec sleep 600")).await);
+        }
+        for _ in 0..20 {
+            let id = start(&mut client, shell("exit 0")).await;
+            wait(&mut client, &id).await;
+        }
+        switch.arm(0);
+        let script = "(sleep 600 & sleep 600 & wait) & cat /proc/self/oom_score_adj; wait";
+        let id = start(&mut client, shell(script)).await;
+        while query(&mut client, &id).await.state() == State::Pending {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(switch.passed(0) > 0);
+        let job = query(&mut client, &id).await;
+        assert_eq!(job.state(), State::Running, "{job:?}");
+        switch.disarm();
+        let mut scores = Vec::new();
+        let mut parents = named(worker.launcher(), SUPERVISOR);
+        while let Some(parent) = parents.pop() {
+            let commands = children(parent).into_iter().filter(|pid| is_command(*pid));
+            for pid in commands {
+                scores.extend(oom_score(pid));
+                parents.push(pid);
+            }
+        }
+        assert_eq!(scores, [of_launcher.max(800); OTHERS + 4]);
+        stop(&mut client, &id, 0).await;
+        for other in &others {
+            stop(&mut client, other, 0).await;
+        }
+        // It was read before.
+        let (told, _, _) = read_stdout(&mut client, &id).await;
+        assert_eq!(told, format!("{of_launcher}\n").as_bytes());
         rest.again(&worker).await;
     });
     worker.shut_down();
@@ -205,15 +258,16 @@ fn order_of_deaths(worker: &Worker) {
     }
     let mut jobs = 0;
     for supervisor in named(worker.launcher(), SUPERVISOR) {
-        let of_jobs = children(supervisor).into_iter().filter(|pid| is_command(*pid));
-        let scores: Vec<i32> = of_jobs.filter_map(oom_score).collect();
-        assert!(scores.iter().all(|score| *score > of_server));
-        // While it waits for a job it is one with the stub, and nothing is lost with it.
-        if !scores.is_empty() {
+        let commands = || children(supervisor).into_iter().filter(|pid| is_command(*pid));
+        // A command gets its score when it is one.
+        let have_theirs = || commands().filter_map(oom_score).all(|score| score > of_server);
+        super::worker::eventually("the score of jobs", have_theirs);
+        // While it waits for its first job nothing is lost with it.
+        if commands().count() > 0 {
             let is_own = || oom_score(supervisor).is_none_or(|score| score == of_launcher);
             super::worker::eventually("its own score", is_own);
         }
-        jobs += scores.len();
+        jobs += commands().count();
     }
     assert!(jobs > 0 && of_server > of_launcher);
 }

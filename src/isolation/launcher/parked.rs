@@ -85,11 +85,11 @@ impl Parked {
     }
 
     /// Takes one in that has served a job and of which nothing of it is left, or has it ended.
-    pub(super) fn take_in(&mut self, mut slot: Slot, clean_up: &mut CleanUp) {
+    pub(super) fn take_in(&mut self, mut slot: Slot, beside_many: bool, clean_up: &mut CleanUp) {
         let kind = self.kinds.iter().find(|(kind, _)| slot.is_of(kind));
         let room = self.slots.len() < MOST;
         match kind {
-            Some((_, limits)) if room && Sandboxes::ready_again(&mut slot, limits) => {
+            Some((_, limits)) if room && Sandboxes::ready_again(&mut slot, limits, beside_many) => {
                 self.slots.push_back(slot);
             }
             _ => clean_up.add_slot(slot, None),

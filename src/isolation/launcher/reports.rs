@@ -8,6 +8,9 @@ use crate::isolation::supervisor::{Report, read_exit_record, write_exit_record};
 use crate::job::{Cause, ExitRecord, JobId};
 use crate::sys::fault_point;
 
+/// Beside more jobs a look through all processes of the machine takes longer than what spares it.
+const MANY: usize = 128;
+
 impl Daemon {
     pub(super) fn handle_job(&mut self, token: u64) {
         let Some(id) = self.job_of(token) else {
@@ -93,7 +96,8 @@ impl Daemon {
     fn vacated(&mut self, id: JobId) {
         match self.take_leave(id) {
             Some((slot, None)) => {
-                self.parked.take_in(slot, &mut self.clean_up);
+                let beside_many = self.jobs.len() > MANY;
+                self.parked.take_in(slot, beside_many, &mut self.clean_up);
             }
             Some((slot, Some(record))) => self.clean_up.add_slot(slot, Some((id, record))),
             None => {}

@@ -81,7 +81,7 @@ impl Slot {
     }
 
     /// Tells its supervisor to make it ready for another job, with these limits.
-    pub(super) fn again(&mut self, limits: &Limits) -> Result<(), Failure> {
+    pub(super) fn again(&mut self, limits: &Limits, beside_many: bool) -> Result<(), Failure> {
         fault_point!("launcher.again").at(StartStep::Supervisor, "send")?;
         self.berth
             .cgroup
@@ -91,6 +91,7 @@ impl Slot {
         let message = ToSupervisor::Again(Again {
             limits: *limits,
             cgroup: cgroup.map(Handles::shape),
+            beside_many,
         });
         let descriptors: Vec<_> = cgroup.into_iter().flat_map(Handles::descriptors).collect();
         let sent = postcard::to_stdvec(&message)

@@ -120,8 +120,8 @@ impl Sandboxes {
 
     /// Has a sandbox made ready for another job, of which its supervisor says that nothing of the last one is left in it.
     /// False where the launcher finds otherwise, or its supervisor does not listen.
-    pub(super) fn ready_again(slot: &mut Slot, limits: &Limits) -> bool {
-        slot.berth.renew() && slot.again(limits).is_ok()
+    pub(super) fn ready_again(slot: &mut Slot, limits: &Limits, beside_many: bool) -> bool {
+        slot.berth.renew() && slot.again(limits, beside_many).is_ok()
     }
 
     /// As [`Sandboxes::spawn`], for a launcher of one job: the supervisor lays the root by itself, and meanwhile this

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Proc, StartStep};
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
-use rustix::io::{Errno, pwrite, write};
+use rustix::io::{Errno, pread, pwrite, write};
 use rustix::mount::{MountFlags, OpenTreeFlags, mount, mount_bind, mount_remount, open_tree};
 
 /// What of /proc tells of the whole machine or of other jobs; the runtime specification's default masked paths and more.
@@ -181,8 +181,15 @@ pub struct LastPid(OwnedFd);
 
 impl LastPid {
     pub fn open(proc: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
         openat(proc, "sys/kernel/ns_last_pid", flags, Mode::empty()).map(Self)
+    }
+
+    pub fn get(&self) -> Result<i32, Errno> {
+        let mut text = [0; 16];
+        let count = pread(&self.0, &mut text, 0)?;
+        let text = str::from_utf8(&text[..count]).unwrap_or_default();
+        text.trim().parse().map_err(|_| Errno::INVAL)
     }
 
     /// Has the next process be number 2, as in a new namespace. Only PID 1 may be left in it.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::oom_score::OomScore;
 use super::stub_link::StubLink;
 use super::ties::{self, StubMemory};
 use super::world::World;
@@ -30,7 +29,6 @@ pub(super) struct Assembled<'a> {
     pub stub: i32,
     pub plan: &'a mut PlanMemory,
     pub link: StubLink,
-    pub score: &'a OomScore,
     pub filter: Option<&'a Filter>,
     /// What was read back of the stub; `None` where its filter comes only with the job.
     pub read_back: Option<Receipt>,
@@ -63,7 +61,7 @@ pub(super) fn assemble<'a>(
     let mut weaker = world.weaker.clone();
     weaker.extend(landlock::weaker(sandbox.landlock, ties.landlock_abi));
     timings.mark("landlock rules, pipes");
-    world.score.become_jobs()?;
+    world.score.before_stub()?;
     let ipc = world.ipc_namespace.as_ref().map(AsFd::as_fd);
     let stub = ends.clone_stub(assembly, ipc, memory)?;
     timings.mark("stub");
@@ -90,7 +88,6 @@ pub(super) fn assemble<'a>(
         stub,
         plan: &mut memory.plan,
         link,
-        score: &world.score,
         filter: assembly.template.filter.as_ref(),
         read_back,
         stdout: ties.stdout,

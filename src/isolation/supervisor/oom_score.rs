@@ -1,22 +1,40 @@
 //! Which processes the kernel kills first when the machine is out of memory; see proc_pid_oom_score_adj(5).
+//!
+//! Jobs before anything else, and their supervisors as late as the launcher; a sandbox that waits for a job as early as
+//! that, since nothing is lost with it. A stub has its supervisor's memory, and the kernel sees to it that all who share one
+//! have one score: a supervisor has its job's until that is a command.
+//!
+//! To set the score of a process whose memory was ever shared makes the kernel look through all processes of the machine.
+//! Where they are many a supervisor keeps its own, waiting or not, and a job is given its score when it has a memory of its
+//! own.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::cell::Cell;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, write};
+use rustix::fs::{Dir, Mode, OFlags, open, openat};
+use rustix::io::{Errno, read, write};
 
 use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::proc::{LastPid, write_of};
 use crate::job::StartStep;
 
-/// Jobs before anything else; where the worker is to die early itself, as in some containers, no later than that. A lower
-/// score than its own the kernel need not let anybody give.
+/// Where the worker is to die early itself, as in some containers, no earlier than that. A lower score than its own the
+/// kernel need not let anybody give.
 const OF_JOBS: i32 = 800;
+/// How often all processes of a job are looked at, at most.
+const LOOKS: u32 = 100;
+const FILE: &str = "oom_score_adj";
 
-/// A supervisor's own score, which is its job's for as long as they have one memory.
+/// The supervisor's, and what its jobs get.
 #[derive(Debug)]
 pub(super) struct OomScore {
     file: OwnedFd,
     own: i32,
+    of_jobs: i32,
+    /// For the next stub.
+    pub(super) beside_many: bool,
+    /// This process has the score of jobs.
+    is_shared: Cell<bool>,
 }
 
 impl OomScore {
@@ -24,22 +42,39 @@ impl OomScore {
     /// writing cannot be made read-only, as the job's is to be.
     pub(super) fn open(own: i32) -> Result<Self, Failure> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = open("/proc/self/oom_score_adj", flags, Mode::empty())
-            .at(StartStep::Identity, "oom_score_adj")?;
-        Ok(Self { file, own })
+        let file = open("/proc/self/oom_score_adj", flags, Mode::empty()).at(StartStep::Identity, FILE)?;
+        Ok(Self {
+            file,
+            own,
+            of_jobs: OF_JOBS.max(own),
+            beside_many: false,
+            is_shared: Cell::new(false),
+        })
     }
 
-    /// Takes the score of jobs, for a stub that is cloned next to inherit. (Once there are two, the kernel would look
-    /// through all processes of the machine for others with the same memory.) Who does must not have CAP_SYS_RESOURCE:
-    /// else the kernel takes the score for the least that this process may have.
-    pub(super) fn become_jobs(&self) -> Result<(), Failure> {
-        self.set(OF_JOBS.max(self.own))
-            .at(StartStep::Identity, "oom_score_adj")
+    /// Before a stub is cloned. Who does must not have CAP_SYS_RESOURCE: else the kernel takes the score for the least that
+    /// this process may have.
+    pub(super) fn before_stub(&self) -> Result<(), Failure> {
+        if self.beside_many {
+            return Ok(());
+        }
+        self.set(self.of_jobs).at(StartStep::Identity, FILE)?;
+        self.is_shared.set(true);
+        Ok(())
     }
 
-    /// Takes the own score again, once the stub has become the command.
-    pub(super) fn take_back(&self) -> Result<(), Failure> {
-        self.set(self.own).at(StartStep::Supervisor, "oom_score_adj")
+    /// Once the stub has become the command, `main`. `view` is the job's /proc, and the number of the last process in it, of
+    /// who has one job after another.
+    pub(super) fn after_exec(
+        &self,
+        main: i32,
+        view: Option<(BorrowedFd<'_>, &LastPid)>,
+    ) -> Result<(), Failure> {
+        match view {
+            Some((proc, last_pid)) if !self.is_shared.get() => give(self.of_jobs, main, proc, last_pid),
+            _ => self.set(self.own).inspect(|()| self.is_shared.set(false)),
+        }
+        .at(StartStep::Identity, FILE)
     }
 
     fn set(&self, score: i32) -> Result<(), Errno> {
@@ -51,4 +86,59 @@ impl AsRawFd for OomScore {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
+}
+
+fn give(score: i32, main: i32, proc: BorrowedFd<'_>, last_pid: &LastPid) -> Result<(), Errno> {
+    let text = score.to_string();
+    write_of(proc, main, FILE, &text)?;
+    if last_pid.get()? == main {
+        return Ok(());
+    }
+    // It has made others meanwhile, each of which has the score that its parent had, and may make more.
+    for _ in 0..LOOKS {
+        let mut all_have_it = true;
+        for pid in processes(proc)? {
+            match score_of(proc, pid) {
+                Ok(found) if found == score => continue,
+                Ok(_) => all_have_it = false,
+                Err(error) if is_gone(error) => continue,
+                Err(error) => return Err(error),
+            }
+            match write_of(proc, pid, FILE, &text) {
+                Err(error) if !is_gone(error) => return Err(error),
+                _ => {}
+            }
+        }
+        if all_have_it {
+            return Ok(());
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Those of the job.
+fn processes(proc: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
+    const SUPERVISOR: i32 = 1;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut found = Vec::new();
+    for entry in Dir::new(openat(proc, ".", flags, Mode::empty())?)? {
+        match entry?.file_name().to_str().unwrap_or_default().parse() {
+            Ok(SUPERVISOR) | Err(_) => {}
+            Ok(pid) => found.push(pid),
+        }
+    }
+    Ok(found)
+}
+
+fn score_of(proc: BorrowedFd<'_>, pid: i32) -> Result<i32, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(proc, format!("{pid}/{FILE}"), flags, Mode::empty())?;
+    let mut text = [0; 16];
+    let count = read(&file, &mut text)?;
+    let text = str::from_utf8(&text[..count]).unwrap_or_default();
+    text.trim().parse().map_err(|_| Errno::INVAL)
+}
+
+fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::SRCH)
 }

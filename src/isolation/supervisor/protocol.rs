@@ -38,6 +38,8 @@ pub struct Again {
     /// The limits that the scratch space is made with.
     pub limits: Limits,
     pub cgroup: Option<Shape>,
+    /// So many processes are there that none is to be looked for among all.
+    pub beside_many: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -82,6 +82,7 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
             return Ok(());
         }
         limits = again.limits;
+        world.score.beside_many = again.beside_many;
         received = handles.or(received);
         // What was sent to the last job's supervisor is not meant for the next one's.
         while let Ok(Some(_)) = world.signals.next() {}

@@ -86,7 +86,7 @@ pub(super) fn start<'a>(
     let (started_at, started) = (Timestamp::now(), Instant::now());
     let listener = assembled.link.let_go(&go.spec)?;
     timings.mark("stub to exec");
-    assembled.score.take_back().inspect_err(|_| {
+    assembled.world.settle_score(assembled.stub).inspect_err(|_| {
         let _ = sys::kill_all_others();
     })?;
     if assembled.read_back.is_none() {

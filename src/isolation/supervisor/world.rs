@@ -130,6 +130,13 @@ impl World {
         Ok(())
     }
 
+    /// Once the stub has become the command, `main`.
+    pub(super) fn settle_score(&self, main: i32) -> Result<(), Failure> {
+        let view = self.proc.as_ref().map(AsFd::as_fd).zip(self.last_pid.as_ref());
+        fault_point!("supervisor.score").at(StartStep::Identity, "oom_score_adj")?;
+        self.score.after_exec(main, view)
+    }
+
     /// Has the next process be number 2 again.
     pub(super) fn reset_pids(&self) -> bool {
         let reset = |last_pid: &LastPid| last_pid.reset().is_ok();
