@@ -19,9 +19,15 @@ mod survival;
 mod threads;
 mod worker;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use stockade::proto::v1::worker_client::WorkerClient;
 use stockade::proto::v1::{Job, QueryJobRequest, StartJobRequest, State, WaitJobRequest};
 use tonic::transport::Channel;
+
+use worker::{Setup, Worker};
 
 type Client = WorkerClient<Channel>;
 
@@ -32,6 +38,17 @@ fn in_runtime(test: impl Future<Output = ()>) {
         .build()
         .expect("runtime")
         .block_on(test);
+}
+
+/// One that takes policies from a folder.
+fn worker_with_policies(folder: &Path) -> Worker {
+    // Its server is nobody, and reads them too.
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("chmod");
+    let setup = Setup {
+        worker: format!("policies_dir = \"{}\"", folder.display()),
+        ..Setup::default()
+    };
+    Worker::start_as(setup, |_| {})
 }
 
 fn shell(script: &str) -> StartJobRequest {

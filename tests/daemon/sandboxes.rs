@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use stockade::proto::v1::{Cause, DeleteJobRequest, StartJobRequest, StopJobRequest};
 
 use super::worker::traces::{Holdings, children, marked};
-use super::worker::{Setup, Worker, able, eventually};
-use super::{in_runtime, shell, start, wait};
+use super::worker::{Worker, able, eventually};
+use super::{in_runtime, shell, start, wait, worker_with_policies};
 
 /// Sandboxes that wait for jobs, and the server.
 pub(crate) const IDLE_CHILDREN: usize = 17;
@@ -60,21 +60,15 @@ fn a_folder_that_jobs_see_may_go_while_the_worker_runs() {
     if !able() {
         return;
     }
-    let open = || std::fs::Permissions::from_mode(0o755);
     // On the mount of the root and at the same place inside, as /usr is.
     let shown = tempfile::tempdir_in("/srv").expect("tempdir");
     let policies = tempfile::tempdir().expect("tempdir");
-    for folder in [&shown, &policies] {
-        std::fs::set_permissions(folder.path(), open()).expect("chmod");
-    }
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(shown.path(), open).expect("chmod");
     let path = shown.path().display().to_string();
     let policy = format!("inherits = \"default\"\n[[mounts]]\nsource = {path:?}\ntarget = {path:?}\n");
     std::fs::write(policies.path().join("shown.toml"), policy).expect("policy");
-    let setup = Setup {
-        worker: format!("policies_dir = \"{}\"", policies.path().display()),
-        ..Setup::default()
-    };
-    let worker = Worker::start_as(setup, |_| {});
+    let worker = worker_with_policies(policies.path());
     in_runtime(async {
         let mut client = worker.client().await;
         let job = || StartJobRequest {

@@ -8,8 +8,8 @@ use stockade::proto::v1::{
 };
 
 use super::worker::traces::children;
-use super::worker::{Setup, Worker, able};
-use super::{Client, in_runtime, shell, start, wait};
+use super::worker::{Worker, able};
+use super::{Client, in_runtime, shell, start, wait, worker_with_policies};
 
 /// Uses what can be used, and leaves behind what can be left.
 const BUSY: &str = "
@@ -177,18 +177,12 @@ fn a_key_is_not_the_next_jobs() {
         return;
     }
     let policies = tempfile::tempdir().expect("tempdir");
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(policies.path(), open).expect("chmod");
     let profiles = policies.path().join("seccomp");
     std::fs::create_dir(&profiles).expect("mkdir");
     std::fs::write(profiles.join("keys.toml"), PROFILE).expect("profile");
     let policy = "description = \"Keys\"\n[sandbox]\nseccomp = \"keys\"\n";
     std::fs::write(policies.path().join("keys.toml"), policy).expect("policy");
-    let setup = Setup {
-        worker: format!("policies_dir = \"{}\"", policies.path().display()),
-        ..Setup::default()
-    };
-    let worker = Worker::start_as(setup, |_| {});
+    let worker = worker_with_policies(policies.path());
     in_runtime(async {
         let mut client = worker.client().await;
         for round in 0..25 {
