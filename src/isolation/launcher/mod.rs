@@ -18,10 +18,11 @@ mod parked;
 mod pumps;
 mod removal;
 mod reports;
+mod run_dir;
 mod server_link;
 mod server_orders;
 mod slot;
-pub mod spawn;
+mod spawn;
 mod standing;
 mod unwritten;
 

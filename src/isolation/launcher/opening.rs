@@ -3,7 +3,8 @@
 use super::berth::Berths;
 use super::daemon::SUPERVISORS;
 use super::ids::IdPool;
-use super::spawn::{Sandboxes, run_dir};
+use super::run_dir::run_dir;
+use super::spawn::Sandboxes;
 use super::standing::Standing;
 use crate::config::Config;
 use crate::isolation::cgroup::{CgroupError, CgroupTree};
