@@ -262,7 +262,7 @@ fn order_of_deaths(worker: &Worker) {
         // A command gets its score when it is one.
         let have_theirs = || commands().filter_map(oom_score).all(|score| score > of_server);
         super::worker::eventually("the score of jobs", have_theirs);
-        // While it waits for its first job nothing is lost with it.
+        // While it waits for a job nothing is lost with it.
         if commands().count() > 0 {
             let is_own = || oom_score(supervisor).is_none_or(|score| score == of_launcher);
             super::worker::eventually("its own score", is_own);

@@ -8,7 +8,7 @@ use crate::isolation::supervisor::{Report, read_exit_record, write_exit_record};
 use crate::job::{Cause, ExitRecord, JobId};
 use crate::sys::fault_point;
 
-/// Beside more jobs a look through all processes of the machine takes longer than what spares it.
+/// Beside more jobs, supervisors do without what makes the kernel look through all processes of the machine.
 const MANY: usize = 128;
 
 impl Daemon {

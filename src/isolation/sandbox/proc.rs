@@ -175,6 +175,19 @@ pub fn write_of(proc: BorrowedFd<'_>, pid: i32, file: &str, value: &str) -> Resu
     write(&file, value.as_bytes()).map(drop)
 }
 
+/// The number in a file of the process `pid`.
+pub fn number_of(proc: BorrowedFd<'_>, pid: i32, file: &str) -> Result<i32, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    number_in(&openat(proc, format!("{pid}/{file}"), flags, Mode::empty())?)
+}
+
+fn number_in(file: &OwnedFd) -> Result<i32, Errno> {
+    let mut text = [0; 16];
+    let count = pread(file, &mut text, 0)?;
+    let text = str::from_utf8(&text[..count]).unwrap_or_default();
+    text.trim().parse().map_err(|_| Errno::INVAL)
+}
+
 /// The number of the last process of this pid namespace.
 #[derive(Debug)]
 pub struct LastPid(OwnedFd);
@@ -186,10 +199,7 @@ impl LastPid {
     }
 
     pub fn get(&self) -> Result<i32, Errno> {
-        let mut text = [0; 16];
-        let count = pread(&self.0, &mut text, 0)?;
-        let text = str::from_utf8(&text[..count]).unwrap_or_default();
-        text.trim().parse().map_err(|_| Errno::INVAL)
+        number_in(&self.0)
     }
 
     /// Has the next process be number 2, as in a new namespace. Only PID 1 may be left in it.

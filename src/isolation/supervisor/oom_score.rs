@@ -12,10 +12,10 @@ use std::cell::Cell;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Dir, Mode, OFlags, open, openat};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, write};
 
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::sandbox::proc::{LastPid, write_of};
+use crate::isolation::sandbox::proc::{LastPid, number_of, write_of};
 use crate::job::StartStep;
 
 /// Where the worker is to die early itself, as in some containers, no earlier than that. A lower score than its own the
@@ -98,7 +98,7 @@ fn give(score: i32, main: i32, proc: BorrowedFd<'_>, last_pid: &LastPid) -> Resu
     for _ in 0..LOOKS {
         let mut all_have_it = true;
         for pid in processes(proc)? {
-            match score_of(proc, pid) {
+            match number_of(proc, pid, FILE) {
                 Ok(found) if found == score => continue,
                 Ok(_) => all_have_it = false,
                 Err(error) if is_gone(error) => continue,
@@ -128,15 +128,6 @@ fn processes(proc: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
         }
     }
     Ok(found)
-}
-
-fn score_of(proc: BorrowedFd<'_>, pid: i32) -> Result<i32, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = openat(proc, format!("{pid}/{FILE}"), flags, Mode::empty())?;
-    let mut text = [0; 16];
-    let count = read(&file, &mut text)?;
-    let text = str::from_utf8(&text[..count]).unwrap_or_default();
-    text.trim().parse().map_err(|_| Errno::INVAL)
 }
 
 fn is_gone(error: Errno) -> bool {

@@ -38,7 +38,7 @@ pub struct Again {
     /// The limits that the scratch space is made with.
     pub limits: Limits,
     pub cgroup: Option<Shape>,
-    /// So many processes are there that none is to be looked for among all.
+    /// So many jobs run that nothing is to make the kernel look through all processes.
     pub beside_many: bool,
 }
 
