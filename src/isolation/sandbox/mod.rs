@@ -3,6 +3,7 @@
 
 mod builder;
 pub mod by_users;
+mod devices;
 mod etc;
 pub mod files;
 pub mod identity;

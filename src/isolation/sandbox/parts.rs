@@ -9,14 +9,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, mkdir, mknodat};
+use rustix::fs::{CWD, Mode, mkdir};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree};
 use rustix::process::{chdir, umask};
 use serde::{Deserialize, Serialize};
 
 use super::template::Layer;
-use super::{by_users, etc, proc};
+use super::{by_users, devices, etc, proc};
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Root, SandboxSpec, StartStep};
 use crate::sys;
@@ -26,7 +26,6 @@ pub(super) const ROOT: &str = "root";
 pub(super) const EMPTY: &str = "empty";
 pub(super) const SCRATCH: &str = "scratch";
 pub(super) const NEW_ROOT: &str = "newroot";
-pub(super) const BOUND_DEVICES: &str = "devices";
 /// The mount of the host's root, and where its overlay is until the job's root is entered.
 pub(super) const HOST_ROOT: &str = "host";
 pub(super) const SHOWN_ROOT: &str = "shown";
@@ -75,47 +74,6 @@ const LINKS: [(&str, &str); 7] = [
 /// Files of /etc copied into memory, at most.
 const IN_MEMORY: &CStr = c"mode=0755,size=64m";
 
-/// A character device of the minimal /dev.
-#[derive(Debug)]
-pub(super) struct Device {
-    pub(super) name: &'static str,
-    major: u32,
-    minor: u32,
-}
-
-pub(super) const DEVICES: [Device; 6] = [
-    Device {
-        name: "null",
-        major: 1,
-        minor: 3,
-    },
-    Device {
-        name: "zero",
-        major: 1,
-        minor: 5,
-    },
-    Device {
-        name: "full",
-        major: 1,
-        minor: 7,
-    },
-    Device {
-        name: "random",
-        major: 1,
-        minor: 8,
-    },
-    Device {
-        name: "urandom",
-        major: 1,
-        minor: 9,
-    },
-    Device {
-        name: "tty",
-        major: 5,
-        minor: 0,
-    },
-];
-
 /// Where layer `index` is mounted inside the template.
 #[must_use]
 pub(super) fn layer_name(index: usize) -> String {
@@ -135,28 +93,20 @@ pub(super) struct Laid {
     pub(super) devices_bound: bool,
     /// The mount of the host's root could be had, for the layers in it. Without it each has an overlay of its own.
     pub(super) holds_root: bool,
-    /// The root is laid in place: it needs no overlay.
-    pub(super) root_stands: bool,
 }
 
-/// What the parts are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    OneJob,
-    ManyJobs,
-}
-
-/// The working directory is the template then, its root is not yet.
+/// The working directory is the template then, its root is not yet. `in_place`: the root is one job's, a file system of its
+/// own and read-only, where that job has it.
 pub(super) fn lay(
     spec: &SandboxSpec,
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-    wanted: Use,
+    in_place: bool,
 ) -> Result<Laid, Failure> {
     // What is made has the mode that is named, without a second call for it.
     let usual = umask(Mode::empty());
-    let laid = lay_without_umask(spec, host_etc, layers, by_user, wanted);
+    let laid = lay_without_umask(spec, host_etc, layers, by_user, in_place);
     umask(usual);
     laid
 }
@@ -166,7 +116,7 @@ fn lay_without_umask(
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-    wanted: Use,
+    in_place: bool,
 ) -> Result<Laid, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
@@ -191,11 +141,10 @@ fn lay_without_umask(
     let base = "/tmp";
     mount_in_memory(base)?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, SHOWN_ROOT, BOUND_DEVICES] {
+    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, SHOWN_ROOT, devices::BOUND] {
         make_folder(name)?;
     }
-    let root_stands = wanted == Use::OneJob && spec.root == Root::ReadOnly;
-    let root = if root_stands {
+    let root = if in_place {
         mount_in_memory(NEW_ROOT)?;
         NEW_ROOT
     } else {
@@ -212,7 +161,7 @@ fn lay_without_umask(
     make_root(Path::new(root), layers)?;
     etc.write(&Path::new(root).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
-    let devices_bound = make_devices(Path::new(root))?;
+    let devices_bound = devices::make(Path::new(root))?;
     let covers = match spec.root {
         Root::ReadOnly => root,
         Root::Writable => {
@@ -221,14 +170,13 @@ fn lay_without_umask(
         }
     };
     make_covers(Path::new(covers), &stat)?;
-    if root_stands {
+    if in_place {
         mount_remount(NEW_ROOT, MountFlags::NOSUID | MountFlags::RDONLY, "")
             .at(StartStep::Rootfs, "read-only")?;
     }
     Ok(Laid {
         devices_bound,
         holds_root,
-        root_stands,
     })
 }
 
@@ -236,7 +184,7 @@ fn mount_in_memory(target: &str) -> Result<(), Failure> {
     mount("tmpfs", target, "tmpfs", MountFlags::NOSUID, Some(IN_MEMORY)).at(StartStep::Rootfs, "tmpfs")
 }
 
-fn detach(source: &Path) -> Result<OwnedFd, Failure> {
+pub(super) fn detach(source: &Path) -> Result<OwnedFd, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(CWD, source, flags).at(
         StartStep::Rootfs,
@@ -257,7 +205,7 @@ fn make_folder(name: &str) -> Result<(), Failure> {
     mkdir(name, PLAIN_FOLDER).at(StartStep::Rootfs, name)
 }
 
-fn write_file(path: &Path, content: &str) -> std::io::Result<()> {
+pub(super) fn write_file(path: &Path, content: &str) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o644);
     options.open(path)?.write_all(content.as_bytes())
@@ -282,7 +230,7 @@ fn make_cap(layer: &str, cap: &str) -> Result<(), Failure> {
     fs::set_permissions(cap, fs::Permissions::from_mode(root.mode() & 0o7777)).at(StartStep::Rootfs, cap)
 }
 
-fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
+pub(super) fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
     move_mount(
         tree.as_fd(),
         "",
@@ -351,36 +299,6 @@ fn idle_stat(stat: &str) -> String {
         }
     };
     stat.lines().filter_map(keep).collect()
-}
-
-/// Device nodes of the template's own; the host's are bound where this process may not make nodes. Their mounts are not
-/// taken in stock as those of the layers are: the kernel has the close of an unused one wait for a grace period.
-fn make_devices(root: &Path) -> Result<bool, Failure> {
-    let mut devices_bound = false;
-    for device in DEVICES {
-        let node = root.join("dev").join(device.name);
-        let number = rustix::fs::makedev(device.major, device.minor);
-        if !devices_bound
-            && mknodat(
-                CWD,
-                &node,
-                FileType::CharacterDevice,
-                Mode::from_raw_mode(0o666),
-                number,
-            )
-            .is_ok()
-        {
-            continue;
-        }
-        devices_bound = true;
-        let tree = detach(&Path::new("/dev").join(device.name))?;
-        let holder = format!("{BOUND_DEVICES}/{}", device.name);
-        for file in [Path::new(&holder), &node] {
-            write_file(file, "").at(StartStep::Rootfs, device.name)?;
-        }
-        attach(&tree, &holder)?;
-    }
-    Ok(devices_bound)
 }
 
 #[cfg(test)]

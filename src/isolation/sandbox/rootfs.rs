@@ -21,13 +21,9 @@ use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::parts;
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::sandbox::unmapped;
-use crate::isolation::sandbox::{by_users, proc, scratch};
+use crate::isolation::sandbox::{by_users, devices, proc, scratch};
 use crate::job::{Identity, Limits, Proc, Root, SandboxSpec, StartStep};
 use crate::sys;
-
-/// Told in the receipt where the template could make none of its own.
-const SHARED_DEVICES: &str =
-    "devices: the host's own nodes: locks and notices (inotify) on them pass between jobs";
 
 /// Builds the root in this mount namespace, a copy of the template's or where it was built, and makes it the root of the
 /// namespace.
@@ -59,7 +55,7 @@ pub fn assemble(
     }
     weaker.extend(mount_layers(template, writable)?);
     scratch::bind(parts::SCRATCH, parts::NEW_ROOT)?;
-    weaker.extend(bind_devices(template)?);
+    weaker.extend(devices::bind(template)?);
     if spec.identity == Identity::Root {
         mount_terminals(owner, template.by_user)?;
     }
@@ -96,7 +92,7 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
         MountFlags::NOSUID,
     )?;
     mount_layers(template, None)?;
-    bind_devices(template)?;
+    devices::bind(template)?;
     enter(parts::NEW_ROOT)
 }
 
@@ -105,7 +101,7 @@ pub fn furnish(spec: &SandboxSpec, template: &Template) -> Result<Vec<String>, F
     chdir("/proc").at(StartStep::Proc, "chdir")?;
     lay_proc(spec, template)?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
-    Ok(shared_devices(template).into_iter().collect())
+    Ok(devices::shared(template).into_iter().collect())
 }
 
 /// Lays the /proc of this pid namespace over the working directory, the folder of that name in a root that nobody can
@@ -257,22 +253,6 @@ fn map_lower(upper: Upper<'_>, lower: &str) -> Result<Option<String>, Failure> {
 fn mount_covers() -> Result<(), Failure> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_overlay(None, Lower::plain(parts::COVERS), parts::COVERS, flags).map(drop)
-}
-
-/// Where the template could not make device nodes of its own. Gives that, for the receipt.
-fn bind_devices(template: &Template) -> Result<Option<String>, Failure> {
-    if template.devices_bound {
-        for device in parts::DEVICES {
-            let source = format!("{}/{}", parts::BOUND_DEVICES, device.name);
-            let target = format!("{}/dev/{}", parts::NEW_ROOT, device.name);
-            mount_bind(source, target).at(StartStep::Rootfs, device.name)?;
-        }
-    }
-    Ok(shared_devices(template))
-}
-
-fn shared_devices(template: &Template) -> Option<String> {
-    template.devices_bound.then(|| SHARED_DEVICES.to_owned())
 }
 
 /// Pseudo-terminals, for test suites that need some: an instance with none of anybody else's.

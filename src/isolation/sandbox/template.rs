@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{chdir, pivot_root};
 
-use super::parts::{self, Laid, SYSTEM_FOLDERS, Use};
+use super::parts::{self, Laid, SYSTEM_FOLDERS};
 use super::proc::{self, Cover};
 use super::seccomp::Filter;
 use super::{builder, etc};
@@ -61,7 +61,7 @@ impl Template {
         let layers = layers(spec, &mut host_etc, false);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (laid, mount_namespace) = builder::in_copy(None, || {
-            let laid = parts::lay(spec, &mut host_etc, &layers, by_user, Use::ManyJobs)?;
+            let laid = parts::lay(spec, &mut host_etc, &layers, by_user, false)?;
             enter()?;
             Ok(laid)
         })?;
@@ -83,8 +83,12 @@ impl Template {
         // is something.
         let layers = layers(spec, &mut host_etc, !by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
-        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, Use::OneJob)?;
-        Ok(Self::of_parts(spec, layers, laid, by_user))
+        let root_stands = spec.root == Root::ReadOnly;
+        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, root_stands)?;
+        Ok(Self {
+            root_stands,
+            ..Self::of_parts(spec, layers, laid, by_user)
+        })
     }
 
     fn of_parts(spec: &SandboxSpec, mut layers: Vec<Layer>, laid: Laid, by_user: bool) -> Self {
@@ -105,7 +109,7 @@ impl Template {
             keeps_keys,
             tells_ipc: false,
             devices_bound: laid.devices_bound,
-            root_stands: laid.root_stands,
+            root_stands: false,
             by_user,
             proc_covers: proc::covers_unknown(),
         }
