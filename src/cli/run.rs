@@ -105,9 +105,9 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
     {
         print_timings(outcome);
     }
-    let record = outcome.map_or_else(
-        |failure| ExitRecord::without_run(failure.into_cause()),
-        |outcome| outcome.record,
+    let (record, losses) = outcome.map_or_else(
+        |failure| (ExitRecord::without_run(failure.into_cause()), Vec::new()),
+        |outcome| (outcome.record, outcome.losses),
     );
     explain(&record, &resolved);
     if let Some(path) = &args.report {
@@ -122,6 +122,9 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
         };
         let finished = JobView::pending(facts).finished(record.clone());
         report::write(path, &finished).map_err(|error| error.to_string())?;
+    }
+    if !losses.is_empty() {
+        return Err(losses.join("; "));
     }
     Ok(ExitCode::from(
         u8::try_from(record.cause.exit_status()).unwrap_or(OWN_FAILURE),

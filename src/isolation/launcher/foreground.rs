@@ -1,14 +1,10 @@
 //! One job in the foreground: the same sandboxes and supervisor as the worker's, without any other process.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, fallocate, memfd_create, open};
-use rustix::io::pread;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{WaitOptions, waitpid};
 
 use super::berth::Berths;
@@ -18,6 +14,7 @@ use super::run_dir::run_dir;
 use super::slot::Slot;
 use super::spawn::Sandboxes;
 use super::standing::{Standing, is_privileged};
+use super::tail::Tail;
 use crate::config::Isolation;
 use crate::isolation::cgroup::CgroupTree;
 use crate::isolation::doctor;
@@ -59,10 +56,12 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     timings.skip();
     clean_up(slot, sandboxes);
     timings.mark("clean-up");
-    result.map(|(record, launch)| Outcome {
-        record,
+    give_back(&signals);
+    result.map(|end| Outcome {
+        record: end.record,
+        losses: end.losses,
         launcher: timings,
-        supervisor: launch,
+        supervisor: end.launch,
     })
 }
 
@@ -70,9 +69,19 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
 #[derive(Debug)]
 pub struct Outcome {
     pub record: ExitRecord,
+    /// What of the output could not be passed on, and why.
+    pub losses: Vec<String>,
     pub launcher: Timings,
     /// `None` where the command never ran.
     pub supervisor: Option<Timings>,
+}
+
+/// What is left to do is done by a process as any other, which a signal ends.
+fn give_back(signals: &SignalFd) {
+    // Not those that were for the job.
+    while matches!(signals.next(), Ok(Some(_))) {}
+    sys::ignore_broken_pipes();
+    let _ = sys::unblock_all_signals();
 }
 
 /// Without cgroups yet: the supervisor needs none at first.
@@ -117,19 +126,27 @@ fn sweep_abandoned(cgroups: &CgroupTree) {
     }
 }
 
+/// A job that is over.
+struct End {
+    record: ExitRecord,
+    losses: Vec<String>,
+    launch: Option<Timings>,
+}
+
 fn run_in(
     slot: &mut Slot,
     spec: &JobSpec,
     require: IsolationFloor,
     signals: &SignalFd,
     cgroups: &CgroupTree,
-) -> Result<(ExitRecord, Option<Timings>), Failure> {
+) -> Result<End, Failure> {
     // Not inotify: the end of an instance takes a grace period of the kernel, ten milliseconds and more.
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at(StartStep::Output, "eventfd")?;
-    let mut stdout =
-        Tail::new(io::stdout().as_fd(), spec.limits.output_bytes).at(StartStep::Output, "stdout")?;
-    let mut stderr =
-        Tail::new(io::stderr().as_fd(), spec.limits.output_bytes).at(StartStep::Output, "stderr")?;
+    let most = spec.limits.output_bytes;
+    let tails = [
+        Tail::new("stdout", io::stdout().as_fd(), most).at(StartStep::Output, "stdout")?,
+        Tail::new("stderr", io::stderr().as_fd(), most).at(StartStep::Output, "stderr")?,
+    ];
     let go = Go {
         spec: spec.clone(),
         receipt: Receipt::default(),
@@ -137,127 +154,123 @@ fn run_in(
         output_folder: None,
         ends_with_launcher: true,
     };
+    let [stdout, stderr] = &tails;
     slot.go(go, &spec.limits, &[&stdout.file, &stderr.file, &bell])?;
     // While the supervisor is at work.
     sweep_abandoned(cgroups);
-    let mut interrupts = 0;
-    let (mut has_started, mut launch) = (false, None);
-    let record = loop {
-        let mut sources = [
-            PollFd::new(&slot.control, PollFlags::IN),
-            PollFd::new(signals, PollFlags::IN),
-            PollFd::new(&bell, PollFlags::IN),
-        ];
-        let _ = poll(&mut sources, None);
-        let _ = rustix::io::read(&bell, &mut [0_u8; 8]);
-        while let Ok(Some(Delivered { signal, .. })) = signals.next() {
+    let mut watch = Watch {
+        signals,
+        tails,
+        interrupts: 0,
+    };
+    let (record, launch) = watch.follow(slot, &bell)?;
+    watch.pass_on_the_rest();
+    Ok(End {
+        record,
+        losses: watch.tails.iter().filter_map(Tail::loss).collect(),
+        launch,
+    })
+}
+
+/// How long a reader of an interrupted job may take for what is left of its output.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What is heard while the job runs, and after.
+struct Watch<'a> {
+    signals: &'a SignalFd,
+    tails: [Tail; 2],
+    /// So often the job was to be stopped.
+    interrupts: u32,
+}
+
+impl Watch<'_> {
+    fn follow(&mut self, slot: &mut Slot, bell: &OwnedFd) -> Result<(ExitRecord, Option<Timings>), Failure> {
+        let (mut has_started, mut launch) = (false, None);
+        loop {
+            self.wait(&[&slot.control.as_fd(), &bell.as_fd()], None);
+            let _ = rustix::io::read(bell, &mut [0_u8; 8]);
+            while let Some(signal) = self.next_interrupt() {
+                self.interrupts += 1;
+                let order = stop_order(signal_name(signal), self.interrupts > 1);
+                let _ = slot.control.try_send(&ToSupervisor::Stop(order));
+            }
+            self.tails.iter_mut().for_each(Tail::pass);
+            if self.interrupts == 0
+                && let Some(broken) = self.tails.iter().find(|tail| tail.is_broken())
+            {
+                self.interrupts += 1;
+                let reason = broken.loss().unwrap_or_else(|| signal_name(libc::SIGPIPE));
+                let _ = slot
+                    .control
+                    .try_send(&ToSupervisor::Stop(stop_order(reason, true)));
+            }
+            match slot.control.try_receive() {
+                Ok(Some(Report::Finished { record, .. })) => return Ok((*record, launch)),
+                Ok(Some(Report::Failed(failure))) => return Err(failure),
+                Ok(Some(Report::Started { timings, .. })) => {
+                    has_started = true;
+                    launch = timings;
+                }
+                Ok(Some(Report::Vacant) | None) => {}
+                Err(_) => {
+                    let record = ExitRecord::without_run(slot.end_of_silent(has_started));
+                    return Ok((record, launch));
+                }
+            }
+        }
+    }
+
+    /// Until readers have it all, or one who interrupts will not wait for them.
+    fn pass_on_the_rest(&mut self) {
+        let mut until = (self.interrupts > 0).then(|| Instant::now() + FAREWELL);
+        loop {
+            self.tails.iter_mut().for_each(Tail::pass);
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let done = !self.tails.iter().any(Tail::waits);
+            if done || left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            self.wait(&[], left);
+            if self.next_interrupt().is_some() {
+                until = Some(Instant::now());
+            }
+        }
+    }
+
+    /// For a signal, for a reader who takes something again, or for one of `sources`.
+    fn wait(&self, sources: &[&BorrowedFd<'_>], timeout: Option<Duration>) {
+        let mut all: Vec<PollFd> = vec![PollFd::new(self.signals, PollFlags::IN)];
+        all.extend(sources.iter().map(|source| PollFd::new(*source, PollFlags::IN)));
+        all.extend(self.tails.iter().filter_map(Tail::waits_for));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let _ = poll(&mut all, timeout.as_ref());
+    }
+
+    /// The next signal that is to end this process.
+    fn next_interrupt(&self) -> Option<i32> {
+        while let Ok(Some(Delivered { signal, .. })) = self.signals.next() {
             if matches!(
                 signal,
                 libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT
             ) {
-                interrupts += 1;
-                let _ = slot
-                    .control
-                    .try_send(&ToSupervisor::Stop(stop_order(signal, interrupts)));
+                return Some(signal);
             }
         }
-        let reader_gone = stdout.pass().is_err() | stderr.pass().is_err();
-        if reader_gone && interrupts == 0 {
-            interrupts += 1;
-            let _ = slot
-                .control
-                .try_send(&ToSupervisor::Stop(stop_order(libc::SIGPIPE, 2)));
-        }
-        match slot.control.try_receive() {
-            Ok(Some(Report::Finished { record, .. })) => break *record,
-            Ok(Some(Report::Failed(failure))) => return Err(failure),
-            Ok(Some(Report::Started { timings, .. })) => {
-                has_started = true;
-                launch = timings;
-            }
-            Ok(Some(Report::Vacant) | None) => {}
-            Err(_) => break ExitRecord::without_run(slot.end_of_silent(has_started)),
-        }
-    };
-    let _ = stdout.pass();
-    let _ = stderr.pass();
-    Ok((record, launch))
+        None
+    }
 }
 
-fn stop_order(signal: i32, count: u32) -> StopOrder {
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |known| known.to_string())
+}
+
+fn stop_order(reason: String, at_once: bool) -> StopOrder {
     StopOrder {
         signal: None,
-        grace_ms: (count > 1).then_some(0),
+        grace_ms: at_once.then_some(0),
         by: "run".to_owned(),
-        reason: nix::sys::signal::Signal::try_from(signal)
-            .map_or_else(|_| signal.to_string(), |known| known.to_string()),
+        reason,
     }
-}
-
-/// Output up to this size is kept in memory until it is passed on: to make a file on disk takes some file systems as
-/// long as the whole sandbox.
-const IN_MEMORY_BYTES: u64 = 64 << 20;
-/// What is passed on in one piece.
-const BUFFER: usize = 64 << 10;
-/// What has been passed on is given back in pieces of this size.
-const PIECE: u64 = 1 << 20;
-
-/// A file that has no name, and how much of it has been passed on.
-struct Tail {
-    file: OwnedFd,
-    passed: u64,
-    given_back: u64,
-    to: File,
-    /// Not written before there is something to pass on.
-    buffer: Vec<u8>,
-}
-
-impl Tail {
-    fn new(to: BorrowedFd<'_>, most: u64) -> io::Result<Self> {
-        let file = nameless_file(most)?;
-        Ok(Self {
-            file,
-            passed: 0,
-            given_back: 0,
-            to: File::from(to.try_clone_to_owned()?),
-            buffer: Vec::with_capacity(BUFFER),
-        })
-    }
-
-    /// Passes on what is new. An error is one of the reader's side.
-    fn pass(&mut self) -> io::Result<()> {
-        loop {
-            self.buffer.clear();
-            let count = pread(&self.file, spare_capacity(&mut self.buffer), self.passed)?;
-            if count == 0 {
-                return Ok(());
-            }
-            self.to.write_all(&self.buffer)?;
-            self.passed += count as u64;
-            self.give_back();
-        }
-    }
-
-    /// Nobody reads it again. A file system that cannot give it back keeps it to the end.
-    fn give_back(&mut self) {
-        let length = self.passed - self.given_back;
-        if length >= PIECE {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let _ = fallocate(&self.file, flags, self.given_back, length);
-            self.given_back = self.passed;
-        }
-    }
-}
-
-/// For so much at `most`. Where the temporary folder cannot have such files, large ones are in memory, too.
-fn nameless_file(most: u64) -> io::Result<OwnedFd> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    if most > IN_MEMORY_BYTES
-        && let Ok(file) = open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600))
-    {
-        return Ok(file);
-    }
-    Ok(memfd_create("output", MemfdFlags::CLOEXEC)?)
 }
 
 /// The supervisor ends by itself after its last report; then its job's cgroup is empty, if it was not before.

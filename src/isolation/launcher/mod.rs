@@ -24,6 +24,7 @@ mod server_orders;
 mod slot;
 mod spawn;
 mod standing;
+mod tail;
 mod unwritten;
 
 pub use daemon::run;

@@ -1,0 +1,173 @@
+//! What `stockade run` does with output that its own standard streams do not take.
+
+#[path = "support/needs.rs"]
+mod needs;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+/// stockade's own failure.
+const OWN: i32 = 125;
+
+fn run(script: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    command.args(["run", "--output-limit", "16M"]);
+    command.args(["--", "sh", "-c", script]);
+    command.stdin(Stdio::null());
+    command
+}
+
+fn is_root() -> bool {
+    needs::needs("root", rustix::process::geteuid().is_root())
+}
+
+fn ends_within(child: &mut Child, limit: Duration) -> ExitStatus {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().expect("wait") {
+            return status;
+        }
+        if Instant::now() > until {
+            let _ = child.kill();
+            panic!("it is still there");
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+fn terminate(child: &Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    kill(pid, Signal::SIGTERM).expect("kill");
+}
+
+fn lines(count: u32) -> Vec<u8> {
+    (1..=count).fold(Vec::new(), |mut text, line| {
+        text.extend_from_slice(format!("{line}\n").as_bytes());
+        text
+    })
+}
+
+/// Needs root.
+#[test]
+fn a_full_disk_is_no_success() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("tempdir");
+    let report = folder.path().join("report.json");
+    for script in ["echo hello", "yes"] {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("open");
+        let output = Command::new(env!("CARGO_BIN_EXE_stockade"))
+            .args(["run", "--report"])
+            .arg(&report)
+            .args(["--", "sh", "-c", script])
+            .stdout(full)
+            .output()
+            .expect("stockade");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(OWN), "{message}");
+        assert!(message.contains("stdout: No space left on device"), "{message}");
+        let report = std::fs::read_to_string(&report).expect("the report is written all the same");
+        assert!(report.contains("\"cause\""), "{report}");
+    }
+}
+
+/// Needs root.
+#[test]
+fn a_reader_gets_every_byte_once_however_slowly() {
+    if !is_root() {
+        return;
+    }
+    for non_blocking in [false, true] {
+        let (mut reader, writer) = io::pipe().expect("pipe");
+        if non_blocking {
+            let flags = fcntl_getfl(&writer).expect("F_GETFL");
+            fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("F_SETFL");
+        }
+        let mut child = run("seq 1 100000").stdout(writer).spawn().expect("stockade");
+        let mut read = Vec::new();
+        let mut piece = [0; 5000];
+        loop {
+            match reader.read(&mut piece).expect("read") {
+                0 => break,
+                count => read.extend_from_slice(&piece[..count]),
+            }
+            if read.len() < 200_000 {
+                sleep(Duration::from_millis(5));
+            }
+        }
+        assert!(read == lines(100_000), "{} bytes", read.len());
+        assert!(ends_within(&mut child, Duration::from_secs(10)).success());
+    }
+}
+
+/// Needs root.
+#[test]
+fn signals_are_heard_while_nobody_reads() {
+    if !is_root() {
+        return;
+    }
+    // One that runs, and one that is over.
+    for script in ["yes", "seq 1 100000"] {
+        let (reader, writer) = io::pipe().expect("pipe");
+        let mut child = run(script)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("stockade");
+        let until = Instant::now() + Duration::from_secs(10);
+        while !is_full(&reader) && Instant::now() < until {
+            sleep(Duration::from_millis(20));
+        }
+        sleep(Duration::from_millis(200));
+        terminate(&child);
+        let status = ends_within(&mut child, Duration::from_secs(10));
+        let message = io::read_to_string(child.stderr.take().expect("piped")).expect("stderr");
+        assert_eq!(status.code(), Some(OWN), "{message}");
+        assert!(message.contains("stdout: nobody takes the rest"), "{message}");
+    }
+}
+
+fn is_full(pipe: &io::PipeReader) -> bool {
+    rustix::io::ioctl_fionread(pipe).is_ok_and(|held| held >= 60_000)
+}
+
+/// Needs root.
+#[test]
+fn a_reader_that_goes_ends_the_job_and_is_no_loss() {
+    if !is_root() {
+        return;
+    }
+    let (mut reader, writer) = io::pipe().expect("pipe");
+    let mut child = run("yes")
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("stockade");
+    reader.read_exact(&mut [0; 100]).expect("read");
+    drop(reader);
+    let status = ends_within(&mut child, Duration::from_secs(10));
+    let message = io::read_to_string(child.stderr.take().expect("piped")).expect("stderr");
+    assert_eq!(status.code(), Some(137), "{message}");
+    assert!(!message.contains("lost"), "{message}");
+}
+
+/// Needs root.
+#[test]
+fn a_file_gets_all_output() {
+    if !is_root() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().expect("tempfile");
+    let to = File::create(file.path()).expect("create");
+    let status = run("seq 1 100000").stdout(to).status().expect("stockade");
+    assert!(status.success());
+    assert!(std::fs::read(file.path()).expect("read") == lines(100_000));
+}
