@@ -11,7 +11,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::clean_up::CleanUp;
 use super::in_use::InUse;
 use super::job_dir::JobDirs;
-use super::opening::{open_sandboxes, worker_name};
+use super::opening::{StateDir, open_sandboxes, worker_name};
 use super::parked::Parked;
 use super::run_dir::{memory_dir, run_dir};
 use super::server_link::ServerLink;
@@ -80,6 +80,8 @@ pub(super) struct Daemon {
     pub(super) epoll: OwnedFd,
     signals: SignalFd,
     in_use: InUse,
+    /// Held as long as this process lives.
+    _state: StateDir,
     ending: Option<ExitCode>,
     /// Jobs that this turn has taken sandboxes for.
     pub(super) launched: u32,
@@ -128,7 +130,8 @@ impl Daemon {
         let in_use = run_dir()
             .and_then(InUse::announce)
             .at(StartStep::Supervisor, "/run/stockade")?;
-        let name = worker_name(&config)?;
+        let state = StateDir::claim(&config.worker.state_dir)?;
+        let name = worker_name(&state);
         let dirs = memory_dir()
             .and_then(|memory| {
                 let outputs = config.worker.state_dir.join("jobs");
@@ -155,6 +158,7 @@ impl Daemon {
             epoll,
             signals,
             in_use,
+            _state: state,
             ending: None,
             launched: 0,
             whole: VecDeque::new(),

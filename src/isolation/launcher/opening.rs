@@ -1,5 +1,12 @@
 //! What the launcher of a worker finds and opens at its start.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
+
 use super::berth::Berths;
 use super::daemon::SUPERVISORS;
 use super::ids::IdPool;
@@ -13,17 +20,45 @@ use crate::job::{Enforcement, StartStep, Timestamp};
 use crate::policy::PolicySet;
 use crate::sys;
 
+/// The state folder, of one worker at a time.
+#[derive(Debug)]
+pub(super) struct StateDir {
+    path: PathBuf,
+    /// A lock of this process, which its forks do not share: the next worker can have it as soon as this one is dead.
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes it where there is none. Two workers would take each other's jobs for their own.
+    pub(super) fn claim(path: &Path) -> Result<Self, Failure> {
+        let claimed = || -> std::io::Result<(PathBuf, File)> {
+            std::fs::create_dir_all(path)?;
+            let path = std::fs::canonicalize(path)?;
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true).mode(0o600);
+            let lock = options.custom_flags(libc::O_NOFOLLOW).open(path.join("lock"))?;
+            Ok((path, lock))
+        };
+        let (path, lock) = claimed().at(StartStep::StateDir, "state_dir")?;
+        match fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(Errno::AGAIN | Errno::ACCESS) => {
+                let detail = "state_dir: another worker uses it";
+                Err(Failure::new(StartStep::StateDir, libc::EAGAIN, detail))
+            }
+            Err(error) => Err(error).at(StartStep::StateDir, "lock of state_dir"),
+        }
+    }
+}
+
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
-pub(super) fn worker_name(config: &Config) -> Result<String, Failure> {
+pub(super) fn worker_name(state: &StateDir) -> String {
     use sha2::{Digest, Sha256};
-    let state = std::fs::create_dir_all(&config.worker.state_dir)
-        .and_then(|()| std::fs::canonicalize(&config.worker.state_dir))
-        .at(StartStep::StateDir, "state_dir")?;
-    let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-    Ok(format!(
+    let digest = Sha256::digest(state.path.as_os_str().as_encoded_bytes());
+    format!(
         "worker-{:02x}{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2], digest[3]
-    ))
+    )
 }
 
 pub(super) fn open_sandboxes(
