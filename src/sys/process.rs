@@ -141,15 +141,23 @@ pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
     Ok(limit.rlim_max)
 }
 
-/// Raises this process's hard limit of open files as far as the kernel goes, where it may: a job's can be no higher.
+/// Raises this process's limits of open files as far as it may: the hard one for jobs, whose own can be no higher, the soft
+/// one for the launcher, which has a score of descriptors open for each job.
 pub fn raise_open_files() -> Result<(), Errno> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::Nofile).maximum;
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open")
         .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok())
-        .ok_or(Errno::INVAL)?;
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.maximum = Some(most);
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    let both = |limit| Rlimit {
+        current: limit,
+        maximum: limit,
+    };
+    // Beyond the hard limit only with CAP_SYS_RESOURCE.
+    match setrlimit(Resource::Nofile, both(most.max(hard))) {
+        Err(Errno::PERM) => setrlimit(Resource::Nofile, both(hard)),
+        raised => raised,
+    }
 }
 
 /// execve(2). Returns only if it failed.

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use stockade::proto::v1::{Cause, DeleteJobRequest, StartJobRequest, StopJobRequest};
 
 use super::worker::traces::{Holdings, children, marked};
-use super::worker::{Worker, able, eventually};
-use super::{in_runtime, shell, start, wait, worker_with_policies};
+use super::worker::{Setup, Worker, able, eventually};
+use super::{in_runtime, running, shell, start, wait, worker_with_policies};
 
 /// Sandboxes that wait for jobs, and the server.
 pub(crate) const IDLE_CHILDREN: usize = 17;
@@ -123,4 +123,29 @@ fn a_stop_is_over_when_nothing_is_left() {
         assert!(stop.escalated && stop.killed >= 4, "{stop:?}");
         assert_eq!(stop.reason, "a test");
     });
+}
+
+/// The soft limit that most systems start services with.
+#[test]
+fn the_usual_limit_of_open_files_bounds_no_jobs() {
+    const JOBS: usize = 80;
+    if !able() {
+        return;
+    }
+    let setup = Setup {
+        before: "ulimit -Sn 1024".to_owned(),
+        ..Setup::default()
+    };
+    let worker = Worker::start_as(setup, |_| {});
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let mut ids = Vec::new();
+        for _ in 0..JOBS {
+            ids.push(start(&mut client, shell("sleep 60")).await);
+        }
+        for id in &ids {
+            running(&mut client, id).await;
+        }
+    });
+    worker.shut_down();
 }
