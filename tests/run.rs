@@ -1,4 +1,4 @@
-//! What `stockade run` does with output that its own standard streams do not take.
+//! `stockade run`: output that its own standard streams do not take, and other runs beside it.
 
 #[path = "support/needs.rs"]
 mod needs;
@@ -170,4 +170,23 @@ fn a_file_gets_all_output() {
     let status = run("seq 1 100000").stdout(to).status().expect("stockade");
     assert!(status.success());
     assert!(std::fs::read(file.path()).expect("read") == lines(100_000));
+}
+
+/// Needs root.
+#[test]
+fn a_run_in_another_pid_namespace_is_left_alone() {
+    if !is_root() {
+        return;
+    }
+    let mut longer = run("sleep 2; exit 3").spawn().expect("stockade");
+    sleep(Duration::from_millis(300));
+    let other = Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(env!("CARGO_BIN_EXE_stockade"))
+        .args(["run", "--", "true"])
+        .status()
+        .expect("unshare");
+    assert!(other.success());
+    let status = ends_within(&mut longer, Duration::from_secs(10));
+    assert_eq!(status.code(), Some(3));
 }
