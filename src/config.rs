@@ -1,9 +1,11 @@
 //! `config.toml`: what an operator decides. Every field has a default; unknown keys are refused.
 
 mod listen_addr;
+mod log_level;
 mod read;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -14,7 +16,7 @@ pub use read::{ConfigError, SEARCH};
 use crate::units::Bytes;
 
 /// The whole file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub grpc_server: GrpcServer,
@@ -31,7 +33,7 @@ pub struct Config {
 }
 
 /// Where and how clients reach this worker.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcServer {
     /// `IP:PORT`, `localhost:PORT`, `:PORT` for all addresses of the host, or `unix:/path`.
@@ -49,7 +51,7 @@ pub struct GrpcServer {
 }
 
 /// The scheduler that this worker registers with.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scheduler {
     /// `host:port` of the scheduler's gRPC server.
@@ -90,7 +92,7 @@ const fn default_loss_timeout() -> u64 {
 }
 
 /// The worker as a whole.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Worker {
     /// Records and output of jobs.
@@ -134,18 +136,35 @@ pub enum OnShutdown {
 }
 
 /// What the launcher needs of the host.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Isolation {
     /// Name of the cgroup under which this worker makes its own, beneath the worker's own cgroup's parent.
     pub cgroup: String,
-    /// First of the host ids that jobs are given. The range must be free of users: 65536 single ids, then
-    /// blocks of 65536 for jobs that are root in a user namespace of their own.
+    /// First of the host ids that jobs are given. The range must be free of users.
     pub first_host_id: u32,
 }
 
+impl Isolation {
+    /// Single ids, of jobs that are nobody in particular.
+    pub const SINGLE_IDS: u32 = 1 << 16;
+    /// Ids of a job that is root in a user namespace of its own.
+    pub const BLOCK_IDS: u32 = 1 << 16;
+    /// Such blocks, after the single ids.
+    pub const BLOCKS: u32 = 4096;
+
+    /// The ids of jobs on the host; `None` where there are not so many from the first on.
+    #[must_use]
+    pub fn host_ids(&self) -> Option<Range<u32>> {
+        let end = self
+            .first_host_id
+            .checked_add(Self::SINGLE_IDS + Self::BLOCKS * Self::BLOCK_IDS)?;
+        Some(self.first_host_id..end)
+    }
+}
+
 /// Whose jobs a client's are, and how much of the worker each tenant may have.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tenants {
     pub from: TenantsFrom,
@@ -208,7 +227,7 @@ impl Tenants {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// A `tracing` filter, such as "info" or "stockade=debug".

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, ListenAddr, Scheduler};
+use super::{Config, Isolation, ListenAddr, Scheduler, Worker, log_level};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -97,9 +97,34 @@ impl Config {
         if worker.max_running == 0 {
             return fault("worker.max_running", "0 would never run a job");
         }
-        self.scheduler
-            .as_ref()
-            .and_then(|scheduler| scheduler.fault(&listen))
+        if let Err(reason) = log_level::check(&self.log.level) {
+            return Some(("log.level", reason));
+        }
+        let scheduler = self.scheduler.as_ref();
+        self.isolation
+            .fault(worker)
+            .or_else(|| scheduler.and_then(|scheduler| scheduler.fault(&listen)))
+    }
+}
+
+impl Isolation {
+    fn fault(&self, worker: &Worker) -> Option<(&'static str, String)> {
+        let fault = |field, reason: &str| Some((field, reason.to_owned()));
+        let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+        if !self.cgroup.trim_matches('/').split('/').all(is_name) {
+            return fault("isolation.cgroup", "not the name of a cgroup");
+        }
+        if self.first_host_id == 0 {
+            return fault("isolation.first_host_id", "0 is root");
+        }
+        match self.host_ids() {
+            None => fault("isolation.first_host_id", "leaves too few ids for jobs"),
+            Some(ids) if ids.contains(&worker.server_uid) || ids.contains(&worker.server_gid) => fault(
+                "isolation.first_host_id",
+                "worker.server_uid or server_gid is among the ids of jobs",
+            ),
+            Some(_) => None,
+        }
     }
 }
 

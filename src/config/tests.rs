@@ -162,3 +162,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ids_of_jobs_are_nobody_elses_and_there_are_enough() {
+    let with = |line: &str| format!("[isolation]\n{line}\n");
+    let most = u32::MAX - 65_536 - 4096 * 65_536;
+    read(&with(&format!("first_host_id = {most}"))).expect("the last that fit");
+    for (id, reason) in [
+        (0, "root"),
+        (most + 1, "too few"),
+        (u32::MAX, "too few"),
+        (64_901, "server_uid"),
+        (64_000, "server_uid"),
+    ] {
+        let refusal = refusal(&with(&format!("first_host_id = {id}")));
+        assert!(
+            refusal.contains("isolation.first_host_id") && refusal.contains(reason),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn a_cgroup_is_beneath_the_workers_place() {
+    for name in ["../x", "a/../../x", "", "/", "a//b", "."] {
+        let refusal = refusal(&format!("[isolation]\ncgroup = \"{name}\"\n"));
+        assert!(refusal.contains("isolation.cgroup"), "{refusal}");
+    }
+    read("[isolation]\ncgroup = \"machine/stockade\"\n").expect("nested");
+}
+
+#[test]
+fn a_level_that_is_none_is_refused() {
+    let refusal = refusal("[log]\nlevel = \"wran\"\n");
+    assert!(
+        refusal.contains("log.level") && refusal.contains("wran"),
+        "{refusal}"
+    );
+}

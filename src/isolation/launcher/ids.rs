@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
+use crate::config::Isolation;
 use crate::isolation::sandbox::identity::HostIds;
 use crate::sys::fault_point;
 
-const SINGLES: u32 = 1 << 16;
-const BLOCK: u32 = 1 << 16;
-const BLOCKS: u32 = 4096;
+const SINGLES: u32 = Isolation::SINGLE_IDS;
+const BLOCK: u32 = Isolation::BLOCK_IDS;
+const BLOCKS: u32 = Isolation::BLOCKS;
 
 /// Gives out ids. Which are in use is told by locks on the bytes of one file: a lock is held by the supervisor, too,
 /// so it goes when the last process that needs it has gone, and never earlier.
