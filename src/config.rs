@@ -3,6 +3,7 @@
 mod listen_addr;
 mod log_level;
 mod read;
+mod reread;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use listen_addr::ListenAddr;
 pub use read::{ConfigError, SEARCH};
+pub use reread::{PemError, Pems, Reread, Settings};
 
 use crate::units::Bytes;
 
@@ -284,6 +286,12 @@ impl Default for Log {
 }
 
 impl Config {
+    /// Whether it differs from `other` in nothing but the log.
+    fn is_but_for_log(&self, other: &Self) -> bool {
+        let log = self.log.clone();
+        *self == Self { log, ..other.clone() }
+    }
+
     /// Whether there can be more tenants than one.
     #[must_use]
     pub fn tells_tenants_apart(&self) -> bool {

@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
         "server",
         &["policy", "job", "config", "proto", "sys", "isolation::ipc"],
     ),
-    ("isolation/ipc", &["job"]),
+    ("isolation/ipc", &["job", "config"]),
     ("isolation/cgroup", &["job", "sys"]),
     (
         "isolation/sandbox",

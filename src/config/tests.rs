@@ -200,3 +200,26 @@ fn a_level_that_is_none_is_refused() {
         "{refusal}"
     );
 }
+
+#[test]
+fn what_needs_a_restart_is_told_by_reading_again() {
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    let write = |text: &str| std::fs::write(file.path(), text).expect("write");
+    write(OLD_FILE);
+    let started = Config::read(file.path()).expect("old file");
+    let settings = |text: String| {
+        write(&text);
+        Reread::of(&started).settings
+    };
+    let told = |level: &str, needs_restart| {
+        Ok(Settings {
+            log_level: level.to_owned(),
+            needs_restart,
+        })
+    };
+    assert_eq!(settings(OLD_FILE.to_owned()), told("info", false));
+    let louder = format!("{OLD_FILE}[log]\nlevel = \"debug\"\n");
+    assert_eq!(settings(louder), told("debug", false));
+    assert_eq!(settings(OLD_FILE.replace("3000", "3001")), told("info", true));
+    assert!(settings("nonsense".to_owned()).is_err());
+}

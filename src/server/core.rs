@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Reread};
 use crate::isolation::ipc::{Channel, Event, HostAbility, Order, TransportError};
 use crate::job::IsolationCeiling;
 use crate::policy::{PolicySet, Site};
@@ -44,6 +44,8 @@ pub struct Server {
     pub(super) removals: Removals,
     /// Until it is done.
     pub(super) taking_up: Mutex<Option<TakeUp>>,
+    /// Who waits for the launcher's answer.
+    rereading: Mutex<Option<oneshot::Sender<Reread>>>,
 }
 
 /// What the launcher has found out about the host.
@@ -86,6 +88,7 @@ impl Server {
             host: watch::Sender::new(None),
             removals: Removals::default(),
             taking_up: Mutex::default(),
+            rereading: Mutex::default(),
         });
         let mut lost = server.connect();
         tokio::select! {
@@ -151,6 +154,11 @@ impl Server {
                 None => tracing::info!(?policies, "the launcher has read the policies"),
                 Some(error) => tracing::error!(error, "the launcher keeps its old policies"),
             },
+            Event::Reread(reread) => {
+                if let Some(asked) = lock(&self.rereading).take() {
+                    let _ = asked.send(*reread);
+                }
+            }
             Event::Host { abilities, ceiling } => {
                 self.host.send_replace(Some(Host { abilities, ceiling }));
             }
@@ -175,6 +183,15 @@ impl Server {
                 );
             }
         }
+    }
+
+    /// What the launcher reads again; `None` where it does not answer.
+    pub(super) async fn reread(&self) -> Option<Reread> {
+        let (asked, answer) = oneshot::channel();
+        *lock(&self.rereading) = Some(asked);
+        self.launcher.send(&Order::Reread);
+        let answer = tokio::time::timeout(LAUNCHER_ANSWERS_WITHIN, answer).await;
+        answer.ok()?.ok()
     }
 
     /// The scripts that requests name by path.

@@ -10,7 +10,7 @@ use tonic::service::Routes;
 use tower::layer::util::{Identity, Stack};
 use tower::util::MapResponseLayer;
 
-use crate::config::{Config, OnShutdown};
+use crate::config::{Config, OnShutdown, Reread};
 use crate::isolation::ipc::{Channel, TransportError};
 use crate::job::{State, StopOrder};
 
@@ -95,38 +95,39 @@ impl Running {
         }
     }
 
-    /// Reads the configuration again: the TLS files, the policies, and the log level, which is the answer.
+    /// Reads again what SIGHUP is for: the TLS files, the policies, and the log level, which is the answer.
     ///
-    /// What cannot be read, also for want of permission, leaves the old values in force.
-    pub fn reload(&self) -> Option<String> {
-        let config = match &self.config.source {
-            Some(file) => match Config::read(file) {
-                Ok(config) => config,
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "keeping the old configuration"
-                    );
-                    return None;
-                }
-            },
-            None => self.config.clone(),
-        };
-        if self.config.grpc_server.use_tls {
-            match ServerTls::read(&config.grpc_server) {
-                Ok(tls) => self.tls.replace(tls),
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "keeping the old certificate"
-                    );
-                }
-            }
-        }
+    /// What cannot be read leaves the old values in force.
+    pub async fn reload(&self) -> Option<String> {
         // The launcher reads the folder that it was started with, and both must decide alike.
         self.server.reload_policies(&self.config);
-        tracing::info!("configuration read again");
-        Some(config.log.level)
+        let Some(Reread { settings, tls }) = self.server.reread().await else {
+            tracing::error!("keeping the old configuration: the launcher does not answer");
+            return None;
+        };
+        let server = &self.config.grpc_server;
+        let tls = tls.map(|pems| ServerTls::of(server, &pems?).map_err(|error| error.to_string()));
+        match tls {
+            Some(Ok(tls)) => {
+                self.tls.replace(tls);
+                tracing::info!("certificate read again");
+            }
+            Some(Err(error)) => tracing::error!(error, "keeping the old certificate"),
+            None => {}
+        }
+        match settings {
+            Ok(settings) => {
+                if settings.needs_restart {
+                    tracing::warn!("the configuration has changed in what needs a restart");
+                }
+                tracing::info!("configuration read again");
+                Some(settings.log_level)
+            }
+            Err(error) => {
+                tracing::error!(error, "keeping the old configuration");
+                None
+            }
+        }
     }
 
     /// Leaves the scheduler, treats running jobs as configured, and ends all calls.

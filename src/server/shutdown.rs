@@ -40,7 +40,7 @@ impl Signals {
         loop {
             tokio::select! {
                 _ = self.hang_up.recv() => {
-                    if let (Some(level), Some(log_level)) = (running.reload(), &log_level) {
+                    if let (Some(level), Some(log_level)) = (running.reload().await, &log_level) {
                         log_level.change(&level);
                     }
                 }

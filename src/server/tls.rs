@@ -7,7 +7,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use crate::config::{GrpcServer, Scheduler};
+use crate::config::{GrpcServer, PemError, Pems, Scheduler};
 
 use super::ServerError;
 
@@ -25,20 +25,28 @@ pub(super) struct ClientTls {
 
 impl ServerTls {
     pub(super) fn read(server: &GrpcServer) -> Result<Self, ServerError> {
-        let chain = certificates(&server.crt_file)?;
-        let key = PrivateKeyDer::from_pem_file(&server.key_file).map_err(invalid(&server.key_file))?;
+        let pems = Pems::read(server).map_err(|PemError { path, source }| invalid(&path)(source))?;
+        Self::of(server, &pems)
+    }
+
+    /// `pems` is what is in the files of `server`.
+    pub(super) fn of(server: &GrpcServer, pems: &Pems) -> Result<Self, ServerError> {
+        let chain = certificates(&server.crt_file, &pems.chain)?;
+        let key = PrivateKeyDer::from_pem_slice(&pems.key).map_err(invalid(&server.key_file))?;
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(invalid(&server.crt_file))?;
-        let builder = match &server.client_ca_file {
-            Some(file) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(file)?), provider)
+        let builder = match (&server.client_ca_file, &pems.client_ca) {
+            (Some(file), Some(pem)) => {
+                let roots = Arc::new(roots(file, pem)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .build()
                     .map_err(invalid(file))?;
                 builder.with_client_cert_verifier(verifier)
             }
-            None => builder.with_no_client_auth(),
+            (Some(file), None) => return Err(invalid(file)("was not read")),
+            (None, _) => builder.with_no_client_auth(),
         };
         let mut config = builder
             .with_single_cert(chain, key)
@@ -70,10 +78,8 @@ impl ClientTls {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
-        .map_err(invalid(file))?
-        .collect();
+fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = certificates.map_err(invalid(file))?;
     if certificates.is_empty() {
         return Err(invalid(file)("holds no certificate"));
@@ -81,9 +87,9 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError
     Ok(certificates)
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, ServerError> {
+fn roots(file: &Path, pem: &[u8]) -> Result<RootCertStore, ServerError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(file)? {
+    for certificate in certificates(file, pem)? {
         roots.add(certificate).map_err(invalid(file))?;
     }
     Ok(roots)

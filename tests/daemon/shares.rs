@@ -12,10 +12,10 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use super::worker::{Worker, able};
 use super::{Client, in_runtime, shell};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("key");
@@ -23,7 +23,7 @@ impl Authority {
     }
 
     /// PEM: a certificate and its key.
-    fn sign(&self, name: &str) -> (String, String) {
+    pub(crate) fn sign(&self, name: &str) -> (String, String) {
         let mut params = CertificateParams::new(vec!["worker.test".to_owned()]).expect("parameters");
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("key");
@@ -32,7 +32,7 @@ impl Authority {
     }
 }
 
-fn worker(authority: &Authority, addr: &str, limits: &str) -> Worker {
+pub(crate) fn worker(authority: &Authority, addr: &str, limits: &str) -> Worker {
     let write = |dir: &Path| {
         let (certificate, key) = authority.sign("worker");
         let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("write");
@@ -44,21 +44,28 @@ fn worker(authority: &Authority, addr: &str, limits: &str) -> Worker {
 }
 
 async fn client(authority: &Authority, addr: &str, tenant: &str) -> Client {
-    let (certificate, key) = authority.sign(tenant);
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(authority.0.pem()))
-        .identity(Identity::from_pem(certificate, key))
-        .domain_name("worker.test");
-    let channel: Channel = Endpoint::from_shared(format!("https://{addr}"))
-        .and_then(|endpoint| endpoint.tls_config(tls))
-        .expect("endpoint")
-        .connect()
-        .await
-        .expect("connect");
-    WorkerClient::new(channel)
+    let client = client_who_trusts(authority, authority, addr, tenant).await;
+    client.expect("connect")
 }
 
-fn free_addr() -> String {
+/// A client of `authority` at a worker whose certificate is of `trusted`.
+pub(crate) async fn client_who_trusts(
+    trusted: &Authority,
+    authority: &Authority,
+    addr: &str,
+    tenant: &str,
+) -> Result<Client, tonic::transport::Error> {
+    let (certificate, key) = authority.sign(tenant);
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(trusted.0.pem()))
+        .identity(Identity::from_pem(certificate, key))
+        .domain_name("worker.test");
+    let endpoint = Endpoint::from_shared(format!("https://{addr}"))?.tls_config(tls)?;
+    let channel: Channel = endpoint.connect().await?;
+    Ok(WorkerClient::new(channel))
+}
+
+pub(crate) fn free_addr() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     listener.local_addr().expect("address").to_string()
 }

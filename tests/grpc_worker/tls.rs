@@ -121,11 +121,11 @@ async fn a_new_certificate_is_taken_up_by_a_reload() {
     let worker = TestWorker::start_with(|config| use_tls(config, &old.sign("worker.test"), None));
     assert!(call(&worker, Some(trusting(&old))).await);
     new.sign("worker.test").write(&worker.config.worker.state_dir);
-    worker.running().reload();
+    worker.running().reload().await;
     assert!(call(&worker, Some(trusting(&new))).await);
     assert!(!call(&worker, Some(trusting(&old))).await);
     std::fs::write(&worker.config.grpc_server.crt_file, "garbage").expect("write");
-    worker.running().reload();
+    worker.running().reload().await;
     assert!(
         call(&worker, Some(trusting(&new))).await,
         "garbage changes nothing"

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use stockade::config::{Config, Reread};
 use stockade::isolation::ipc::{
     Channel, Event, KnownJob, Launch, Leftover, Order, Origin, TransportError, pair,
 };
@@ -22,6 +23,7 @@ use stockade::job::{
 /// `stubborn` (needs to be killed), `missing` (cannot be executed), `held` (never starts by itself).
 #[derive(Clone)]
 pub struct FakeLauncher {
+    config: Config,
     jobs_dir: PathBuf,
     state: Arc<Mutex<State>>,
     launches: Arc<AtomicUsize>,
@@ -44,9 +46,11 @@ struct State {
 }
 
 impl FakeLauncher {
-    pub fn new(jobs_dir: PathBuf) -> Self {
+    pub fn new(config: &Config) -> Self {
+        let jobs_dir = config.worker.state_dir.join("jobs");
         fs::create_dir_all(&jobs_dir).expect("jobs folder");
         Self {
+            config: config.clone(),
             jobs_dir,
             state: Arc::default(),
             launches: Arc::default(),
@@ -207,6 +211,7 @@ impl FakeLauncher {
                 policies: Vec::new(),
                 error: None,
             }),
+            Order::Reread => self.send(&Event::Reread(Box::new(Reread::of(&self.config)))),
             Order::Probe => self.send(&Event::Host {
                 abilities: Vec::new(),
                 ceiling: IsolationCeiling {

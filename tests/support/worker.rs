@@ -56,7 +56,7 @@ impl TestWorker {
         std::fs::create_dir_all(config.worker.state_dir.join("server")).expect("server folder");
         change(&mut config);
         Self {
-            launcher: FakeLauncher::new(config.worker.state_dir.join("jobs")),
+            launcher: FakeLauncher::new(&config),
             config,
             dir,
             alive: None,

@@ -192,6 +192,13 @@ impl CgroupTree {
             == 0
     }
 
+    /// Removes the cgroup `name` beneath this branch, where it is empty.
+    pub fn remove_empty(&self, name: &str) {
+        for branch in self.branches() {
+            let _ = fs::remove_dir(branch.join(name));
+        }
+    }
+
     /// Removes this branch itself, where it is empty, and then the one that it is a child of.
     pub fn remove_with_parent(&self) {
         for branch in self.branches() {

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Reread;
 use crate::job::{
     ExitRecord, InvalidField, IsolationCeiling, JobId, JobRequest, Receipt, Signal, StopOrder, Timestamp,
     bounds, check_teller,
@@ -41,6 +42,8 @@ pub enum Order {
     },
     /// Read the policy files again: answered by `Reloaded`.
     Reload,
+    /// Read the configuration and the TLS files again: answered by `Reread`.
+    Reread,
     /// The host's abilities: answered by `Host`.
     Probe,
 }
@@ -114,6 +117,7 @@ pub enum Event {
         policies: Vec<String>,
         error: Option<String>,
     },
+    Reread(Box<Reread>),
     Host {
         abilities: Vec<HostAbility>,
         ceiling: IsolationCeiling,

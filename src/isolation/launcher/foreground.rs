@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -112,16 +113,17 @@ fn open_cgroups(branch: &str, limits: Enforcement) -> Result<CgroupTree, Failure
 
 const PREFIX: &str = "run-";
 
-/// A `stockade run` that was killed leaves its cgroup behind, with nothing in it.
+/// A `stockade run` that was killed leaves its cgroup behind, with nothing in it. One that has something in it is of a run
+/// that lives, in a pid namespace that this process does not see.
 fn sweep_abandoned(cgroups: &CgroupTree) {
     for name in cgroups.children() {
         let pid = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next())
             .and_then(|pid| pid.parse::<u32>().ok());
-        let abandoned = pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+        let abandoned = pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
         if abandoned {
-            let _ = cgroups.sweep(&name);
+            cgroups.remove_empty(&name);
         }
     }
 }

@@ -4,6 +4,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::daemon::{Daemon, SERVER};
 use super::server_link::ServerEnd;
+use crate::config::Reread;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Order, TransportError};
 use crate::job::StartStep;
@@ -75,6 +76,10 @@ impl Daemon {
             Order::List => self.list(),
             Order::Describe { ids } => self.describe(&ids),
             Order::Reload => self.reload(),
+            Order::Reread => {
+                let reread = Reread::of(&self.config);
+                self.server.send(&Event::Reread(Box::new(reread)));
+            }
             Order::Probe => {
                 let abilities = crate::isolation::doctor::quick();
                 let ceiling = self.sandboxes.ceiling();
