@@ -62,6 +62,30 @@ pub enum CgroupError {
     },
 }
 
+impl CgroupError {
+    /// What a client is told, who is to learn no path of the host.
+    #[must_use]
+    pub fn without_path(&self) -> String {
+        match self {
+            Self::NoHierarchy => self.to_string(),
+            Self::NoCpuTime { .. } => "CPU time cannot be measured".to_owned(),
+            Self::System { operation, .. } => (*operation).to_owned(),
+            Self::NotDelegated { controller, .. } => format!("the controller {controller} cannot be enabled"),
+        }
+    }
+
+    /// The kernel's error number, 0 where it gave none.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::System { source, .. } | Self::NotDelegated { source, .. } => {
+                source.raw_os_error().unwrap_or(0)
+            }
+            Self::NoHierarchy | Self::NoCpuTime { .. } => 0,
+        }
+    }
+}
+
 /// This worker's branch in every hierarchy.
 #[derive(Debug, Clone)]
 pub struct CgroupTree {
@@ -345,5 +369,32 @@ mod tests {
             CgroupTree::open_in(only_memory, "x"),
             Err(CgroupError::NoHierarchy)
         ));
+    }
+
+    #[test]
+    fn clients_are_told_no_path_of_the_host() {
+        let path = || PathBuf::from("/sys/fs/cgroup/secret");
+        let source = || std::io::Error::from_raw_os_error(libc::EAGAIN);
+        let errors = [
+            CgroupError::NoHierarchy,
+            CgroupError::NoCpuTime { path: path() },
+            CgroupError::System {
+                operation: "mkdir",
+                path: path(),
+                source: source(),
+            },
+            CgroupError::NotDelegated {
+                controller: "memory",
+                path: path(),
+                source: source(),
+            },
+        ];
+        for error in &errors {
+            assert!(!error.without_path().contains('/'), "{error}");
+        }
+        assert_eq!(
+            errors.map(|error| error.errno()),
+            [0, 0, libc::EAGAIN, libc::EAGAIN]
+        );
     }
 }

@@ -137,10 +137,11 @@ impl Berths {
         };
         let cgroup_name = format!("{}{}", self.prefix, self.next_name);
         self.next_name += 1;
-        let cgroup = self
-            .cgroups
-            .make_job(&cgroup_name)
-            .map_err(|error| Failure::new(StartStep::Cgroup, 0, error.to_string()))?;
+        let cgroup = self.cgroups.make_job(&cgroup_name).map_err(|error| {
+            // For the operator; a client gets the failure.
+            eprintln!("stockade: launcher: {error}");
+            Failure::new(StartStep::Cgroup, error.errno(), error.without_path())
+        })?;
         Ok(Berth {
             cgroup,
             cgroup_name,
