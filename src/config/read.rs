@@ -97,6 +97,9 @@ impl Config {
         if worker.max_running == 0 {
             return fault("worker.max_running", "0 would never run a job");
         }
+        if worker.scripts_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
+            return fault("worker.scripts_dir", "not a folder: no job could start");
+        }
         if let Err(reason) = log_level::check(&self.log.level) {
             return Some(("log.level", reason));
         }

@@ -193,6 +193,13 @@ fn a_cgroup_is_beneath_the_workers_place() {
 }
 
 #[test]
+fn a_folder_of_scripts_that_is_not_there_is_refused() {
+    let refusal = refusal("[worker]\nscripts_dir = \"/nonexistent\"\n");
+    assert!(refusal.contains("worker.scripts_dir"), "{refusal}");
+    read("[worker]\nscripts_dir = \"/usr\"\n").expect("a folder");
+}
+
+#[test]
 fn a_level_that_is_none_is_refused() {
     let refusal = refusal("[log]\nlevel = \"wran\"\n");
     assert!(
