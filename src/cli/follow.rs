@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tonic::{Code, Status};
 
-use super::client::{Patience, Worker, connection_lost};
+use super::client::{Patience, Worker, connection_lost, names_field};
 use super::error::CliError;
 use super::print::note;
 use crate::proto::v1::stream_output_response::Part;
@@ -16,11 +16,13 @@ pub(super) struct Selection {
     pub(super) job_id: String,
     /// Empty: both.
     pub(super) streams: Vec<Stream>,
-    /// Of each stream.
+    /// Of each stream. Of both, one that ends before it is empty.
     pub(super) offset: u64,
     /// Until the job is over.
     pub(super) follow: bool,
 }
+
+const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
 /// How far a stream has been passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub(super) struct Follower {
     selection: Selection,
     stdout: Cursor,
     stderr: Cursor,
+    /// Of both streams, those that ended before the offset.
+    ended: Vec<Stream>,
     patience: Patience,
 }
 
@@ -77,23 +81,33 @@ impl Follower {
             selection,
             stdout: start,
             stderr: start,
+            ended: Vec::new(),
             patience,
         }
     }
 
-    /// Until the end of the stream; what the worker told there.
+    /// Until the end of the stream; what the worker told there, where there was anything to ask it for.
     pub(super) async fn run(mut self) -> Result<Option<End>, CliError> {
         loop {
-            match self.attempt().await {
-                Err(CliError::Rpc(status)) if connection_lost(&status) => {
-                    if self.patience.is_fresh() {
-                        note("the connection is lost, trying again");
-                    }
-                    if !self.patience.pause().await {
-                        return Err(status.into());
-                    }
-                }
+            let status = match self.attempt().await {
+                Err(CliError::Rpc(status)) => status,
                 done => return done,
+            };
+            if let Some(stream) = self.ended_by(&status) {
+                self.ended.push(stream);
+                if self.ended.len() == BOTH.len() {
+                    return Ok(None);
+                }
+                continue;
+            }
+            if !connection_lost(&status) {
+                return Err(status.into());
+            }
+            if self.patience.is_fresh() {
+                note("the connection is lost, trying again");
+            }
+            if !self.patience.pause().await {
+                return Err(status.into());
             }
         }
     }
@@ -104,12 +118,7 @@ impl Follower {
             job_id: self.selection.job_id.clone(),
             stdout_offset: self.stdout.next,
             stderr_offset: self.stderr.next,
-            streams: self
-                .selection
-                .streams
-                .iter()
-                .map(|&stream| stream.into())
-                .collect(),
+            streams: self.streams().into_iter().map(Into::into).collect(),
             follow: self.selection.follow,
         };
         let mut stream = self.worker.stream_output(request).await?.into_inner();
@@ -132,6 +141,29 @@ impl Follower {
             return Err(Status::new(Code::Unavailable, "the worker ended the stream before the job").into());
         }
         Ok(None)
+    }
+
+    /// As a request names them: none is both.
+    fn streams(&self) -> Vec<Stream> {
+        if self.ended.is_empty() {
+            return self.selection.streams.clone();
+        }
+        BOTH.into_iter()
+            .filter(|stream| !self.ended.contains(stream))
+            .collect()
+    }
+
+    /// The stream that is shorter than the offset, by a refusal. The offset of a stream that was asked for by its name
+    /// is a mistake, that of both may well suit one of them alone.
+    fn ended_by(&self, status: &Status) -> Option<Stream> {
+        let field = |stream| match stream {
+            Stream::Stderr => "stderr_offset",
+            Stream::Stdout | Stream::Unspecified => "stdout_offset",
+        };
+        let all = self.selection.streams.is_empty();
+        BOTH.into_iter()
+            .filter(|stream| all && !self.ended.contains(stream))
+            .find(|&stream| names_field(status, field(stream)))
     }
 
     const fn cursor(&mut self, stream: Stream) -> &mut Cursor {

@@ -31,7 +31,8 @@ pub(super) struct LogsArgs {
 
     /// Begin at this byte of each stream
     ///
-    /// In bytes, or with K, M, G, T. Default: 0, the beginning. Example: --offset 4096
+    /// In bytes, or with K, M, G, T. Of both streams, one that ends before it is empty; for one that --stream
+    /// names, that is an error. Default: 0, the beginning. Example: --offset 4096
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     #[arg(value_parser = crate::units::parse_bytes)]
     offset: u64,

@@ -28,6 +28,8 @@ pub(crate) struct Script {
     pub(crate) jobs: HashMap<String, Job>,
     /// One entry a call; the last one stays.
     pub(crate) output: VecDeque<Vec<Act<Part>>>,
+    /// How long stdout and stderr are; an offset beyond is refused.
+    pub(crate) lengths: Option<(u64, u64)>,
     pub(crate) events: VecDeque<Vec<Act<JobEvent>>>,
     /// Answers of WaitJob before the job is over.
     pub(crate) waits_before_the_end: u32,
@@ -125,6 +127,28 @@ fn perform<T: Send + 'static>(acts: Vec<Act<T>>) -> Streamed<T> {
     Box::pin(stream)
 }
 
+/// As the real worker does.
+fn check_offsets(request: &StreamOutputRequest, lengths: (u64, u64)) -> Result<(), Status> {
+    let is_asked_for =
+        |stream: Stream| request.streams.is_empty() || request.streams.contains(&stream.into());
+    for (stream, field, offset, length) in [
+        (Stream::Stdout, "stdout_offset", request.stdout_offset, lengths.0),
+        (Stream::Stderr, "stderr_offset", request.stderr_offset, lengths.1),
+    ] {
+        if is_asked_for(stream) && offset > length {
+            let reason = format!("beyond the {length} bytes that the job wrote");
+            let details = ErrorDetails::with_bad_request_violation(field, &reason);
+            let message = format!("{field}: {reason}");
+            return Err(Status::with_error_details(
+                Code::InvalidArgument,
+                message,
+                details,
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn next<T: Clone>(acts: &mut VecDeque<T>) -> Option<T> {
     if acts.len() > 1 {
         acts.pop_front()
@@ -209,7 +233,9 @@ impl Worker for Fake {
         let request = request.into_inner();
         self.job(&request.job_id)?;
         let mut script = self.script();
-        script.streamed.push(request);
+        let lengths = script.lengths.unwrap_or((u64::MAX, u64::MAX));
+        script.streamed.push(request.clone());
+        check_offsets(&request, lengths)?;
         let acts = next(&mut script.output).unwrap_or_default();
         let respond = |act| match act {
             Act::Send(part) => Act::Send(StreamOutputResponse { part: Some(part) }),

@@ -77,6 +77,29 @@ fn stream_and_offset_are_asked_for() {
 }
 
 #[test]
+fn of_both_streams_one_that_ends_before_the_offset_is_empty() {
+    let fake = Fake::with_jobs();
+    let served = Served::on_tcp(&fake);
+    let show = |lengths, chunks: Vec<Act<Part>>, words: &[&str]| {
+        fake.script().lengths = Some(lengths);
+        fake.script().output = [chunks].into();
+        served.stockade(&[&["logs", "--offset", "500"][..], words].concat())
+    };
+    let out = || vec![chunk(Stream::Stdout, 500, b"out"), end(0)];
+    let err = || vec![chunk(Stream::Stderr, 500, b"err"), end(0)];
+    for words in [&[FAILED][..], &["-f", FAILED]] {
+        let outcome = show((1000, 0), out(), words).succeeded();
+        assert_eq!((&*outcome.stdout, &*outcome.stderr), ("out", ""));
+        let outcome = show((0, 1000), err(), words).succeeded();
+        assert_eq!((&*outcome.stdout, &*outcome.stderr), ("", "err"));
+        let outcome = show((0, 499), Vec::new(), words).succeeded();
+        assert_eq!((&*outcome.stdout, &*outcome.stderr), ("", ""));
+    }
+    show((0, 1000), err(), &["--stream", "stdout", FAILED])
+        .failed(1, "beyond the 0 bytes that the job wrote");
+}
+
+#[test]
 fn a_gap_is_told_on_stderr() {
     let fake = Fake::with_jobs();
     fake.script().output.push_back(vec![

@@ -14,7 +14,7 @@ pub(super) use address::Address;
 pub(super) use connect::{ConnectError, Worker, connect, connect_to};
 pub(super) use retry::Patience;
 pub(super) use start_request::start_request;
-pub(super) use status::{connection_lost, describe};
+pub(super) use status::{connection_lost, describe, names_field};
 
 /// The cause of an error of the transport, whose outer layers say only "transport error".
 fn innermost(error: &(dyn Error + 'static)) -> String {

@@ -32,6 +32,17 @@ pub(in crate::cli) fn connection_lost(status: &Status) -> bool {
     status.code() == Code::Unavailable || status.source().is_some()
 }
 
+/// Whether a request was refused for this field.
+pub(in crate::cli) fn names_field(status: &Status, field: &str) -> bool {
+    let details = status.get_error_details();
+    let bad_request = details.bad_request();
+    bad_request.is_some_and(|bad| {
+        bad.field_violations
+            .iter()
+            .any(|violation| violation.field == field)
+    })
+}
+
 /// The code as the gRPC specification spells it.
 fn code_name(code: Code) -> &'static str {
     match code {
