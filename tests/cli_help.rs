@@ -95,6 +95,9 @@ fn nothing_asked_for_is_a_usage_error() {
         (&["nosuch"], 2),
         (&["serve", "--nosuch"], 2),
         (&["run", "--nosuch"], 125),
+        (&["start", "--memory", "x", "--", "true"], 2),
+        (&["start", "--wait", "--memory", "x", "--", "true"], 125),
+        (&["start", "--follow", "--label", "x"], 125),
         (&["--color", "never", "wait", "--nosuch"], 125),
     ] {
         let output = stockade(words);

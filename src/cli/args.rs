@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{Arg, Args, ColorChoice, CommandFactory, Parser, Subcommand};
 
 use super::{
     bench, completions, delete, doctor, drain, events, list, logs, man, policy, query, run, serve, signal,
@@ -140,7 +140,7 @@ pub(super) enum Command {
     Man(man::ManArgs),
 }
 
-/// Exit status of a usage error, and of `run` and `wait`, whose other statuses are the job's.
+/// Exit status of a usage error, and of what fails where the other statuses are the job's.
 pub(super) const USAGE: u8 = 2;
 pub(super) const OWN_FAILURE: u8 = 125;
 
@@ -155,27 +155,44 @@ pub(super) fn report(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// `run` and `wait` exit with a job's own status, which may be 2: their usage errors are 125, as with env(1)
-/// and timeout(1).
-fn usage_status(words: impl Iterator<Item = OsString>) -> u8 {
+/// `run`, `wait` and a `start` that waits exit with a job's own status, which may be 2: their usage errors are 125,
+/// as with env(1) and timeout(1).
+fn usage_status(mut words: impl Iterator<Item = OsString>) -> u8 {
     let command = Arguments::command();
-    let subcommand = words
-        .filter_map(|word| {
-            command
-                .find_subcommand(word)
-                .map(|found| found.get_name().to_owned())
-        })
-        .next();
-    match subcommand.as_deref() {
-        Some("run" | "wait") => OWN_FAILURE,
-        _ => USAGE,
+    let takes_the_jobs = match words.find_map(|word| command.find_subcommand(word)) {
+        Some(found) if found.get_name() == "start" => start_waits(found, words),
+        Some(found) => matches!(found.get_name(), "run" | "wait"),
+        None => false,
+    };
+    if takes_the_jobs { OWN_FAILURE } else { USAGE }
+}
+
+/// Whether `start` was to wait for its job, as far as words can tell of which clap has refused some.
+fn start_waits(start: &clap::Command, mut words: impl Iterator<Item = OsString>) -> bool {
+    while let Some(word) = words.next() {
+        let word = word.to_string_lossy();
+        let option = start.get_arguments().find(|argument| is_option(argument, &word));
+        match option {
+            Some(option) if matches!(option.get_id().as_str(), "wait" | "follow") => return true,
+            // Its value may look like anything.
+            Some(option) if option.get_action().takes_values() => drop(words.next()),
+            // The rest are the words of the job.
+            None if word == "--" || !word.starts_with('-') => return false,
+            _ => {}
+        }
     }
+    false
+}
+
+fn is_option(argument: &Arg, word: &str) -> bool {
+    let long = argument.get_long().map(|name| format!("--{name}"));
+    let short = argument.get_short().map(|letter| format!("-{letter}"));
+    [long, short].iter().flatten().any(|name| name == word)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Arg;
 
     fn status_of(words: &[&str]) -> u8 {
         usage_status(words.iter().map(OsString::from))
@@ -216,6 +233,22 @@ mod tests {
         assert_eq!(status_of(&["run", "--nosuch"]), OWN_FAILURE);
         assert_eq!(status_of(&["--color", "never", "wait"]), OWN_FAILURE);
         assert_eq!(status_of(&["start", "--nosuch", "run"]), USAGE);
+        for words in [
+            &["--memory", "x", "--wait", "--", "true"][..],
+            &["--wait", "--nosuch"],
+            &["--nosuch", "-o", "json", "--wait"],
+            &["--follow", "--label", "x"],
+            &["--memory=x", "--follow", "true"],
+        ] {
+            assert_eq!(status_of(&[&["start"], words].concat()), OWN_FAILURE, "{words:?}");
+        }
+        for words in [
+            &["--memory", "x", "--", "tail", "--follow"][..],
+            &["--memory", "x", "tail", "--follow"],
+            &["--label", "--wait", "--nosuch"],
+        ] {
+            assert_eq!(status_of(&[&["start"], words].concat()), USAGE, "{words:?}");
+        }
         assert_eq!(status_of(&[]), USAGE);
     }
 
