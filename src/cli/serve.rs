@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::OWN_FAILURE;
 use super::print;
 use crate::config::Config;
 use crate::isolation::ipc::Channel;
@@ -34,7 +33,7 @@ pub(super) struct ServeArgs {
 
     /// Read configuration and policies, say what is wrong with them, and exit
     ///
-    /// Exits with 0 where nothing is wrong. Default: off. Example: --check-config
+    /// Exits with 0 where nothing is wrong, else with 1. Default: off. Example: --check-config
     #[arg(long)]
     pub(super) check_config: bool,
 }
@@ -51,7 +50,7 @@ pub(super) fn execute(args: &ServeArgs) -> ExitCode {
         Ok(code) => code,
         Err(message) => {
             print::note(message);
-            ExitCode::from(OWN_FAILURE)
+            ExitCode::FAILURE
         }
     }
 }
