@@ -4,6 +4,7 @@
 mod needs;
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -57,4 +58,26 @@ fn another_user_than_root_is_a_failure() {
         .output()
         .expect("the binary runs");
     assert_failed(&output, "a worker needs root");
+}
+
+#[test]
+fn an_address_that_is_taken_is_told_once() {
+    if !needs::needs("root", rustix::process::geteuid().is_root()) {
+        return;
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let folder = tempfile::tempdir().expect("tempdir");
+    let config = format!(
+        "[grpc_server]\naddr = \"{}\"\n[worker]\nstate_dir = \"{}/state\"\n",
+        taken.local_addr().expect("an address"),
+        folder.path().display()
+    );
+    let file = folder.path().join("config.toml");
+    fs::write(&file, config).expect("write");
+    let output = serve(folder.path(), &["--config", file.to_str().expect("UTF-8")])
+        .output()
+        .expect("the binary runs");
+    assert_failed(&output, "Address already in use");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.matches("Address already in use").count(), 1, "{stderr}");
 }

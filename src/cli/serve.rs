@@ -1,6 +1,5 @@
 //! `stockade serve`: the worker.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -80,14 +79,8 @@ fn become_server(config: Config, channel: Channel) -> ExitCode {
     match prepared {
         Ok(prepared) => server::run(config, prepared, channel, grpc::routes),
         Err(error) => {
-            print::note(error_chain(&error));
+            print::note(error);
             ExitCode::from(launcher::CANNOT_START)
         }
     }
-}
-
-/// An error and its causes, in one line.
-fn error_chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
