@@ -20,6 +20,8 @@ pub(super) struct Selection {
     pub(super) offset: u64,
     /// Until the job is over.
     pub(super) follow: bool,
+    /// Whether a stream that nobody reads any more is an error; otherwise the rest goes on to the end.
+    pub(super) needs_readers: bool,
 }
 
 const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
@@ -68,6 +70,8 @@ pub(super) struct Follower {
     stderr: Cursor,
     /// Of both streams, those that ended before the offset.
     ended: Vec<Stream>,
+    /// Whose reader has gone.
+    unread: Vec<Stream>,
     patience: Patience,
 }
 
@@ -82,6 +86,7 @@ impl Follower {
             stdout: start,
             stderr: start,
             ended: Vec::new(),
+            unread: Vec::new(),
             patience,
         }
     }
@@ -129,7 +134,7 @@ impl Follower {
                     let which = chunk.stream();
                     let step = self.cursor(which).chunk(chunk.offset, &chunk.data);
                     tell(which, step.gap);
-                    pass(which, step.data).map_err(CliError::Output)?;
+                    self.pass(which, step.data)?;
                 }
                 Some(Part::Gap(gap)) => tell(gap.stream(), self.cursor(gap.stream()).skip(gap.from, gap.to)),
                 Some(Part::End(end)) => return Ok(Some(end)),
@@ -164,6 +169,19 @@ impl Follower {
         BOTH.into_iter()
             .filter(|stream| all && !self.ended.contains(stream))
             .find(|&stream| names_field(status, field(stream)))
+    }
+
+    fn pass(&mut self, stream: Stream, data: &[u8]) -> Result<(), CliError> {
+        if self.unread.contains(&stream) {
+            return Ok(());
+        }
+        match pass(stream, data).map_err(CliError::Output) {
+            Err(error) if error.is_broken_pipe() && !self.selection.needs_readers => {
+                self.unread.push(stream);
+                Ok(())
+            }
+            passed => passed,
+        }
     }
 
     const fn cursor(&mut self, stream: Stream) -> &mut Cursor {

@@ -79,6 +79,7 @@ pub(super) async fn execute(args: LogsArgs) -> Result<ExitCode, CliError> {
         streams: args.stream.map(Stream::from).into_iter().collect(),
         offset: args.offset,
         follow: args.follow,
+        needs_readers: true,
     };
     let patience = Patience::new(args.reconnect.reconnect);
     Follower::new(worker, selection, patience).run().await?;

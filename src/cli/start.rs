@@ -40,7 +40,8 @@ pub(super) struct StartArgs {
 
     /// Pass its output through until the job is over and exit with its status
     ///
-    /// The id goes to stderr. Ctrl-C ends the watching, not the job. Default: off. Example: --follow
+    /// The id goes to stderr. Ctrl-C ends the watching, not the job; a reader that closes the pipe ends neither.
+    /// Default: off. Example: --follow
     #[arg(long, help_heading = "Starting", conflicts_with = "format")]
     follow: bool,
 
@@ -87,6 +88,8 @@ pub(super) async fn execute(args: StartArgs, style: Style) -> Result<ExitCode, C
             streams: Vec::new(),
             offset: 0,
             follow: true,
+            // The status is told even where nobody reads the output.
+            needs_readers: false,
         };
         let end = Follower::new(worker, selection, patience).run().await?;
         let job = end.and_then(|end| end.job).ok_or(CliError::Incomplete("job"))?;
@@ -94,7 +97,7 @@ pub(super) async fn execute(args: StartArgs, style: Style) -> Result<ExitCode, C
     }
     if args.wait {
         let job = wait::until_over(&mut worker, &job.id, None, &mut patience).await?;
-        printer.job(&job)?;
+        wait::or_nobody_reads(printer.job(&job))?;
         return wait::exit_code(&job);
     }
     printer.id(&job)?;

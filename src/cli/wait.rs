@@ -153,7 +153,7 @@ pub(super) fn exit_code(job: &Job) -> Result<ExitCode, CliError> {
 }
 
 /// The exit status is told even where nobody reads the table.
-fn or_nobody_reads(printed: Result<(), CliError>) -> Result<(), CliError> {
+pub(super) fn or_nobody_reads(printed: Result<(), CliError>) -> Result<(), CliError> {
     match printed {
         Err(error) if error.is_broken_pipe() => Ok(()),
         printed => printed,

@@ -227,6 +227,25 @@ fn a_closed_pipe_ends_it_quietly() {
 }
 
 #[test]
+fn a_closed_pipe_takes_no_status_from_a_start_that_waits() {
+    let fake = Fake::with_jobs();
+    let parts = (0..4096).map(|index| chunk(Stream::Stdout, index * 4096, &[b'x'; 4096]));
+    let last = [chunk(Stream::Stderr, 0, b"the rest"), end(9)];
+    fake.script().output.push_back(parts.chain(last).collect());
+    fake.script().jobs.insert(RUNNING.into(), finished(RUNNING, 9));
+    let served = Served::on_tcp(&fake);
+    for (option, stderr) in [("--follow", "the rest"), ("--wait", "")] {
+        let mut client = command(&served.endpoint, &["start", option, "true"])
+            .spawn()
+            .expect("the binary runs");
+        drop(client.stdout.take());
+        let outcome = Outcome::from(client.wait_with_output().expect("it ends"));
+        assert!(outcome.stderr.ends_with(stderr), "{outcome:?}");
+        outcome.failed(9, "");
+    }
+}
+
+#[test]
 fn start_can_follow() {
     let fake = Fake::with_jobs();
     fake.script()
