@@ -16,7 +16,8 @@ use crate::proto::v1::{Job, WaitJobRequest};
 
 /// Wait until jobs are over and exit with their status
 ///
-/// With several ids the exit status is that of the first one, in the order given, whose status is not 0.
+/// With several ids the exit status is that of the first one, in the order given, whose status is not 0. One that
+/// the worker refuses counts as 125, and is told on stderr.
 /// As JSON each job is one line, printed in that order as soon as it is known.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -78,20 +79,43 @@ pub(super) async fn execute(args: WaitArgs, style: Style) -> Result<ExitCode, Cl
     let deadline = args.timeout.and_then(Deadline::after);
     let mut worker = connect(&args.client).await?;
     let mut patience = Patience::new(args.reconnect.reconnect);
-    let mut jobs = Vec::with_capacity(args.ids.len());
+    let mut over = Vec::with_capacity(args.ids.len());
+    let mut gave_up = None;
     for id in &args.ids {
-        let job = until_over(&mut worker, id, deadline, &mut patience).await?;
-        if args.format.format == Format::Json {
-            or_nobody_reads(json_line(&JobJson::from(&job)))?;
+        match until_over(&mut worker, id, deadline, &mut patience).await {
+            Ok(job) => {
+                if args.format.format == Format::Json {
+                    or_nobody_reads(json_line(&JobJson::from(&job)))?;
+                }
+                over.push(Some(job));
+            }
+            // The others are waited for all the same.
+            Err(CliError::Rpc(refusal)) if args.ids.len() > 1 && !connection_lost(&refusal) => {
+                note(format_args!("{id}: {}", CliError::from(refusal)));
+                over.push(None);
+            }
+            Err(error) => {
+                gave_up = Some(error);
+                break;
+            }
         }
-        jobs.push(job);
     }
-    if args.format.format == Format::Table {
+    let jobs: Vec<Job> = over.iter().flatten().cloned().collect();
+    if args.format.format == Format::Table && !jobs.is_empty() {
         let format = Format::Table;
         or_nobody_reads(Printer { format, style }.jobs(&jobs))?;
     }
-    let failed = jobs.iter().find(|job| exit_status(job) != Some(0));
-    failed.or(jobs.first()).map_or(Ok(ExitCode::SUCCESS), exit_code)
+    if let Some(error) = gave_up {
+        return Err(error);
+    }
+    match over
+        .iter()
+        .find(|job| job.as_ref().and_then(exit_status) != Some(0))
+    {
+        Some(Some(job)) => exit_code(job),
+        Some(None) => Ok(ExitCode::from(OWN_FAILURE)),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Waits for one job, asking again where the connection is lost.

@@ -201,10 +201,28 @@ fn wait_exits_with_the_jobs_status() {
 }
 
 #[test]
+fn wait_names_the_job_that_is_missing_and_shows_the_others() {
+    let fake = Fake::with_jobs();
+    let served = Served::on_tcp(&fake);
+    for (words, status) in [([FAILED, "missing"], 3), (["missing", FAILED], 125)] {
+        let outcome = served.stockade(&[&["wait"][..], &words].concat()).failed(
+            status,
+            "stockade: missing: job not found (NOT_FOUND)
+",
+        );
+        assert!(outcome.stdout.contains("EXITED:3"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn wait_gives_up_in_time() {
     let served = Served::on_tcp(&Fake::with_jobs());
+    let words = ["wait", "--timeout", "200ms", FAILED, RUNNING];
+    let outcome = served.stockade(&words).failed(125, "is not over after 200 ms");
+    assert!(outcome.stdout.contains("EXITED:3"), "{outcome:?}");
     let words = ["wait", "--timeout", "200ms", RUNNING];
-    served.stockade(&words).failed(125, "is not over after 200 ms");
+    let outcome = served.stockade(&words).failed(125, "is not over after 200 ms");
+    assert_eq!(outcome.stdout, "");
 }
 
 #[test]
