@@ -113,6 +113,8 @@ fn hidden_cgroups_are_told_with_a_mend_and_what_would_hold_without() {
     let (lines, output) = doctor(command.args(["--mount", "bash", "-c", &script]));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(line(&lines, "cgroups")["status"], "missing");
+    let strict = line(&lines, "policy strict");
+    assert_eq!(strict["status"], "missing", "its job does not start: {strict}");
     let without = line(&lines, "policy default with limits = \"best-effort\"");
     assert_eq!(without["status"], "weaker", "{without}");
     let detail = without["detail"].as_str().expect("text");
@@ -134,6 +136,12 @@ fn an_ordinary_user_is_told_what_holds() {
     let limited = line(&lines, "cgroups")["status"] == "ok";
     let fails = line(&lines, "policy default")["status"] == "missing";
     assert_eq!(output.status.code(), Some(i32::from(fails)), "{lines:?}");
+    for policy in ["default", "strict", "ci"].map(|name| line(&lines, &format!("policy {name}"))) {
+        let ran = policy["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains("a trial job ran"));
+        assert_eq!(policy["status"] == "missing", !ran, "{policy}");
+    }
     if !limited {
         let mend = line(&lines, "cgroups")["mend"].as_str().expect("text");
         assert!(mend.contains("stockade run"), "{mend}");

@@ -20,7 +20,7 @@ use crate::policy::{PolicySet, Site, Tenant};
 /// Tell what this host can and cannot isolate, and how to mend it
 ///
 /// One line for each ability: ok, weaker or missing, the reason, and the exact command or flag that mends
-/// it. Exits with 1 where `stockade run` with the default policy would fail.
+/// it. A policy is missing where a trial job under it fails. Exits with 1 where `stockade run` with the default policy would fail.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DoctorArgs {
@@ -56,7 +56,7 @@ pub(super) fn execute(args: &DoctorArgs, style: Style) -> Result<ExitCode, CliEr
     let mut works = true;
     for name in policies.names() {
         let is_default = name == config.worker.default_policy;
-        let found = try_policy(&config, &policies, &name, Trial::AsItIs { is_default });
+        let found = try_policy(&config, &policies, &name, Trial::AsItIs);
         works &= !is_default || found.status != AbilityStatus::Missing;
         abilities.push(found);
         if is_default && !limited {
@@ -72,9 +72,7 @@ pub(super) fn execute(args: &DoctorArgs, style: Style) -> Result<ExitCode, CliEr
 
 #[derive(Debug, Clone, Copy)]
 enum Trial {
-    AsItIs {
-        is_default: bool,
-    },
+    AsItIs,
     /// What would hold under `limits = "best-effort"`.
     WithoutLimits,
 }
@@ -109,13 +107,13 @@ fn try_policy(config: &Config, policies: &PolicySet, name: &str, trial: Trial) -
     let works = cause.is_success();
     HostAbility {
         name: match trial {
-            Trial::AsItIs { .. } => format!("policy {name}"),
+            Trial::AsItIs => format!("policy {name}"),
             Trial::WithoutLimits => format!("policy {name} with limits = \"best-effort\""),
         },
-        status: match trial {
-            _ if works && weaker.is_empty() => AbilityStatus::Ok,
-            Trial::AsItIs { is_default: true } if !works => AbilityStatus::Missing,
-            _ => AbilityStatus::Weaker,
+        status: match (works, weaker.is_empty()) {
+            (true, true) => AbilityStatus::Ok,
+            (true, false) => AbilityStatus::Weaker,
+            (false, _) => AbilityStatus::Missing,
         },
         detail: match (works, weaker.is_empty()) {
             (true, true) => "a trial job ran".to_owned(),
