@@ -110,6 +110,21 @@ fn nothing_asked_for_is_a_usage_error() {
 }
 
 #[test]
+fn usage_errors_and_help_have_the_colours_asked_for() {
+    let has_colours = |text: &[u8]| text.contains(&0x1b);
+    for (words, expected) in [
+        (&["list", "--nosuch", "--color", "always"][..], true),
+        (&["--color=always", "list", "--help"], true),
+        (&["list", "--nosuch", "--color", "never"], false),
+        (&["list", "--nosuch"], false),
+    ] {
+        let output = stockade(words);
+        let text = [output.stdout, output.stderr].concat();
+        assert_eq!(has_colours(&text), expected, "{words:?}");
+    }
+}
+
+#[test]
 fn completions_know_the_options_of_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout_of(&["completions", shell]);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Arg, Args, ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{Arg, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     bench, completions, delete, doctor, drain, events, list, logs, man, policy, query, run, serve, signal,
@@ -43,8 +43,26 @@ impl Arguments {
                 command: Command::Run(run),
             });
         }
-        Self::try_parse_from(words)
+        let mut command = Self::command().color(colour_of(words));
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }
+}
+
+/// The value of --color, for what is told before all words have been read.
+fn colour_of(words: &[OsString]) -> ColorChoice {
+    let mut words = words
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .take_while(|word| word != "--");
+    let value = words.find_map(|word| match word.strip_prefix("--color")? {
+        "" => Some(None),
+        rest => rest.strip_prefix('=').map(|value| Some(value.to_owned())),
+    });
+    let value = value.and_then(|value| value.or_else(|| words.next().map(Into::into)));
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(ColorChoice::Auto)
 }
 
 /// [`Arguments`] with one subcommand.
@@ -250,6 +268,21 @@ mod tests {
             assert_eq!(status_of(&[&["start"], words].concat()), USAGE, "{words:?}");
         }
         assert_eq!(status_of(&[]), USAGE);
+    }
+
+    #[test]
+    fn what_is_told_of_wrong_words_has_the_colours_asked_for() {
+        for (line, colour) in [
+            ("stockade --color never nosuch", ColorChoice::Never),
+            ("stockade start --nosuch --color=always", ColorChoice::Always),
+            ("stockade list --color sometimes", ColorChoice::Auto),
+            ("stockade list --color", ColorChoice::Auto),
+            ("stockade list --colour never", ColorChoice::Auto),
+            ("stockade start --nosuch -- ls --color never", ColorChoice::Auto),
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(colour_of(&words), colour, "{line}");
+        }
     }
 
     /// All arguments of a subcommand and of those beneath it, but help and version.
