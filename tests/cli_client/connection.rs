@@ -150,6 +150,33 @@ fn a_client_shows_its_certificate() {
 }
 
 #[test]
+fn a_file_that_tls_cannot_use_is_named_with_its_option() {
+    let pki = Pki::new();
+    let served = Served::with_tls(&Fake::with_jobs(), pki.server());
+    fs::write(pki.path("script.sh"), "#!/bin/sh\n").expect("write");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    fs::write(pki.path("broken.pem"), broken).expect("write");
+    for (ca, certificate, key, wrong) in [
+        ("script.sh", "client.pem", "client.key", "--tls-ca"),
+        ("client.key", "client.pem", "client.key", "--tls-ca"),
+        ("broken.pem", "client.pem", "client.key", "--tls-ca"),
+        ("ca.pem", "script.sh", "client.key", "--tls-cert"),
+        ("ca.pem", "client.pem", "script.sh", "--tls-key"),
+        ("ca.pem", "client.pem", "client.pem", "--tls-key"),
+    ] {
+        let (ca, certificate, key) = (pki.file(ca), pki.file(certificate), pki.file(key));
+        let options = ["--tls-ca", &ca, "--tls-cert", &certificate, "--tls-key", &key];
+        let at = options
+            .iter()
+            .position(|option| *option == wrong)
+            .expect("an option");
+        served
+            .stockade(&[&["worker"][..], &options].concat())
+            .failed(1, &format!("stockade: {wrong} {}: ", options[at + 1]));
+    }
+}
+
+#[test]
 fn tls_options_without_tls_are_no_security() {
     let pki = Pki::new();
     let served = Served::on_tcp(&Fake::with_jobs());

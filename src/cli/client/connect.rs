@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::codegen::http::Uri;
 use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -28,6 +31,12 @@ pub(in crate::cli) enum ConnectError {
         option: &'static str,
         path: PathBuf,
         source: io::Error,
+    },
+    #[error("{option} {}: {reason}", path.display())]
+    Unusable {
+        option: &'static str,
+        path: PathBuf,
+        reason: String,
     },
     #[error("--tls-ca is needed with https://: the authority that signed the worker's certificate")]
     NoAuthority,
@@ -97,20 +106,61 @@ fn tls(options: &TlsOptions) -> Result<ClientTlsConfig, ConnectError> {
     let authority = options.tls_ca.as_deref().ok_or(ConnectError::NoAuthority)?;
     let mut config = ClientTlsConfig::new()
         .timeout(CONNECT)
-        .ca_certificate(Certificate::from_pem(pem("--tls-ca", authority)?));
+        .ca_certificate(Certificate::from_pem(authorities(authority)?));
     if let Some(name) = &options.tls_server_name {
         config = config.domain_name(name);
     }
     if let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) {
         config = config.identity(Identity::from_pem(
-            pem("--tls-cert", certificate)?,
-            pem("--tls-key", key)?,
+            certificates("--tls-cert", certificate)?.0,
+            private_key(key)?,
         ));
     }
     Ok(config)
 }
 
-fn pem(option: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+/// Whoever makes a connection of these says only that TLS failed, or takes what it cannot read for nothing: each file is
+/// looked at here.
+fn authorities(path: &Path) -> Result<Vec<u8>, ConnectError> {
+    let (text, found) = certificates("--tls-ca", path)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in found {
+        let added = roots.add(certificate);
+        added.map_err(|error| unusable("--tls-ca", path, error.to_string()))?;
+    }
+    Ok(text)
+}
+
+fn certificates(
+    option: &'static str,
+    path: &Path,
+) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), ConnectError> {
+    let text = read(option, path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(unusable(option, path, "holds no certificate in PEM form")),
+        Ok(found) => Ok((text, found)),
+        Err(error) => Err(unusable(option, path, error.to_string())),
+    }
+}
+
+fn private_key(path: &Path) -> Result<Vec<u8>, ConnectError> {
+    let text = read("--tls-key", path)?;
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(unusable("--tls-key", path, "holds no private key in PEM form")),
+    }
+}
+
+fn unusable(option: &'static str, path: &Path, reason: impl Into<String>) -> ConnectError {
+    ConnectError::Unusable {
+        option,
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
     std::fs::read(path).map_err(|source| ConnectError::Pem {
         option,
         path: path.to_owned(),
