@@ -48,6 +48,15 @@ fn a_port_that_speaks_something_else_is_told_in_time() {
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 }
 
+#[test]
+fn a_peer_that_says_nothing_is_told_in_time() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
+    let start = Instant::now();
+    stockade(&endpoint, &["list"]).failed(1, &format!("cannot reach {endpoint}: no answer within 5 s"));
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+}
+
 /// An authority, a worker's certificate for "localhost" and a client's.
 struct Pki {
     folder: TempDir,
@@ -145,7 +154,9 @@ fn a_client_shows_its_certificate() {
         &key,
     ];
     served.stockade(&words).succeeded();
-    assert_eq!(served.stockade(&words[..3]).status, 1);
+    served
+        .stockade(&words[..3])
+        .failed(1, "; the worker may want --tls-cert\n");
     served.stockade(&words[..5]).failed(2, "--tls-key");
 }
 

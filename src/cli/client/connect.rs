@@ -1,14 +1,19 @@
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tonic::Status;
 use tonic::codegen::http::Uri;
 use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::{Address, innermost};
 use crate::cli::client_options::{ClientOptions, TlsOptions};
@@ -16,7 +21,7 @@ use crate::proto::v1::worker_client::WorkerClient;
 
 pub(in crate::cli) type Worker = WorkerClient<Channel>;
 
-/// How long a connection may take to come about, TLS included.
+/// How long a connection may take to come about, TLS included, and then the first answer.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A peer that has died without a word is noticed after the sum of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -49,9 +54,15 @@ pub(in crate::cli) enum ConnectError {
         address: Address,
         source: transport::Error,
     },
+    #[error("cannot reach {address}: no answer within {} s", CONNECT.as_secs())]
+    Silent { address: Address },
+    #[error("cannot reach {address}: {}", innermost(source))]
+    Broken { address: Address, source: Status },
+    #[error("{0}; the worker may want --tls-cert")]
+    BrokenWithoutCertificate(Box<Self>),
 }
 
-/// Connects, or says within [`CONNECT`] why not.
+/// Connects to who answers, or says why not: each of the two within [`CONNECT`].
 pub(in crate::cli) async fn connect(options: &ClientOptions) -> Result<Worker, ConnectError> {
     connect_to(&options.endpoint, &options.tls).await
 }
@@ -80,7 +91,34 @@ pub(in crate::cli) async fn connect_to(
         }
         Address::Unix(path) => connect_unix(path.clone()).await,
     };
-    Ok(WorkerClient::new(channel.map_err(unreachable)?).max_decoding_message_size(LONGEST_ANSWER_BYTES))
+    let channel = channel.map_err(unreachable)?;
+    hear(channel.clone(), address, options).await?;
+    Ok(WorkerClient::new(channel).max_decoding_message_size(LONGEST_ANSWER_BYTES))
+}
+
+/// Waits for an answer, whatever it says. A kernel takes connections for a process that is stuck, and with TLS 1.3 a
+/// client learns only after its own handshake that its certificate is refused (RFC 8446, 4.4.2.4).
+async fn hear(channel: Channel, address: &Address, options: &TlsOptions) -> Result<(), ConnectError> {
+    let mut health = HealthClient::new(channel);
+    let answer = timeout(CONNECT, health.check(HealthCheckRequest::default())).await;
+    match answer {
+        Err(_) => Err(ConnectError::Silent {
+            address: address.clone(),
+        }),
+        Ok(Err(status)) if status.source().is_some() => {
+            let broken = ConnectError::Broken {
+                address: address.clone(),
+                source: status,
+            };
+            Err(match address {
+                Address::Https(_) if options.tls_cert.is_none() => {
+                    ConnectError::BrokenWithoutCertificate(Box::new(broken))
+                }
+                _ => broken,
+            })
+        }
+        Ok(_) => Ok(()),
+    }
 }
 
 fn endpoint(uri: Uri) -> Endpoint {
