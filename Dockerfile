@@ -30,6 +30,8 @@ COPY packaging/docker/entrypoint /usr/lib/stockade/entrypoint
 COPY packaging/docker/config.toml /etc/stockade/config.toml
 VOLUME /var/lib/stockade
 EXPOSE 50000
+# Asks http://127.0.0.1:50000, unless STOCKADE_ENDPOINT and STOCKADE_TLS_* say otherwise: a configuration with TLS takes
+# these, or --no-healthcheck.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["stockade", "worker", "-o", "json"]
 ENTRYPOINT ["/usr/lib/stockade/entrypoint"]
 CMD ["serve"]
