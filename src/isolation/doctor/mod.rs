@@ -148,7 +148,9 @@ pub(crate) fn cgroup_mend() -> String {
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let mend = if !launcher::is_ordinary_user() {
         match Place::find() {
-            Place::Host => "mount a cgroup hierarchy writable; in a systemd unit: Delegate=yes",
+            Place::Host => {
+                "mount a cgroup hierarchy writable; in a systemd unit: Delegate=yes, KillMode=process"
+            }
             Place::Docker => "docker run --cgroupns=private -v /sys/fs/cgroup:/sys/fs/cgroup:rw ...",
             Place::Podman => "podman run --cgroupns=private --security-opt=unmask=/sys/fs/cgroup ...",
             Place::Kubernetes | Place::Container => "give the container a cgroup hierarchy that is writable",
