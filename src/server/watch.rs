@@ -99,9 +99,9 @@ impl EventStream {
 
     async fn catch_up(&mut self) -> Result<(), Refusal> {
         let store: &Arc<Store> = &self.server.store;
-        let events = store.changed_since(self.position, EVENTS_READ_AT_ONCE).await?;
-        self.behind = events.len() == EVENTS_READ_AT_ONCE;
-        self.read.extend(events);
+        let changes = store.changed_since(self.position, EVENTS_READ_AT_ONCE).await?;
+        self.behind = changes.more;
+        self.read = changes.events.into();
         Ok(())
     }
 }

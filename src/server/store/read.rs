@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::job::{JobId, JobRequest, State};
 use crate::server::view::{JobEvent, JobView};
 
-use super::row::{IdempotencyKey, columns, id, state_number, view};
+use super::row::{IdempotencyKey, columns, id, size, state_number, view};
 use super::{Store, StoreError};
 
 pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE name = 'deleted_position'), \
@@ -13,6 +13,10 @@ pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE
 
 /// Rows that one page may look at: filters that fit few jobs give short pages instead of long reads.
 const ROWS_LOOKED_AT: usize = 4096;
+/// What a page holds at most, unless its only job is larger. Clients usually take messages of 4 MiB.
+const PAGE_BYTES: usize = 1 << 20;
+/// After so many bytes of changes the next ones are read later: a watcher that takes none holds them.
+const CHANGES_BYTES: usize = 64 << 10;
 
 /// What [`Store::page`] lists, newest first.
 #[derive(Debug, Clone)]
@@ -32,6 +36,14 @@ pub(in crate::server) struct Page {
     pub jobs: Vec<JobView>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<u64>,
+}
+
+/// Changes of jobs, in their order.
+#[derive(Debug)]
+pub(in crate::server) struct Changes {
+    pub events: Vec<JobEvent>,
+    /// There may be later ones.
+    pub more: bool,
 }
 
 impl Store {
@@ -149,23 +161,9 @@ impl Store {
         self: &Arc<Self>,
         position: u64,
         limit: usize,
-    ) -> Result<Vec<JobEvent>, StoreError> {
-        self.scan(move |connection| {
-            connection
-                .prepare_cached(concat!(
-                    "SELECT ",
-                    columns!(),
-                    ", position FROM jobs WHERE position > ?1 ORDER BY position LIMIT ?2"
-                ))?
-                .query_map(params![position.cast_signed(), limit], |row| {
-                    Ok(JobEvent {
-                        position: row.get(11)?,
-                        job: view(row)?,
-                    })
-                })?
-                .collect()
-        })
-        .await
+    ) -> Result<Changes, StoreError> {
+        self.scan(move |connection| changes(connection, position, limit))
+            .await
     }
 
     /// Runs a longer read where it holds up no other task.
@@ -195,24 +193,51 @@ fn page(connection: &Connection, wanted: &PageQuery) -> rusqlite::Result<Page> {
     ))?;
     let mut rows = query.query(params![wanted.tenant, before, all, ROWS_LOOKED_AT])?;
     let mut jobs = Vec::new();
+    let mut bytes = 0;
     let mut looked_at = 0;
     let mut next = None;
     while let Some(row) = rows.next()? {
         if jobs.len() == wanted.size {
             return Ok(Page { jobs, next });
         }
-        looked_at += 1;
-        next = Some(row.get(11)?);
         let job = view(row)?;
         if carries(&job, &wanted.labels) {
+            bytes += size(row)?;
+            if bytes > PAGE_BYTES && !jobs.is_empty() {
+                return Ok(Page { jobs, next });
+            }
             jobs.push(job);
         }
+        looked_at += 1;
+        next = Some(row.get(11)?);
     }
     let end = looked_at < ROWS_LOOKED_AT;
     Ok(Page {
         jobs,
         next: next.filter(|_| !end),
     })
+}
+
+fn changes(connection: &Connection, position: u64, limit: usize) -> rusqlite::Result<Changes> {
+    let mut query = connection.prepare_cached(concat!(
+        "SELECT ",
+        columns!(),
+        ", position FROM jobs WHERE position > ?1 ORDER BY position LIMIT ?2"
+    ))?;
+    let mut rows = query.query(params![position.cast_signed(), limit])?;
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    while bytes < CHANGES_BYTES
+        && let Some(row) = rows.next()?
+    {
+        bytes += size(row)?;
+        events.push(JobEvent {
+            position: row.get(11)?,
+            job: view(row)?,
+        });
+    }
+    let more = events.len() == limit || bytes >= CHANGES_BYTES;
+    Ok(Changes { events, more })
 }
 
 /// Whether a job has all of these labels.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use rusqlite::Row;
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use serde::de::DeserializeOwned;
 
 use crate::job::{ExitRecord, JobId, State, Timestamp};
@@ -41,6 +41,7 @@ macro_rules! columns {
     };
 }
 pub(super) use columns;
+const COLUMNS: usize = 11;
 
 pub(super) const fn state_number(state: State) -> i64 {
     match state {
@@ -77,6 +78,17 @@ pub(super) fn view(row: &Row<'_>) -> rusqlite::Result<JobView> {
         stop: None,
         exit: exit.map(Arc::new),
     })
+}
+
+/// Bytes of a row's texts: about what its job takes on the wire.
+pub(super) fn size(row: &Row<'_>) -> rusqlite::Result<usize> {
+    let mut bytes = 0;
+    for column in 0..COLUMNS {
+        if let ValueRef::Text(text) = row.get_ref(column)? {
+            bytes += text.len();
+        }
+    }
+    Ok(bytes)
 }
 
 pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<JobId> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::*;
-use crate::job::{Cause, ExitRecord, JobId, JobRequest, Limits, State, Timestamp};
+use crate::job::{Cause, ExitRecord, JobId, JobRequest, Limits, State, Timestamp, bounds};
 use crate::server::view::{JobFacts, JobView};
 
 struct Fixture {
@@ -199,7 +199,63 @@ async fn positions_are_never_given_twice() {
     let mut events = store.subscribe();
     write(&store, new_job(&self::view(), None)).await;
     assert_eq!(events.recv().await.expect("event").position, 3);
-    assert_eq!(store.changed_since(2, 10).await.expect("changes")[0].position, 3);
+    let changes = store.changed_since(2, 10).await.expect("changes");
+    assert_eq!((changes.events[0].position, changes.more), (3, false));
+}
+
+/// A job with as many and as long labels as one may have: some 20 KiB.
+fn with_full_labels() -> JobView {
+    let labels = (0..bounds::LABELS).map(|n| {
+        let key = format!("{n:0>width$}", width = bounds::LABEL_KEY_BYTES);
+        (key, "v".repeat(bounds::LABEL_VALUE_BYTES))
+    });
+    JobView::pending(JobFacts {
+        labels: labels.collect(),
+        ..facts()
+    })
+}
+
+#[tokio::test]
+async fn what_is_read_at_once_is_bounded_by_bytes() {
+    let Fixture { store, dir: _dir } = fixture();
+    let mut jobs = Vec::new();
+    for _ in 0..120 {
+        let job = with_full_labels();
+        write(&store, new_job(&job, None)).await;
+        jobs.push(job.id());
+    }
+    let mut listed = Vec::new();
+    let mut before = None;
+    loop {
+        let query = PageQuery {
+            tenant: "default".to_owned(),
+            states: Vec::new(),
+            labels: Vec::new(),
+            before,
+            size: 1000,
+        };
+        let page = store.page(query).await.expect("page");
+        assert!((1..=52).contains(&page.jobs.len()), "{}", page.jobs.len());
+        listed.extend(page.jobs.iter().map(JobView::id));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    listed.reverse();
+    assert_eq!(listed, jobs);
+
+    let mut changed = Vec::new();
+    loop {
+        let position = changed.len() as u64;
+        let changes = store.changed_since(position, 256).await.expect("changes");
+        assert!(changes.events.len() <= 4, "{}", changes.events.len());
+        changed.extend(changes.events.iter().map(|event| event.job.id()));
+        if !changes.more {
+            break;
+        }
+    }
+    assert_eq!(changed, jobs);
 }
 
 #[tokio::test]
