@@ -24,7 +24,7 @@ pub use limits::{Limit, Limits, LimitsRequest};
 pub use receipt::{IsolationCeiling, IsolationFloor, Receipt};
 pub use record::{ExitRecord, Output, Stop, StreamTotals, Usage};
 pub use request::{Blob, InputFile, InvalidField, JobRequest};
-pub(crate) use request::{check_teller, is_unprintable};
+pub(crate) use request::{check_labels, check_teller, is_unprintable};
 pub use sandbox::{
     Enforcement, Identity, LandlockMode, Mount, Network, Proc, Root, SandboxSpec, SeccompProfile,
 };

@@ -72,7 +72,7 @@ impl JobRequest {
         self.check_command()?;
         self.check_environment()?;
         self.check_files()?;
-        self.check_labels()?;
+        check_labels(&self.labels)?;
         self.check_limits()?;
         if let Some(dir) = &self.working_dir {
             check_path("working_dir", dir)?;
@@ -205,22 +205,6 @@ impl JobRequest {
         at_most(field, "bytes in the whole request", total, bounds::REQUEST_BYTES)
     }
 
-    fn check_labels(&self) -> Result<(), InvalidField> {
-        at_most("labels", "labels", self.labels.len(), bounds::LABELS)?;
-        for (key, value) in &self.labels {
-            check_name("labels", key, bounds::LABEL_KEY_BYTES)?;
-            let field = format!("labels[{key}]");
-            at_most(&field, "bytes", value.len(), bounds::LABEL_VALUE_BYTES)?;
-            if value.chars().any(is_unprintable) {
-                return Err(InvalidField::new(
-                    field,
-                    "holds control or text direction characters",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     fn check_limits(&self) -> Result<(), InvalidField> {
         for limit in Limit::ALL {
             let Some(value) = self.limits.get(limit) else {
@@ -242,6 +226,26 @@ impl JobRequest {
         }
         Ok(())
     }
+}
+
+/// Labels of a job, or labels to select jobs by.
+pub(crate) fn check_labels<'a>(
+    labels: impl IntoIterator<Item = (&'a String, &'a String), IntoIter: ExactSizeIterator>,
+) -> Result<(), InvalidField> {
+    let labels = labels.into_iter();
+    at_most("labels", "labels", labels.len(), bounds::LABELS)?;
+    for (key, value) in labels {
+        check_name("labels", key, bounds::LABEL_KEY_BYTES)?;
+        let field = format!("labels[{key}]");
+        at_most(&field, "bytes", value.len(), bounds::LABEL_VALUE_BYTES)?;
+        if value.chars().any(is_unprintable) {
+            return Err(InvalidField::new(
+                field,
+                "holds control or text direction characters",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A tenant's name, or another's of whom a record tells.

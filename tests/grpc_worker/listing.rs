@@ -118,6 +118,19 @@ async fn what_makes_no_sense_is_refused() {
         let refused = client.list_jobs(request.clone()).await.expect_err("refused");
         assert_eq!(refused.code(), Code::InvalidArgument, "{request:?}");
     }
+    for (key, value) in [
+        ("a b", "c"),
+        ("k", "x\nERROR"),
+        ("k", &"v".repeat(256)),
+        (&"k".repeat(64), "v"),
+    ] {
+        let request = v1::ListJobsRequest {
+            labels: HashMap::from([(key.to_owned(), value.to_owned())]),
+            ..Default::default()
+        };
+        let refused = client.list_jobs(request).await.expect_err("no job has it");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{key}: {value}");
+    }
     let huge = v1::ListJobsRequest {
         page_size: u32::MAX,
         page_token: u64::MAX.to_string(),

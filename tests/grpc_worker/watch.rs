@@ -121,4 +121,10 @@ async fn labels_select_and_a_position_of_the_future_is_refused() {
     };
     let refused = client.watch_jobs(future).await.expect_err("future");
     assert_eq!(refused.code(), Code::InvalidArgument);
+    let long = v1::WatchJobsRequest {
+        labels: HashMap::from([("a".to_owned(), "v".repeat(256))]),
+        since: 0,
+    };
+    let refused = client.watch_jobs(long).await.expect_err("no job has it");
+    assert_eq!(refused.code(), Code::InvalidArgument);
 }

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use crate::job::{
     Blob, InputFile, InvalidField, IsolationFloor, JobRequest, Network, Signal, StopOrder, bounds,
+    check_labels,
 };
 use crate::proto::v1;
 use crate::server::Listing;
@@ -98,12 +99,7 @@ pub(in crate::grpc) fn page_token(next: Option<u64>) -> String {
 
 /// Labels to select jobs by.
 pub(in crate::grpc) fn labels(wire: HashMap<String, String>) -> Result<Vec<(String, String)>, InvalidField> {
-    if wire.len() > bounds::LABELS {
-        return Err(InvalidField::new(
-            "labels",
-            format!("more than {} labels", bounds::LABELS),
-        ));
-    }
+    check_labels(&wire)?;
     Ok(wire.into_iter().collect())
 }
 
