@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,7 @@ impl JobRequest {
     ///
     /// Says nothing of permissions: that is the policy's part.
     pub fn check(&self) -> Result<(), InvalidField> {
+        self.check_size()?;
         self.check_command()?;
         self.check_environment()?;
         self.check_files()?;
@@ -80,7 +81,6 @@ impl JobRequest {
         if let Some(name) = &self.policy {
             check_name("policy", name, bounds::POLICY_NAME_BYTES)?;
         }
-        self.check_size()?;
         if self.grace_ms.is_some_and(|grace| grace > bounds::GRACE_MS) {
             return Err(InvalidField::new(
                 "grace_ms",
@@ -166,6 +166,7 @@ impl JobRequest {
 
     fn check_files(&self) -> Result<(), InvalidField> {
         at_most("files", "files", self.files.len(), bounds::FILES)?;
+        let mut paths = HashSet::with_capacity(self.files.len());
         for (index, file) in self.files.iter().enumerate() {
             check_relative_path(&format!("files[{index}].path"), &file.path)?;
             if file.mode & !0o777 != 0 {
@@ -174,7 +175,7 @@ impl JobRequest {
                     "more than permission bits (0777)",
                 ));
             }
-            if self.files[..index].iter().any(|other| other.path == file.path) {
+            if !paths.insert(file.path.as_str()) {
                 return Err(InvalidField::new(format!("files[{index}].path"), "given twice"));
             }
         }

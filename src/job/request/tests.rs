@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
 use super::*;
 
 fn request(argv: &[&str]) -> JobRequest {
@@ -112,6 +116,35 @@ fn what_is_large_is_bounded_together() {
     assert!(refused.reason.contains("whole request"), "{refused}");
     request.script = Some(Blob(vec![0; bounds::REQUEST_BYTES]));
     assert_eq!(refused_field(&request), "script");
+}
+
+#[test]
+fn many_files_with_long_names_are_checked_at_once() {
+    let mut request = request(&["sh"]);
+    let folder = format!("{}/", "d".repeat(250)).repeat(15);
+    request.files = (0..bounds::FILES)
+        .map(|n| InputFile {
+            path: format!("{folder}{n}"),
+            content: Blob::default(),
+            mode: 0o644,
+        })
+        .collect();
+    // Of this thread alone: other tests run meanwhile.
+    let cpu_time = |check: &dyn Fn()| {
+        let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a time");
+        let before = now();
+        check();
+        now() - before
+    };
+    let together = cpu_time(&|| assert_eq!(request.check(), Ok(())));
+    let apart = cpu_time(&|| {
+        for file in &request.files {
+            check_relative_path("files", &file.path).expect("a path");
+        }
+    });
+    assert!(together < 8 * apart, "{together:?}, one by one {apart:?}");
+    request.files[1] = request.files[0].clone();
+    assert_eq!(refused_field(&request), "files[1].path");
 }
 
 #[test]
