@@ -51,9 +51,9 @@ impl Outputs {
         })
     }
 
-    /// Tells of every folder that is made.
-    fn follow_all(&self) -> Result<Wake, Errno> {
-        self.wakes.follow(&self.folder)
+    /// Tells when this job's folder is made.
+    fn follow_making(&self, id: JobId) -> Result<Wake, Errno> {
+        self.wakes.follow_entry(&self.folder, &id.to_string())
     }
 
     /// All jobs that have output on disk.

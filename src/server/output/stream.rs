@@ -179,7 +179,7 @@ impl OutputStream {
                 }
                 // The folder comes with the first byte.
                 Err(rustix::io::Errno::NOENT) => {
-                    let mut made = match self.server.outputs.follow_all() {
+                    let mut made = match self.server.outputs.follow_making(job.id()) {
                         Ok(made) => made,
                         Err(errno) => return Err(unreadable(&errno.into())),
                     };

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -35,17 +36,26 @@ struct Shared {
     awaited: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Folder {
+    /// Of those who follow all of it.
+    all: Followers,
+    /// Of those who follow one entry alone.
+    entries: HashMap<CString, Followers>,
+}
+
+#[derive(Debug, Default)]
+struct Followers {
     written: watch::Sender<()>,
     readers: usize,
 }
 
-/// Tells one reader of writes in one folder.
+/// Tells one reader of writes in one folder, or that one entry of it was made.
 #[derive(Debug)]
 pub(super) struct Wake {
     shared: Arc<Shared>,
     descriptor: i32,
+    entry: Option<CString>,
     written: watch::Receiver<()>,
 }
 
@@ -73,19 +83,31 @@ impl Wakes {
     ///
     /// One watch on the folder covers both files, also when they do not exist yet.
     pub(super) fn follow(&self, folder: &Path) -> Result<Wake, Errno> {
+        self.follow_part(folder, None)
+    }
+
+    /// Follows the making of one entry of `folder`. What becomes of others wakes nobody.
+    pub(super) fn follow_entry(&self, folder: &Path, name: &str) -> Result<Wake, Errno> {
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        self.follow_part(folder, Some(name))
+    }
+
+    fn follow_part(&self, folder: &Path, entry: Option<CString>) -> Result<Wake, Errno> {
         let mut folders = self.shared.lock();
         let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         // Under the lock: the same folder has the same descriptor, which another reader may be giving up.
         let descriptor = inotify::add_watch(&self.shared.inotify, folder, flags)?;
-        let entry = folders.entry(descriptor).or_insert_with(|| Folder {
-            written: watch::Sender::new(()),
-            readers: 0,
-        });
-        entry.readers += 1;
+        let folder = folders.entry(descriptor).or_default();
+        let followers = match &entry {
+            None => &mut folder.all,
+            Some(name) => folder.entries.entry(name.clone()).or_default(),
+        };
+        followers.readers += 1;
         Ok(Wake {
             shared: Arc::clone(&self.shared),
             descriptor,
-            written: entry.written.subscribe(),
+            written: followers.written.subscribe(),
+            entry,
         })
     }
 }
@@ -115,14 +137,47 @@ impl Wake {
 impl Drop for Wake {
     fn drop(&mut self) {
         let mut folders = self.shared.lock();
-        let Some(entry) = folders.get_mut(&self.descriptor) else {
+        let Some(folder) = folders.get_mut(&self.descriptor) else {
             return;
         };
-        entry.readers -= 1;
-        if entry.readers == 0 {
+        folder.leave(self.entry.as_deref());
+        if folder.is_followed_by_nobody() {
             folders.remove(&self.descriptor);
             // It fails where the folder was removed, and the watch with it.
             let _ = inotify::remove_watch(&self.shared.inotify, self.descriptor);
+        }
+    }
+}
+
+impl Folder {
+    fn leave(&mut self, entry: Option<&CStr>) {
+        let Some(name) = entry else {
+            self.all.readers -= 1;
+            return;
+        };
+        if let Some(followers) = self.entries.get_mut(name) {
+            followers.readers -= 1;
+            if followers.readers == 0 {
+                self.entries.remove(name);
+            }
+        }
+    }
+
+    fn is_followed_by_nobody(&self) -> bool {
+        self.all.readers == 0 && self.entries.is_empty()
+    }
+
+    fn wake(&self, entry: Option<&CStr>) {
+        self.all.written.send_replace(());
+        if let Some(followers) = entry.and_then(|name| self.entries.get(name)) {
+            followers.written.send_replace(());
+        }
+    }
+
+    fn wake_all(&self) {
+        self.all.written.send_replace(());
+        for followers in self.entries.values() {
+            followers.written.send_replace(());
         }
     }
 }
@@ -156,7 +211,7 @@ impl Shared {
         let mut events = Reader::new(&self.inotify, &mut buffer);
         loop {
             match events.next() {
-                Ok(event) => self.wake(event.wd(), event.events()),
+                Ok(event) => self.wake(event.wd(), event.events(), event.file_name()),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -166,17 +221,17 @@ impl Shared {
         Ok(())
     }
 
-    fn wake(&self, descriptor: i32, events: ReadFlags) {
+    fn wake(&self, descriptor: i32, events: ReadFlags, entry: Option<&CStr>) {
         let mut folders = self.lock();
         if events.contains(ReadFlags::QUEUE_OVERFLOW) {
             // Some were lost: everybody looks.
             for folder in folders.values() {
-                folder.written.send_replace(());
+                folder.wake_all();
             }
         } else if events.contains(ReadFlags::IGNORED) {
             folders.remove(&descriptor);
         } else if let Some(folder) = folders.get(&descriptor) {
-            folder.written.send_replace(());
+            folder.wake(entry);
         }
     }
 
@@ -203,5 +258,28 @@ mod tests {
         let told = tokio::time::timeout(Duration::from_secs(10), wake.written());
         told.await.expect("it was written");
         assert_eq!(wakes.shared.waiting.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_one_entry_is_told_of_no_other() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let wakes = Wakes::start().expect("inotify");
+        let follow = |name| wakes.follow_entry(dir.path(), name).expect("watch");
+        let (mut made, mut other, mut same) = (follow("made"), follow("other"), follow("made"));
+        for wake in [&mut made, &mut other, &mut same] {
+            wake.arm();
+        }
+        std::fs::create_dir(dir.path().join("made")).expect("mkdir");
+        let told = async {
+            made.written().await;
+            same.written().await;
+        };
+        let told = tokio::time::timeout(Duration::from_secs(10), told);
+        told.await.expect("it was made");
+        assert!(!other.written.has_changed().expect("watched"));
+        drop(made);
+        assert_eq!(wakes.shared.lock().len(), 1);
+        drop((other, same));
+        assert!(wakes.shared.lock().is_empty());
     }
 }
