@@ -21,13 +21,15 @@ use crate::job::bounds;
 use crate::policy::Tenant;
 use crate::proto::jobscheduler::worker_server::WorkerServer as OldWorkerServer;
 use crate::proto::v1::worker_server::WorkerServer;
-use crate::server::{Peer, Server};
+use crate::server::{Caller, Peer, Server};
 
 use worker_jobscheduler::OldWorker;
 use worker_v1::Worker;
 
 /// No request is longer. What a job may hold is bounded field by field beside.
 const MAX_REQUEST_BYTES: usize = bounds::REQUEST_BYTES;
+/// A service's or a symbol's name.
+const MAX_QUESTION_BYTES: usize = 16 << 10;
 
 /// All services of one port. Must be called within the runtime.
 #[must_use]
@@ -48,8 +50,8 @@ pub fn routes(server: &Arc<Server>) -> Routes {
 
 /// The tenant behind a request's connection.
 fn tenant<T>(request: &Request<T>) -> Tenant {
-    match request.extensions().get::<Arc<Peer>>() {
-        Some(peer) => peer.tenant().clone(),
+    match request.extensions().get::<Arc<Caller>>() {
+        Some(caller) => caller.tenant().clone(),
         // Only in process, where nothing was proved.
         None => Peer::default().tenant().clone(),
     }
@@ -78,6 +80,16 @@ fn add_reflection(routes: &mut RoutesBuilder) {
     };
     let descriptors = "the build script wrote descriptors that it had compiled itself";
     routes
-        .add_service(configured().build_v1().expect(descriptors))
-        .add_service(configured().build_v1alpha().expect(descriptors));
+        .add_service(
+            configured()
+                .build_v1()
+                .expect(descriptors)
+                .max_decoding_message_size(MAX_QUESTION_BYTES),
+        )
+        .add_service(
+            configured()
+                .build_v1alpha()
+                .expect(descriptors)
+                .max_decoding_message_size(MAX_QUESTION_BYTES),
+        );
 }

@@ -15,6 +15,8 @@ impl From<Refusal> for Status {
             Refusal::NotFound => Self::not_found(message),
             Refusal::KeyTaken => Self::already_exists(message),
             Refusal::Exhausted { retry_after, .. } => exhausted(message, retry_after),
+            Refusal::TooLong(_) => Self::resource_exhausted(message),
+            Refusal::RequestLate(_) => Self::deadline_exceeded(message),
             Refusal::Forbidden { .. } | Refusal::ScriptUnreadable | Refusal::OperatorsOnly => {
                 Self::permission_denied(message)
             }
@@ -67,6 +69,11 @@ mod tests {
             (Refusal::NotFound, Code::NotFound),
             (Refusal::KeyTaken, Code::AlreadyExists),
             (exhausted, Code::ResourceExhausted),
+            (Refusal::TooLong(1), Code::ResourceExhausted),
+            (
+                Refusal::RequestLate(Duration::from_secs(1)),
+                Code::DeadlineExceeded,
+            ),
             (forbidden, Code::PermissionDenied),
             (Refusal::ScriptUnreadable, Code::PermissionDenied),
             (Refusal::OperatorsOnly, Code::PermissionDenied),

@@ -16,8 +16,9 @@ use tonic::transport::server::Connected;
 
 use super::ServerError;
 use super::listen::Listener;
+use super::memory;
 use super::places::{Place, Places};
-use super::tenant::Peer;
+use super::tenant::{Caller, Peer};
 use super::tls::ServerTls;
 
 /// For TLS and for the first bytes of HTTP/2: who sends nothing holds no place.
@@ -35,7 +36,7 @@ pub struct Connection {
     transport: Box<dyn Transport>,
     /// Bytes of the preface that are still to be read again.
     preface: &'static [u8],
-    peer: Arc<Peer>,
+    caller: Arc<Caller>,
     _place: OwnedSemaphorePermit,
     _place_of_tenant: Place,
 }
@@ -73,6 +74,8 @@ struct Door {
     tls: Arc<TlsSettings>,
     /// Among tenants: a connection has a place of all before it is known whose it is.
     places: Arc<Places>,
+    /// What the calls of each tenant may hold.
+    calls: Arc<Places>,
     ready: mpsc::Sender<io::Result<Connection>>,
 }
 
@@ -91,8 +94,13 @@ pub(super) fn accept(
         ),
     };
     let (ready, connections) = mpsc::channel(16);
-    let places = Arc::new(Places::new(most, tls.names_tenants));
-    tokio::spawn(accept_all(listener, most, Arc::new(Door { tls, places, ready })));
+    let door = Door {
+        places: Arc::new(Places::new(most, tls.names_tenants)),
+        calls: Arc::new(Places::new(memory::call_bytes(), tls.names_tenants)),
+        tls,
+        ready,
+    };
+    tokio::spawn(accept_all(listener, most, Arc::new(door)));
     Ok(connections)
 }
 
@@ -134,10 +142,11 @@ impl Door {
         };
         match self.places.take(&peer.tenant().name) {
             Ok(place_of_tenant) => {
+                let calls = self.calls.share(&peer.tenant().name);
                 let connection = Connection {
                     transport,
                     preface: PREFACE,
-                    peer: Arc::new(peer),
+                    caller: Arc::new(Caller::new(peer, calls)),
                     _place: place,
                     _place_of_tenant: place_of_tenant,
                 };
@@ -228,10 +237,10 @@ impl AsyncListener {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Arc<Peer>;
+    type ConnectInfo = Arc<Caller>;
 
-    fn connect_info(&self) -> Arc<Peer> {
-        Arc::clone(&self.peer)
+    fn connect_info(&self) -> Arc<Caller> {
+        Arc::clone(&self.caller)
     }
 }
 

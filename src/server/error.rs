@@ -57,6 +57,10 @@ pub enum Refusal {
         what: &'static str,
         retry_after: Duration,
     },
+    #[error("a request of more than {0} bytes")]
+    TooLong(usize),
+    #[error("the request was not there within {} s", .0.as_secs())]
+    RequestLate(Duration),
     /// The policy's rule that says no.
     #[error("policy {policy}: {rule}: {reason}")]
     Forbidden {

@@ -4,12 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::Worker;
+use crate::job::bounds;
 
 /// What a running job costs the worker: its supervisor, and the kernel's side of its namespaces.
 const JOB_BYTES: u64 = 1 << 20;
 /// What a reader that does not read holds in buffers.
 const READER_BYTES: u64 = 512 << 10;
 const MOST_READERS: usize = 1024;
+/// Some 16000 calls that wait, or 60 of the largest requests.
+const MOST_CALL_BYTES: usize = 256 << 20;
+/// Of these a tenant has half where there are several: the largest request must fit.
+const LEAST_CALL_BYTES: usize = 4 * bounds::REQUEST_BYTES;
 
 /// Jobs that wait cost nothing; so few run at one time that the kernel need not kill anything of the worker's.
 pub(super) fn fitting(worker: &Worker) -> Worker {
@@ -35,6 +40,17 @@ pub(super) fn readers() -> usize {
 
 fn readers_within(limit: u64) -> usize {
     usize::try_from(limit / 4 / READER_BYTES).map_or(MOST_READERS, |fit| fit.clamp(1, MOST_READERS))
+}
+
+/// Bytes that calls under way may hold; more are refused.
+pub(super) fn call_bytes() -> usize {
+    limit().map_or(MOST_CALL_BYTES, call_bytes_within)
+}
+
+fn call_bytes_within(limit: u64) -> usize {
+    usize::try_from(limit / 8).map_or(MOST_CALL_BYTES, |part| {
+        part.clamp(LEAST_CALL_BYTES, MOST_CALL_BYTES)
+    })
 }
 
 /// The least limit of this process's memory cgroup and those above it; `None` where there is none.
@@ -104,5 +120,12 @@ mod tests {
         assert_eq!(readers_within(1), 1);
         assert_eq!(readers_within(64 << 20), 32);
         assert_eq!(readers_within(1 << 40), MOST_READERS);
+    }
+
+    #[test]
+    fn the_largest_request_always_fits() {
+        assert_eq!(call_bytes_within(1), 16 << 20);
+        assert_eq!(call_bytes_within(1 << 30), 128 << 20);
+        assert_eq!(call_bytes_within(1 << 40), MOST_CALL_BYTES);
     }
 }

@@ -7,6 +7,7 @@
 
 mod accept;
 mod admission;
+mod calls;
 mod core;
 mod error;
 mod jobs;
@@ -45,6 +46,6 @@ pub use process::run;
 pub use running::Running;
 pub use start::Accepted;
 pub use store::StoreError;
-pub use tenant::Peer;
+pub use tenant::{Caller, Peer};
 pub use view::{JobEvent, JobFacts, JobView};
 pub use watch::EventStream;

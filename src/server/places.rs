@@ -1,7 +1,9 @@
-//! Places that tenants share: those of readers of output, which cost memory as long as they read, and those of connections.
+//! Places that tenants share: those of readers of output, which cost memory as long as they read, those of connections,
+//! and the bytes that calls under way hold.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::core::lock;
 
@@ -11,15 +13,27 @@ pub(super) struct Places {
     most: usize,
     /// Clients are told apart, so one of them must not take all places.
     several: bool,
-    /// A tenant that has none is not in it.
-    of: Mutex<HashMap<String, usize>>,
+    taken: AtomicUsize,
+    /// A tenant that nobody asks for and that has none is not in it.
+    of: Mutex<HashMap<String, Weak<Own>>>,
+}
+
+/// One tenant's part of them.
+#[derive(Debug, Clone)]
+pub(super) struct Share(Arc<Own>);
+
+#[derive(Debug)]
+struct Own {
+    places: Arc<Places>,
+    tenant: String,
+    taken: AtomicUsize,
 }
 
 /// Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    places: Arc<Places>,
-    tenant: String,
+    share: Share,
+    count: AtomicUsize,
 }
 
 /// Why there is none.
@@ -34,37 +48,87 @@ impl Places {
         Self {
             most,
             several,
+            taken: AtomicUsize::new(0),
             of: Mutex::default(),
         }
     }
 
-    /// A tenant may have as many places as are still free: there are always some left for the next one.
-    pub(super) fn take(self: &Arc<Self>, tenant: &str) -> Result<Place, Full> {
+    /// Takes a lock, which [`Share::take`] does not.
+    pub(super) fn share(self: &Arc<Self>, tenant: &str) -> Share {
         let mut of = lock(&self.of);
-        let free = self.most.saturating_sub(of.values().sum());
-        let own = of.get(tenant).copied().unwrap_or(0);
-        if free == 0 {
-            return Err(Full::ForAll);
+        if let Some(own) = of.get(tenant).and_then(Weak::upgrade) {
+            return Share(own);
         }
-        if self.several && own >= free {
-            return Err(Full::ForTenant);
-        }
-        of.insert(tenant.to_owned(), own + 1);
-        Ok(Place {
+        let own = Arc::new(Own {
             places: Arc::clone(self),
             tenant: tenant.to_owned(),
+            taken: AtomicUsize::new(0),
+        });
+        of.insert(tenant.to_owned(), Arc::downgrade(&own));
+        Share(own)
+    }
+
+    pub(super) fn take(self: &Arc<Self>, tenant: &str) -> Result<Place, Full> {
+        self.share(tenant).take(1)
+    }
+}
+
+impl Share {
+    pub(super) fn take(&self, count: usize) -> Result<Place, Full> {
+        self.add(count)?;
+        Ok(Place {
+            share: self.clone(),
+            count: AtomicUsize::new(count),
         })
+    }
+
+    /// A tenant may have as many places as are still free: there are always some left for the next one.
+    fn add(&self, count: usize) -> Result<(), Full> {
+        let Own { places, taken, .. } = &*self.0;
+        // Taken first and given back where that was too much: two who come together may both be refused the last place,
+        // and never both have it.
+        let free = places
+            .most
+            .saturating_sub(places.taken.fetch_add(count, Ordering::Relaxed));
+        let own = taken.fetch_add(count, Ordering::Relaxed);
+        let full = if count > free {
+            Full::ForAll
+        } else if places.several && own + count > free {
+            Full::ForTenant
+        } else {
+            return Ok(());
+        };
+        self.give_back(count);
+        Err(full)
+    }
+
+    fn give_back(&self, count: usize) {
+        self.0.taken.fetch_sub(count, Ordering::Relaxed);
+        self.0.places.taken.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    /// Takes more, which go with it.
+    pub(super) fn grow(&self, count: usize) -> Result<(), Full> {
+        self.share.add(count)?;
+        self.count.fetch_add(count, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.share.give_back(*self.count.get_mut());
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
         let mut of = lock(&self.places.of);
-        match of.get_mut(&self.tenant) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => {
-                of.remove(&self.tenant);
-            }
+        // The tenant may be back already.
+        if of.get(&self.tenant).is_some_and(|own| own.strong_count() == 0) {
+            of.remove(&self.tenant);
         }
     }
 }
@@ -100,6 +164,22 @@ mod tests {
         drop(place);
         assert!(lock(&places.of).is_empty());
         places.take("a").expect("free again");
+    }
+
+    #[test]
+    fn one_place_may_be_large_and_grow() {
+        let places = Arc::new(Places::new(100, true));
+        let (a, b) = (places.share("a"), places.share("b"));
+        let place = a.take(30).expect("free");
+        place.grow(20).expect("half of all");
+        assert_eq!(place.grow(1).expect_err("for others"), Full::ForTenant);
+        assert_eq!(b.take(51).expect_err("not free"), Full::ForAll);
+        let other = b.take(25).expect("half of the rest");
+        drop(place);
+        assert_eq!(places.taken.load(Ordering::Relaxed), 25);
+        drop((other, a, b));
+        assert_eq!(places.taken.load(Ordering::Relaxed), 0);
+        assert!(lock(&places.of).is_empty());
     }
 
     #[test]

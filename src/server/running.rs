@@ -15,6 +15,7 @@ use crate::isolation::ipc::{Channel, TransportError};
 use crate::job::{State, StopOrder};
 
 use super::accept::{TlsSettings, accept};
+use super::calls::HoldCalls;
 use super::registration::Registration;
 use super::tls::ServerTls;
 use super::{Prepared, Server, ServerError, removal, retention};
@@ -187,12 +188,13 @@ async fn wait_for_jobs(server: &Server, limit: Duration) {
 }
 
 /// How gRPC is spoken, for every service alike.
-fn transport() -> tonic::transport::Server<Stack<NameOversize, Identity>> {
+fn transport() -> tonic::transport::Server<Stack<HoldCalls, Stack<NameOversize, Identity>>> {
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .layer(MapResponseLayer::new(name_oversize as fn(Answer) -> Answer))
+        .layer(HoldCalls)
 }
 
 /// A message over the size limit is RESOURCE_EXHAUSTED to gRPC; tonic's decoder calls it OUT_OF_RANGE, which no

@@ -7,6 +7,8 @@ use crate::config::Config;
 use crate::job::is_unprintable;
 use crate::policy::Tenant;
 
+use super::places::Share;
+
 /// Of clients that are not told apart.
 const EVERYBODY: &str = "default";
 const NAME_BYTES: usize = 255;
@@ -54,8 +56,27 @@ impl Peer {
     }
 
     #[must_use]
-    pub fn tenant(&self) -> &Tenant {
+    pub const fn tenant(&self) -> &Tenant {
         &self.tenant
+    }
+}
+
+/// Who makes the calls of a connection.
+#[derive(Debug)]
+pub struct Caller {
+    peer: Peer,
+    /// What its tenant's calls may hold.
+    pub(super) calls: Share,
+}
+
+impl Caller {
+    pub(super) const fn new(peer: Peer, calls: Share) -> Self {
+        Self { peer, calls }
+    }
+
+    #[must_use]
+    pub const fn tenant(&self) -> &Tenant {
+        self.peer.tenant()
     }
 }
 

@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use rcgen::DnType;
 use stockade::config::{Config, Quota, TenantsFrom};
 use stockade::job::Cause;
 use stockade::proto::v1;
 use stockade::proto::v1::worker_client::WorkerClient;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tonic::codegen::http::Request;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status, Streaming};
+use tower::ServiceExt;
 
 use crate::support::{Client, TestWorker, command, eventually, offsets, start};
 use crate::tls::{Authority, use_tls};
@@ -32,6 +40,10 @@ impl Tenants {
     }
 
     pub(crate) async fn client(&self, tenant: &str) -> Client {
+        WorkerClient::new(self.channel(tenant).await)
+    }
+
+    async fn channel(&self, tenant: &str) -> Channel {
         let signed = self.authority.sign_with("client.test", |params| {
             params.distinguished_name.push(DnType::CommonName, tenant);
         });
@@ -40,13 +52,12 @@ impl Tenants {
             .identity(signed.identity())
             .domain_name("worker.test");
         let addr = &self.worker.config.grpc_server.addr;
-        let channel = Endpoint::from_shared(format!("https://{addr}"))
+        Endpoint::from_shared(format!("https://{addr}"))
             .and_then(|endpoint| endpoint.tls_config(tls))
             .expect("endpoint")
             .connect()
             .await
-            .expect("connect");
-        WorkerClient::new(channel)
+            .expect("connect")
     }
 }
 
@@ -142,6 +153,58 @@ async fn readers_of_one_tenant_leave_places_for_those_of_another() {
         tokio::task::yield_now().await;
         again = read(&mut alice, of_alice).await;
     }
+}
+
+/// Asks for a job with all of the largest request but its last byte; the refusal.
+async fn stalled_start(channel: Channel, bytes: Bytes) -> Status {
+    let frames = stream::once(async { Ok::<_, Status>(Frame::data(bytes)) });
+    let body = StreamBody::new(frames.chain(stream::pending()));
+    let request = Request::post("http://worker.test/stockade.v1.Worker/StartJob")
+        .header("content-type", "application/grpc")
+        .body(Body::new(body))
+        .expect("request");
+    let answer = channel.oneshot(request).await.expect("an answer");
+    Status::from_header_map(answer.headers()).expect("a status")
+}
+
+#[tokio::test]
+async fn requests_under_way_of_one_tenant_leave_room_for_those_of_another() {
+    const REQUEST_BYTES: usize = 4 << 20;
+    let tenants = Tenants::start(|_| {});
+    let alice = tenants.channel("alice").await;
+    let mut message = vec![0; 5 + REQUEST_BYTES - 1];
+    message[1..5].copy_from_slice(&u32::try_from(REQUEST_BYTES).expect("u32").to_be_bytes());
+    let message = Bytes::from(message);
+    let mut stalled = JoinSet::new();
+    // More than the calls of all tenants may hold.
+    for _ in 0..72 {
+        stalled.spawn(stalled_start(alice.clone(), message.clone()));
+    }
+    let refused = tokio::time::timeout(Duration::from_secs(20), stalled.join_next()).await;
+    let refused = refused
+        .expect("refused at once")
+        .expect("a call")
+        .expect("no panic");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("of this tenant"), "{refused}");
+
+    let large = || v1::StartJobRequest {
+        stdin: vec![0; 3 << 20],
+        ..command(&["cat"])
+    };
+    let mut bob = tenants.client("bob").await;
+    bob.start_job(large()).await.expect("room of its own");
+    // What is given up makes room.
+    drop(stalled);
+    let mut alice = tenants.client("alice").await;
+    let room_is_back = async {
+        while alice.start_job(large()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), room_is_back)
+        .await
+        .expect("room");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use tokio::sync::broadcast;
 pub(super) use change::{Change, Then, WriteError};
 pub use error::StoreError;
 pub(super) use keep::{ByteBounds, JobBounds};
-pub(super) use read::{PageQuery, carries};
+pub(super) use read::{CHANGES_BYTES, PAGE_BYTES, PageQuery, carries};
 pub(super) use row::{IdempotencyKey, NewJob};
 
 use crate::config::Durability;

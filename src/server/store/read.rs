@@ -14,9 +14,9 @@ pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE
 /// Rows that one page may look at: filters that fit few jobs give short pages instead of long reads.
 const ROWS_LOOKED_AT: usize = 4096;
 /// What a page holds at most, unless its only job is larger. Clients usually take messages of 4 MiB.
-const PAGE_BYTES: usize = 1 << 20;
+pub(in crate::server) const PAGE_BYTES: usize = 1 << 20;
 /// After so many bytes of changes the next ones are read later: a watcher that takes none holds them.
-const CHANGES_BYTES: usize = 64 << 10;
+pub(in crate::server) const CHANGES_BYTES: usize = 64 << 10;
 
 /// What [`Store::page`] lists, newest first.
 #[derive(Debug, Clone)]
