@@ -151,7 +151,7 @@ impl Server {
         };
         let own = output(own).await;
         let running_output = output(others).await.saturating_add(own);
-        let kept_for = Some(tenant.name.clone());
+        let kept = self.store.kept_bytes(&tenant.name).await?;
         Ok(WorkerStatus {
             running: counts.running,
             pending: counts.pending,
@@ -159,13 +159,13 @@ impl Server {
             policies: self.policies().names(),
             draining: self.jobs.is_draining(),
             host: self.host_abilities(),
-            output_bytes_kept: self.store.kept_bytes(None).await?.saturating_add(running_output),
+            output_bytes_kept: kept.all.saturating_add(running_output),
             clean_up: self.removals.leftovers(tenant),
             tenant: TenantStatus {
                 name: tenant.name.clone(),
                 running: counts.tenant_running,
                 pending: counts.tenant_pending,
-                output_bytes_kept: self.store.kept_bytes(kept_for).await?.saturating_add(own),
+                output_bytes_kept: kept.of_tenant.saturating_add(own),
             },
         })
     }

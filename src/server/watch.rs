@@ -99,7 +99,9 @@ impl EventStream {
 
     async fn catch_up(&mut self) -> Result<(), Refusal> {
         let store: &Arc<Store> = &self.server.store;
-        let changes = store.changed_since(self.position, EVENTS_READ_AT_ONCE).await?;
+        let changes = store
+            .changed_since(&self.tenant.name, self.position, EVENTS_READ_AT_ONCE)
+            .await?;
         self.behind = changes.more;
         self.read = changes.events.into();
         Ok(())

@@ -1,7 +1,6 @@
 //! What retention asks of the store.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
@@ -9,6 +8,16 @@ use crate::job::JobId;
 
 use super::row::id;
 use super::{Store, StoreError};
+
+/// Whose turn retention takes. No tenant's name is empty.
+const THE_WORKER: &str = "";
+
+/// Bytes of output kept for finished jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) struct KeptBytes {
+    pub all: u64,
+    pub of_tenant: u64,
+}
 
 /// Which finished jobs are too many; `None` is no bound.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,22 +46,25 @@ const OLDEST_WITH_OUTPUT: &str = "SELECT id, kept_bytes FROM jobs
      WHERE state = 3 AND kept_bytes > 0 AND (?1 IS NULL OR tenant = ?1) ORDER BY finished_at, seq LIMIT ?2";
 
 impl Store {
-    /// Bytes of output kept for finished jobs, of one tenant or of all.
-    pub(in crate::server) async fn kept_bytes(
-        self: &Arc<Self>,
-        tenant: Option<String>,
-    ) -> Result<u64, StoreError> {
-        self.scan(move |connection| sum(connection, tenant.as_deref()))
-            .await
+    /// How much output is kept, asked for by `tenant`.
+    pub(in crate::server) async fn kept_bytes(&self, tenant: &str) -> Result<KeptBytes, StoreError> {
+        let of = tenant.to_owned();
+        self.scan(tenant, move |connection| {
+            Ok(KeptBytes {
+                all: sum(connection, None)?,
+                of_tenant: sum(connection, Some(&of))?,
+            })
+        })
+        .await
     }
 
     /// Finished jobs that are to be removed, at most `limit`.
     pub(in crate::server) async fn jobs_beyond(
-        self: &Arc<Self>,
+        &self,
         bounds: JobBounds,
         limit: usize,
     ) -> Result<Vec<JobId>, StoreError> {
-        self.scan(move |connection| {
+        self.scan(THE_WORKER, move |connection| {
             let mut ids = Vec::new();
             if let Some(before) = bounds.ended_before {
                 let mut query = connection.prepare_cached(
@@ -79,12 +91,12 @@ impl Store {
 
     /// Finished jobs whose output is to be removed, at most `limit` for each bound. Those of `stuck` stay all the same.
     pub(in crate::server) async fn output_beyond(
-        self: &Arc<Self>,
+        &self,
         bounds: ByteBounds,
         stuck: HashSet<JobId>,
         limit: usize,
     ) -> Result<Vec<JobId>, StoreError> {
-        self.scan(move |connection| {
+        self.scan(THE_WORKER, move |connection| {
             let mut ids = Vec::new();
             if let Some(most) = bounds.most {
                 ids.extend(oldest_output(connection, None, most, &stuck, limit)?);
@@ -102,8 +114,8 @@ impl Store {
     }
 
     /// When the oldest finished job ended, in microseconds.
-    pub(in crate::server) async fn oldest_finished(self: &Arc<Self>) -> Result<Option<i64>, StoreError> {
-        self.scan(|connection| {
+    pub(in crate::server) async fn oldest_finished(&self) -> Result<Option<i64>, StoreError> {
+        self.scan(THE_WORKER, |connection| {
             connection.query_row("SELECT min(finished_at) FROM jobs WHERE state = 3", [], |row| {
                 row.get(0)
             })

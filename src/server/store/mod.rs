@@ -12,6 +12,7 @@ mod keep;
 mod read;
 mod row;
 mod schema;
+mod turns;
 mod write;
 
 use std::path::Path;
@@ -31,6 +32,7 @@ use crate::config::Durability;
 
 use super::view::JobEvent;
 use change::Write;
+use turns::Turns;
 use write::Writer;
 
 /// Events that a watcher may lag behind before it has to read them from the file.
@@ -43,8 +45,8 @@ pub(super) struct Store {
     events: broadcast::Sender<JobEvent>,
     /// For reads of one row. They take microseconds and are done in place.
     points: Mutex<Connection>,
-    /// For lists and sweeps, off the async threads.
-    scans: Mutex<Connection>,
+    /// For lists and sweeps, on one thread of the pool.
+    scans: Turns<Connection>,
 }
 
 impl Store {
@@ -54,7 +56,7 @@ impl Store {
         let mut connection = schema::open(&file, durability)?;
         schema::migrate(&mut connection)?;
         let points = Mutex::new(schema::open_reader(&file)?);
-        let scans = Mutex::new(schema::open_reader(&file)?);
+        let scans = Turns::new(schema::open_reader(&file)?);
         let (changes, queue) = mpsc::channel();
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let writer = Writer::new(connection, queue, events.clone())?;

@@ -1,4 +1,4 @@
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -129,9 +129,9 @@ impl Store {
             .map_err(StoreError::query("listing deleted jobs"))
     }
 
-    /// All jobs that are not FINISHED, oldest first, and the size of their requests.
+    /// All jobs that are not FINISHED, oldest first, and the size of their requests. For the start, when nothing else reads.
     pub(in crate::server) fn unfinished(&self) -> Result<Vec<(JobView, usize)>, StoreError> {
-        let connection = lock(&self.scans);
+        let connection = lock(&self.points);
         let mut query = connection
             .prepare(concat!(
                 "SELECT ",
@@ -152,27 +152,34 @@ impl Store {
             .map_err(StoreError::query("reading the last position"))
     }
 
-    pub(in crate::server) async fn page(self: &Arc<Self>, query: PageQuery) -> Result<Page, StoreError> {
-        self.scan(move |connection| page(connection, &query)).await
-    }
-
-    /// Jobs whose last change lies after `position`, in the order of these changes.
-    pub(in crate::server) async fn changed_since(
-        self: &Arc<Self>,
-        position: u64,
-        limit: usize,
-    ) -> Result<Changes, StoreError> {
-        self.scan(move |connection| changes(connection, position, limit))
+    pub(in crate::server) async fn page(&self, query: PageQuery) -> Result<Page, StoreError> {
+        let tenant = query.tenant.clone();
+        self.scan(&tenant, move |connection| page(connection, &query))
             .await
     }
 
-    /// Runs a longer read where it holds up no other task.
+    /// Jobs whose last change lies after `position`, in the order of these changes: jobs of all tenants, read for one.
+    pub(in crate::server) async fn changed_since(
+        &self,
+        tenant: &str,
+        position: u64,
+        limit: usize,
+    ) -> Result<Changes, StoreError> {
+        self.scan(tenant, move |connection| changes(connection, position, limit))
+            .await
+    }
+
+    /// Runs a longer read where it holds up no other task, when it is the turn of `tenant`.
+    ///
+    /// It has its thread only then: those who wait for one connection must not hold all threads of the pool.
     pub(super) async fn scan<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
+        tenant: &str,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let store = Arc::clone(self);
-        tokio::task::spawn_blocking(move || read(&lock(&store.scans)))
+        let turn = self.scans.next(tenant).await;
+        // The turn lasts as long as the read, also where nobody waits for that any more.
+        tokio::task::spawn_blocking(move || read(&turn))
             .await
             .map_err(|_| StoreError::Interrupted)?
             .map_err(StoreError::query("listing jobs"))

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -199,7 +200,7 @@ async fn positions_are_never_given_twice() {
     let mut events = store.subscribe();
     write(&store, new_job(&self::view(), None)).await;
     assert_eq!(events.recv().await.expect("event").position, 3);
-    let changes = store.changed_since(2, 10).await.expect("changes");
+    let changes = store.changed_since("default", 2, 10).await.expect("changes");
     assert_eq!((changes.events[0].position, changes.more), (3, false));
 }
 
@@ -248,7 +249,10 @@ async fn what_is_read_at_once_is_bounded_by_bytes() {
     let mut changed = Vec::new();
     loop {
         let position = changed.len() as u64;
-        let changes = store.changed_since(position, 256).await.expect("changes");
+        let changes = store
+            .changed_since("default", position, 256)
+            .await
+            .expect("changes");
         assert!(changes.events.len() <= 4, "{}", changes.events.len());
         changed.extend(changes.events.iter().map(|event| event.job.id()));
         if !changes.more {
@@ -256,6 +260,35 @@ async fn what_is_read_at_once_is_bounded_by_bytes() {
         }
     }
     assert_eq!(changed, jobs);
+}
+
+#[test]
+fn long_reads_hold_one_thread_of_the_pool() {
+    let Fixture { store, dir: _dir } = fixture();
+    let (go_on, told) = mpsc::channel();
+    let scan = |told: Option<mpsc::Receiver<()>>| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let read = move |_: &Connection| Ok(told.map(|told| told.recv()));
+            store.scan("alice", read).await.expect("scan");
+        })
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(2)
+        .enable_time()
+        .build()
+        .expect("runtime");
+    runtime.block_on(async {
+        let scans = [Some(told), None, None, None].map(scan);
+        tokio::task::yield_now().await;
+        let other = tokio::task::spawn_blocking(|| ());
+        let other = tokio::time::timeout(Duration::from_secs(5), other).await;
+        go_on.send(()).expect("it still reads");
+        for scan in scans {
+            scan.await.expect("no panic");
+        }
+        other.expect("a thread for others").expect("no panic");
+    });
 }
 
 #[tokio::test]
@@ -342,12 +375,11 @@ async fn the_oldest_output_goes_first_of_all_and_of_each_tenant() {
     assert_eq!(beyond(Some(259), None).await, ids(&[0]));
     assert_eq!(beyond(Some(155), None).await, ids(&[0, 1]));
     assert_eq!(beyond(None, Some(59)).await, ids(&[0, 1, 3]));
-    let kept = |tenant: &str| store.kept_bytes(Some(tenant.to_owned()));
-    assert_eq!(kept("b").await.expect("sum"), 60);
-    assert_eq!(store.kept_bytes(None).await.expect("sum"), 260);
+    let kept = store.kept_bytes("b").await.expect("sum");
+    assert_eq!((kept.of_tenant, kept.all), (60, 260));
     let before = store.last_position().expect("position");
     write(&store, Change::DropOutput(jobs[0].id())).await;
-    assert_eq!(store.kept_bytes(None).await.expect("sum"), 160);
+    assert_eq!(store.kept_bytes("b").await.expect("sum").all, 160);
     assert_eq!(store.last_position().expect("position"), before, "no event");
     let told = store.find(jobs[0].id()).expect("find").expect("kept").exit;
     let totals = &told.expect("exit").output.stdout;
@@ -384,7 +416,7 @@ async fn a_change_that_the_disk_refuses_is_made_later_and_a_new_job_is_not() {
     let update = store.write_and_wait(Change::Update(over.clone()));
     let insert = store.write_and_wait(new_job(&self::view(), None));
     let release = async {
-        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
         other.execute_batch("COMMIT").expect("commit");
     };
     let (first, update, insert, ()) = futures_util::future::join4(first, update, insert, release).await;
