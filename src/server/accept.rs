@@ -2,7 +2,7 @@
 //! known to speak HTTP/2 within a few seconds.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
@@ -23,6 +23,11 @@ use super::tls::ServerTls;
 
 /// For TLS and for the first bytes of HTTP/2: who sends nothing holds no place.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Handshakes at one time, and half of all connections at most.
+const HANDSHAKES: usize = 1024;
+/// Refused connections that are told why at one time; others are closed.
+const FAREWELLS: usize = 64;
 /// After running out of descriptors or memory; nothing tells when there are some again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// RFC 9113, section 3.4.
@@ -72,14 +77,19 @@ impl TlsSettings {
 /// What a connection needs on its way to the server.
 struct Door {
     tls: Arc<TlsSettings>,
-    /// Among tenants: a connection has a place of all before it is known whose it is.
+    /// Of connections whose other end is known.
+    room: Arc<Semaphore>,
+    /// The same places, among tenants.
     places: Arc<Places>,
+    /// Of connections that are refused and told so.
+    farewells: Semaphore,
     /// What the calls of each tenant may hold.
     calls: Arc<Places>,
     ready: mpsc::Sender<io::Result<Connection>>,
 }
 
-/// Accepts connections for as long as the answer is kept: `most` at one time, more wait in the kernel's queue.
+/// Accepts connections for as long as the answer is kept: `most` at one time, more wait in the kernel's queue. Those
+/// of which nobody knows yet whose they are have places of their own, so that they take none of the others.
 pub(super) fn accept(
     listener: Listener,
     tls: Arc<TlsSettings>,
@@ -94,20 +104,24 @@ pub(super) fn accept(
         ),
     };
     let (ready, connections) = mpsc::channel(16);
+    let most = most.min(Semaphore::MAX_PERMITS);
     let door = Door {
+        room: Arc::new(Semaphore::new(most)),
+        farewells: Semaphore::new(FAREWELLS),
         places: Arc::new(Places::new(most, tls.names_tenants)),
         calls: Arc::new(Places::new(memory::call_bytes(), tls.names_tenants)),
         tls,
         ready,
     };
-    tokio::spawn(accept_all(listener, most, Arc::new(door)));
+    let handshakes = most.div_ceil(2).min(HANDSHAKES);
+    tokio::spawn(accept_all(listener, handshakes, Arc::new(door)));
     Ok(connections)
 }
 
-async fn accept_all(listener: AsyncListener, most: usize, door: Arc<Door>) {
-    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+async fn accept_all(listener: AsyncListener, handshakes: usize, door: Arc<Door>) {
+    let handshakes = Arc::new(Semaphore::new(handshakes));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else {
             return;
         };
         let accepted = tokio::select! {
@@ -116,7 +130,7 @@ async fn accept_all(listener: AsyncListener, most: usize, door: Arc<Door>) {
         };
         match accepted {
             Ok(transport) => {
-                tokio::spawn(Arc::clone(&door).shake_hands(transport, place));
+                tokio::spawn(Arc::clone(&door).shake_hands(transport, handshake));
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "accepting a connection");
@@ -128,18 +142,24 @@ async fn accept_all(listener: AsyncListener, most: usize, door: Arc<Door>) {
 
 impl Door {
     /// Hands the connection on once it speaks HTTP/2; any other is closed without a word.
-    async fn shake_hands(self: Arc<Self>, transport: Box<dyn Transport>, place: OwnedSemaphorePermit) {
-        let (transport, peer) = match timeout(HANDSHAKE, secured(transport, &self.tls)).await {
-            Ok(Ok(secured)) => secured,
-            Ok(Err(error)) => {
+    async fn shake_hands(self: Arc<Self>, transport: Box<dyn Transport>, handshake: OwnedSemaphorePermit) {
+        let crowded = || handshake.semaphore().available_permits() == 0;
+        let (transport, peer) = match in_time(secured(transport, &self.tls), crowded).await {
+            Some(Ok(secured)) => secured,
+            Some(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "connection refused");
                 return;
             }
-            Err(_) => {
+            None => {
                 tracing::debug!("connection refused: no handshake in time");
                 return;
             }
         };
+        // Who waits here keeps the next one in the kernel's queue.
+        let Ok(place) = Arc::clone(&self.room).acquire_owned().await else {
+            return;
+        };
+        drop(handshake);
         match self.places.take(&peer.tenant().name) {
             Ok(place_of_tenant) => {
                 let calls = self.calls.share(&peer.tenant().name);
@@ -154,15 +174,34 @@ impl Door {
                 let _ = self.ready.send(Ok(connection)).await;
             }
             Err(_) => {
+                // Whoever is refused holds no place of those who are not.
+                drop(place);
                 tracing::debug!(
                     tenant = peer.tenant().name,
                     "connection refused: its tenant has too many"
                 );
-                // Who does not listen is not told.
-                let _ = timeout(HANDSHAKE, send_away(transport)).await;
+                if let Ok(_farewell) = self.farewells.try_acquire() {
+                    // Who does not listen is not told.
+                    let _ = timeout(HANDSHAKE, send_away(transport)).await;
+                }
             }
         }
     }
+}
+
+/// A handshake has [`HANDSHAKE`], and where others may wait for its place [`PATIENCE`].
+async fn in_time<T>(handshake: impl Future<Output = T>, crowded: impl Fn() -> bool) -> Option<T> {
+    let mut handshake = pin!(handshake);
+    let end = Instant::now() + HANDSHAKE;
+    while Instant::now() < end {
+        if let Ok(done) = timeout(PATIENCE, &mut handshake).await {
+            return Some(done);
+        }
+        if crowded() {
+            break;
+        }
+    }
+    None
 }
 
 /// Tells why, as HTTP/2 has it: nothing but the settings that come first, and GOAWAY.

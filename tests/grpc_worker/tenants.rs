@@ -1,8 +1,10 @@
 //! Several tenants: what each may have, and what is for operators.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -11,7 +13,14 @@ use stockade::config::{Config, Quota, TenantsFrom};
 use stockade::job::Cause;
 use stockade::proto::v1;
 use stockade::proto::v1::worker_client::WorkerClient;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, RootCertStore};
 use tonic::body::Body;
 use tonic::codegen::http::Request;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -37,6 +46,38 @@ impl Tenants {
             change(config);
         });
         Self { worker, authority }
+    }
+
+    /// A connection that speaks HTTP/2 and then neither says nor reads anything.
+    async fn mute(&self, tenant: &str) -> TlsStream<TcpStream> {
+        let signed = self.authority.sign_with("client.test", |params| {
+            params.distinguished_name.push(DnType::CommonName, tenant);
+        });
+        let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate(&self.authority.pem())).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![certificate(&signed.certificate)],
+                PrivateKeyDer::from_pem_slice(signed.key.as_bytes()).expect("a key"),
+            )
+            .expect("an identity");
+        let addr = &self.worker.config.grpc_server.addr;
+        let stream = TcpStream::connect(addr).await.expect("connect");
+        let name = "worker.test".try_into().expect("a name");
+        let mut stream = TlsConnector::from(Arc::new(tls))
+            .connect(name, stream)
+            .await
+            .expect("handshake");
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await
+            .expect("preface");
+        stream
     }
 
     pub(crate) async fn client(&self, tenant: &str) -> Client {
@@ -281,4 +322,20 @@ async fn no_tenant_has_all_connections() {
     tokio::time::timeout(Duration::from_secs(10), place_is_back)
         .await
         .expect("a place that is given up is free again");
+}
+
+#[tokio::test]
+async fn connections_that_are_refused_hold_no_place() {
+    let tenants = Tenants::start(|config| config.grpc_server.max_connections = 8);
+    let mut greedy = Vec::new();
+    for _ in 0..4 {
+        let mut client = tenants.client("greedy").await;
+        worker_of(&mut client).await;
+        greedy.push(client);
+    }
+    let begin = Instant::now();
+    let _refused = join_all((0..12).map(|_| tenants.mute("greedy"))).await;
+    let mut modest = tenants.client("modest").await;
+    worker_of(&mut modest).await;
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }

@@ -57,6 +57,17 @@ async fn whoever_says_nothing_is_shown_out_in_time() {
 }
 
 #[tokio::test]
+async fn a_crowd_that_says_nothing_is_shown_out_sooner() {
+    let worker = TestWorker::start_with(|config| config.grpc_server.max_connections = 16);
+    let _silent: Vec<_> = (0..32).map(|_| raw(&worker)).collect();
+    let begin = Instant::now();
+    let mut client = worker.client().await;
+    start(&mut client, &["true"]).await;
+    // Eight at a time, a second each.
+    assert!(begin.elapsed() < Duration::from_secs(7), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
 async fn oversized_messages_are_refused() {
     let worker = TestWorker::start();
     let mut client = worker.client().await;
