@@ -77,10 +77,7 @@ impl Server {
         id: JobId,
         timeout: Option<Duration>,
     ) -> Result<JobView, Refusal> {
-        let live = match self.jobs.find(tenant, id)? {
-            Found::Live(live) => live,
-            Found::Finished(view) => return Ok(*view),
-        };
+        let found = self.jobs.find(tenant, id)?;
         let time_is_up = async {
             match timeout {
                 Some(timeout) => tokio::time::sleep(timeout).await,
@@ -90,8 +87,8 @@ impl Server {
         tokio::select! {
             // A shutdown that waited for this job is no reason not to tell its end.
             biased;
-            job = live.reached(State::Finished) => Ok(job),
-            () = time_is_up => Ok(live.view()),
+            job = found.reached(State::Finished) => Ok(job),
+            () = time_is_up => Ok(found.view()),
             () = self.closing() => Err(Refusal::ShuttingDown),
         }
     }
@@ -132,8 +129,8 @@ impl Server {
     pub async fn delete(&self, tenant: &Tenant, id: JobId) -> Result<(), Refusal> {
         match self.jobs.find(tenant, id)? {
             Found::Live(live) => Err(Refusal::WrongState(live.state())),
-            Found::Finished(view) if view.state != State::Finished => Err(Refusal::WrongState(view.state)),
-            Found::Finished(_) => self.remove(id).await,
+            Found::Stored(view) if view.state != State::Finished => Err(Refusal::WrongState(view.state)),
+            Found::Stored(_) => self.remove(id).await,
         }
     }
 

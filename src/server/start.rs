@@ -31,10 +31,7 @@ impl Accepted {
 
     /// The job once its command runs, or once it is clear that it never will.
     pub async fn started(&self) -> JobView {
-        match &self.found {
-            Found::Live(live) => live.reached(State::Running).await,
-            Found::Finished(view) => (**view).clone(),
-        }
+        self.found.reached(State::Running).await
     }
 }
 

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, State, StopJobRequest};
+use stockade::proto::v1::stream_output_response::Part;
+use stockade::proto::v1::{
+    Cause, Job, Limits, StartJobRequest, State, StopJobRequest, StreamOutputRequest, WaitJobRequest,
+};
+use tokio::time::timeout;
 
 use super::worker::traces::marked;
-use super::worker::{Worker, able, eventually};
+use super::worker::{PATIENCE, Worker, able, eventually};
 use super::{Client, in_runtime, query, running, shell, start, wait};
 
 async fn stop(client: &mut Client, id: &str) -> Job {
@@ -141,7 +145,7 @@ fn a_supervisor_of_a_newer_format_is_left_alone() {
     let mut worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("sleep 6874; sleep 6874; exit 3")).await;
+        let id = start(&mut client, shell("echo said; sleep 6874; sleep 6874; exit 3")).await;
         running(&mut client, &id).await;
         eventually("it runs", || marked("sleep\x006874") == 1);
         let control = worker.control();
@@ -152,6 +156,7 @@ fn a_supervisor_of_a_newer_format_is_left_alone() {
         assert_eq!(marked("sleep\x006874"), 1, "nothing is killed");
         running(&mut client, &id).await;
         stop_has_no_effect(&mut client, &id).await;
+        waits_last(&mut client, &id).await;
         assert_eq!(marked("sleep\x006874"), 1);
         let delete = stockade::proto::v1::DeleteJobRequest { job_id: id.clone() };
         client.delete_job(delete).await.expect_err("it runs");
@@ -171,4 +176,34 @@ async fn stop_has_no_effect(client: &mut Client, id: &str) {
     };
     let answer = client.stop_job(request).await.expect("stop").into_inner();
     assert_eq!(answer.job.expect("job").state(), State::Running);
+}
+
+/// Whoever waits for its end or follows its output waits, and holds up nobody.
+async fn waits_last(client: &mut Client, id: &str) {
+    const MOMENT: Duration = Duration::from_millis(300);
+    let follow = StreamOutputRequest {
+        job_id: id.to_owned(),
+        follow: true,
+        ..StreamOutputRequest::default()
+    };
+    let mut parts = client.stream_output(follow).await.expect("stream").into_inner();
+    match parts.message().await.expect("part").expect("a part").part {
+        Some(Part::Chunk(chunk)) => assert_eq!(chunk.data, "said\n"),
+        other => panic!("{other:?}"),
+    }
+    timeout(MOMENT, parts.message()).await.expect_err("it runs");
+    let wait = |timeout_ms| WaitJobRequest {
+        job_id: id.to_owned(),
+        timeout_ms,
+    };
+    timeout(MOMENT, client.wait_job(wait(0)))
+        .await
+        .expect_err("it runs");
+    let before = std::time::Instant::now();
+    let answer = timeout(PATIENCE, client.wait_job(wait(300)))
+        .await
+        .expect("in time");
+    let job = answer.expect("wait").into_inner().job.expect("job");
+    assert_eq!(job.state(), State::Running);
+    assert!(before.elapsed() >= MOMENT);
 }

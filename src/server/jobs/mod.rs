@@ -36,14 +36,24 @@ pub(super) struct Jobs {
 #[derive(Debug)]
 pub(super) enum Found {
     Live(Arc<Live>),
-    Finished(Box<JobView>),
+    /// As the store has it: over, or left alone for a newer worker, whose end this one never learns.
+    Stored(Box<JobView>),
 }
 
 impl Found {
     pub(super) fn view(&self) -> JobView {
         match self {
             Self::Live(live) => live.view(),
-            Self::Finished(view) => (**view).clone(),
+            Self::Stored(view) => (**view).clone(),
+        }
+    }
+
+    /// Waits until the job has reached `state` or gone beyond it.
+    pub(super) async fn reached(&self, state: State) -> JobView {
+        match self {
+            Self::Live(live) => live.reached(state).await,
+            Self::Stored(view) if view.state >= state => (**view).clone(),
+            Self::Stored(_) => std::future::pending().await,
         }
     }
 }
@@ -62,11 +72,11 @@ impl Jobs {
         let live = self.lock().live(id);
         let found = match live {
             Some(live) => Found::Live(live),
-            None => Found::Finished(Box::new(self.store.find(id)?.ok_or(Refusal::NotFound)?)),
+            None => Found::Stored(Box::new(self.store.find(id)?.ok_or(Refusal::NotFound)?)),
         };
         let owner = match &found {
             Found::Live(live) => live.belongs_to(tenant),
-            Found::Finished(view) => view.facts.tenant == tenant.name,
+            Found::Stored(view) => view.facts.tenant == tenant.name,
         };
         if owner { Ok(found) } else { Err(Refusal::NotFound) }
     }

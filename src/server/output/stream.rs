@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::job::{JobId, Output, State, StreamTotals};
 use crate::policy::Tenant;
-use crate::server::jobs::{Found, Live};
+use crate::server::jobs::Found;
 use crate::server::places::{Full, Place};
 use crate::server::view::JobView;
 use crate::server::{Refusal, Server};
@@ -49,19 +49,13 @@ pub enum Part {
 pub struct OutputStream {
     server: Arc<Server>,
     folder: PathBuf,
-    source: Source,
+    job: Found,
     wake: Option<Wake>,
     follow: bool,
     /// In the order in which they take their turns.
     cursors: VecDeque<Cursor>,
     ended: bool,
     _place: Place,
-}
-
-#[derive(Debug)]
-enum Source {
-    Live(Arc<Live>),
-    Finished(JobView),
 }
 
 #[derive(Debug)]
@@ -80,22 +74,19 @@ impl Server {
         id: JobId,
         request: &OutputRequest,
     ) -> Result<OutputStream, Refusal> {
-        let source = match self.jobs.find(tenant, id)? {
-            Found::Live(live) => Source::Live(live),
-            Found::Finished(view) => Source::Finished(*view),
-        };
+        let job = self.jobs.find(tenant, id)?;
         let place = self.readers.take(&tenant.name).map_err(too_many)?;
         let stream = OutputStream {
             server: Arc::clone(self),
             folder: self.outputs.of(id),
-            source,
+            job,
             wake: None,
             follow: request.follow,
             cursors: Cursor::all(request),
             ended: false,
             _place: place,
         };
-        if let Source::Finished(view) = &stream.source {
+        if let Found::Stored(view) = &stream.job {
             stream.check_offsets(view)?;
         }
         Ok(stream)
@@ -129,10 +120,7 @@ impl OutputStream {
         if let Some(wake) = &mut self.wake {
             wake.arm();
         }
-        match &self.source {
-            Source::Live(live) => live.view(),
-            Source::Finished(view) => view.clone(),
-        }
+        self.job.view()
     }
 
     /// A chunk or a gap, if there is one to tell; the streams take turns.
@@ -154,10 +142,7 @@ impl OutputStream {
 
     /// Waits for a write, or for the job to be over.
     async fn wait(&mut self, job: &JobView) -> Result<(), Refusal> {
-        let Source::Live(live) = &self.source else {
-            return Ok(());
-        };
-        let over = live.reached(State::Finished);
+        let over = self.job.reached(State::Finished);
         match &mut self.wake {
             // The end of a job is told, too, to those who see the worker go with it.
             Some(wake) => tokio::select! {
@@ -168,7 +153,7 @@ impl OutputStream {
             },
             // Nothing is written before the job has started.
             None if job.state == State::Pending => tokio::select! {
-                _ = live.reached(State::Running) => Ok(()),
+                _ = self.job.reached(State::Running) => Ok(()),
                 () = self.server.closing() => Err(Refusal::ShuttingDown),
             },
             // What was written before the watch was set is read in the next round.
