@@ -23,7 +23,7 @@ pub(super) struct Admission {
     draining: bool,
     /// As if draining, until the scheduler is back.
     scheduler_lost: bool,
-    /// No further job is taken from the queue: the server goes down.
+    /// No further job is launched: the server goes down.
     closed: bool,
     shares: Shares,
 }
@@ -96,6 +96,10 @@ impl Admission {
     /// From now on nothing is admitted and nothing is taken from the queue.
     pub(super) fn close(&mut self) {
         self.closed = true;
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// A place for a new job. `congested`: the launcher lags behind.

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use stockade::config::OnShutdown;
 use stockade::job::{Cause, JobId, Timestamp};
 use stockade::proto::v1;
 use stockade::server::{ServerError, StoreError};
@@ -71,6 +72,43 @@ async fn jobs_that_end_while_they_are_taken_up_are_told() {
         let job = ended(&mut client, id).await;
         assert_eq!(job.exit_code, Some(9), "{job:?}");
     }
+}
+
+#[tokio::test]
+async fn a_job_that_is_recorded_during_a_shutdown_waits_for_the_next_start() {
+    let mut worker = TestWorker::start_with(|config| config.worker.on_shutdown = OnShutdown::Stop);
+    let mut client = worker.client().await;
+    let file = worker.config.worker.state_dir.join("server/stockade.db");
+    let database = rusqlite::Connection::open(file).expect("open");
+    database.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    let starting = tokio::spawn({
+        let mut client = client.clone();
+        async move { start(&mut client, &["sleep"]).await }
+    });
+    loop {
+        let counts = client.get_worker(v1::GetWorkerRequest {}).await.expect("worker");
+        if counts.into_inner().jobs_running == 1 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let disk = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        database.execute_batch("COMMIT").expect("unlock");
+    });
+    let before = Instant::now();
+    worker.shut_down();
+    assert!(
+        before.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        before.elapsed()
+    );
+    disk.join().expect("thread");
+    assert_eq!(worker.launcher.launches(), 0);
+    let id = starting.await.expect("accepted");
+    worker.revive();
+    eventually("its launch", || worker.launcher.launches() == 1).await;
+    assert!(worker.launcher.knows(id));
 }
 
 #[tokio::test]

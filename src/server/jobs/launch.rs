@@ -90,6 +90,8 @@ impl Jobs {
     /// The next step of a job whose preparation is done: stop, launch or wait.
     pub(super) fn proceed(self: &Arc<Self>, id: JobId, order: Option<Encoded>) {
         let mut table = self.lock();
+        // A shutdown stops or awaits those that are launched: none may follow. The job waits for the next start.
+        let order = order.filter(|_| !table.admission.is_closed());
         let Some(entry) = table.get(id) else { return };
         if let Some(stop) = entry.stop.take() {
             return self.end_unrun(&mut table, id, &stop);

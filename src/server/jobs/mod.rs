@@ -165,7 +165,7 @@ impl Jobs {
         self.lock().admission.set_scheduler_lost(lost);
     }
 
-    /// Starts nothing any more: neither new jobs nor those that wait.
+    /// Starts nothing any more: neither new jobs nor those that wait, nor those that are being recorded.
     pub(super) fn close(&self) {
         self.lock().admission.close();
     }
