@@ -3,6 +3,7 @@
 //! Needs root, user namespaces and cgroups.
 
 mod absence;
+mod descriptors;
 mod faults;
 mod idle;
 mod keeping;

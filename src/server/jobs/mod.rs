@@ -106,6 +106,7 @@ impl Jobs {
                 entry.stop.get_or_insert(order);
             }
             Phase::Queued => self.end_unrun(&mut table, id, &order),
+            Phase::Launched if self.launcher.take_back(id) => self.end_unrun(&mut table, id, &order),
             Phase::Launched => {
                 self.note_stopping(&entry.live, &order);
                 self.launcher.enqueue(Encoded::new(&Order::Stop { id, order }));
