@@ -92,7 +92,8 @@ pub(super) async fn sweep_unknown(server: Arc<Server>) {
 impl Server {
     /// Removes a job that is known to be over: first its files, then its record.
     ///
-    /// Files that the host does not let go stay on the clean-up list; the job is gone all the same.
+    /// Files that the host does not let go stay on the clean-up list; the job is gone all the same. A record that the disk
+    /// does not let go is removed later.
     pub(super) async fn remove(&self, id: JobId) -> Result<(), Refusal> {
         let removal = self
             .ask(&self.removals.folders, id, &Order::Delete { id })
@@ -104,7 +105,7 @@ impl Server {
         self.store
             .write_and_wait(change)
             .await
-            .map_err(|error| Refusal::unavailable("the job's record could not be removed", &error))
+            .map_err(|error| Refusal::unavailable("the job's record could not be removed yet", &error))
     }
 
     /// Removes the output of a job that is known to be over.
@@ -116,7 +117,7 @@ impl Server {
             self.store
                 .write_and_wait(Change::DropOutput(id))
                 .await
-                .map_err(|error| Refusal::unavailable("the job's record could not be changed", &error))?;
+                .map_err(|error| Refusal::unavailable("the job's record could not be changed yet", &error))?;
         }
         Ok(removal)
     }

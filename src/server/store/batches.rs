@@ -34,7 +34,10 @@ impl Batches {
 
     /// Takes a change for a later batch.
     pub(super) fn owe(&mut self, write: Write) {
-        self.owed.push(write);
+        // A client may ask again and again for what has to wait.
+        if !self.owed.iter().any(|owed| write.repeats(owed)) {
+            self.owed.push(write);
+        }
     }
 
     /// What waits, together; `None` when the store is closed.
@@ -51,7 +54,7 @@ impl Batches {
             {
                 self.sort_in(write, &mut batch);
             }
-            let urgent = |write: &Write| retry.is_none() || !write.must_happen();
+            let urgent = |write: &Write| retry.is_none() || !write.is_silent();
             if batch.len() >= BATCH || batch.iter().any(urgent) {
                 return Some(self.in_order(batch));
             }

@@ -62,9 +62,28 @@ impl Write {
         }
     }
 
-    /// How a job goes on must reach the disk some time; a new job is better refused.
+    /// How a job goes on must reach the disk some time, and so must what is gone from it; a new job is better refused.
     pub(super) fn must_happen(&self) -> bool {
+        self.is_silent() || self.removes().is_some()
+    }
+
+    /// Nobody is told of it before it is made.
+    pub(super) fn is_silent(&self) -> bool {
         matches!(self.change, Change::Update(_))
+    }
+
+    /// It records a second time what is gone.
+    pub(super) fn repeats(&self, earlier: &Self) -> bool {
+        let same = std::mem::discriminant(&self.change) == std::mem::discriminant(&earlier.change);
+        same && self.removes().is_some() && self.removes() == earlier.removes()
+    }
+
+    /// The job of which files are gone already.
+    const fn removes(&self) -> Option<JobId> {
+        match self.change {
+            Change::Delete(id) | Change::Bury(id) | Change::DropOutput(id) => Some(id),
+            _ => None,
+        }
     }
 
     /// Of two changes of one job the later leaves nothing of the earlier.

@@ -407,6 +407,8 @@ async fn a_change_that_the_disk_refuses_is_made_later_and_a_new_job_is_not() {
     let Fixture { store, dir } = fixture();
     let view = view();
     write(&store, new_job(&view, None)).await;
+    let gone = ended(&self::view(), 2);
+    write(&store, new_job(&gone, None)).await;
     // Another process holds the database for longer than the writer waits for it.
     let other = Connection::open(dir.path().join("stockade.db")).expect("open");
     other.execute_batch("BEGIN IMMEDIATE").expect("begin");
@@ -419,10 +421,15 @@ async fn a_change_that_the_disk_refuses_is_made_later_and_a_new_job_is_not() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         other.execute_batch("COMMIT").expect("commit");
     };
-    let (first, update, insert, ()) = futures_util::future::join4(first, update, insert, release).await;
-    for refused in [first, insert] {
+    // Its files are gone: twice asked for or not, its record goes, too.
+    let delete = || store.write_and_wait(Change::Delete(gone.id()));
+    let deletes = futures_util::future::join(delete(), delete());
+    let (first, update, insert, (delete, again), ()) =
+        futures_util::future::join5(first, update, insert, deletes, release).await;
+    for refused in [first, insert, delete, again] {
         assert!(matches!(refused, Err(WriteError::Failed(_))), "{refused:?}");
     }
     update.expect("made later");
     assert_eq!(store.find(view.id()).expect("find"), Some(over));
+    assert_eq!(store.find(gone.id()).expect("find"), None);
 }

@@ -112,11 +112,14 @@ impl Writer {
             Some(ErrorCode::DiskFull) => WriteError::DiskFull,
             _ => WriteError::Failed(source.to_string()),
         };
-        for write in batch {
+        for mut write in batch {
+            if !write.is_silent()
+                && let Some(then) = write.then.take()
+            {
+                then(Err(error.clone()));
+            }
             if write.must_happen() {
                 self.batches.owe(write);
-            } else {
-                write.fail(&error);
             }
         }
     }
