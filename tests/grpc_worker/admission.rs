@@ -158,3 +158,54 @@ async fn a_launcher_that_lags_holds_up_no_one() {
     }
     assert_eq!(job(&mut client, id).await.id, id.to_string());
 }
+
+/// Once the worker has given out as many places to run.
+async fn until_running(client: &mut Client, places: u32) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let worker = client.get_worker(v1::GetWorkerRequest {}).await.expect("worker");
+        if worker.into_inner().jobs_running == places {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never {places} running");
+    }
+}
+
+#[tokio::test]
+async fn the_place_of_a_job_that_is_not_recorded_is_another_jobs() {
+    // The last one is not always faster to the disk than the second.
+    for _ in 0..8 {
+        second_of_three_is_refused().await;
+    }
+}
+
+async fn second_of_three_is_refused() {
+    let worker = TestWorker::start_with(|config| config.worker.max_running = 2);
+    let mut client = worker.client().await;
+    let mut keyed = command(&["sleep"]);
+    keyed.idempotency_key = "one".to_owned();
+    // It takes its time on its way to the disk.
+    let mut large = keyed.clone();
+    large.stdin = vec![7; 4_000_000];
+    // While the disk is held up, nothing is known of the key.
+    let file = worker.config.worker.state_dir.join("server/stockade.db");
+    let database = rusqlite::Connection::open(file).expect("open");
+    database.execute_batch("BEGIN IMMEDIATE").expect("lock");
+    let caller = client.clone();
+    let call = |request: v1::StartJobRequest| {
+        let mut client = caller.clone();
+        tokio::spawn(async move { client.start_job(request).await })
+    };
+    let first = call(keyed);
+    until_running(&mut client, 1).await;
+    let refused = call(large);
+    until_running(&mut client, 2).await;
+    let waits = call(command(&["sleep"]));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    database.execute_batch("COMMIT").expect("unlock");
+    first.await.expect("task").expect("accepted");
+    let refused = refused.await.expect("task").expect_err("the key is taken");
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    waits.await.expect("task").expect("accepted");
+    eventually("both run", || worker.launcher.launches() == 2).await;
+}

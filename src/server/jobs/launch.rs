@@ -60,10 +60,11 @@ impl Jobs {
             if result.is_ok() {
                 let _ = fault_point!("server.launch");
                 jobs.proceed(id, order);
-                jobs.launch_waiting();
             } else {
                 jobs.lock().remove(id);
             }
+            // The place of a job that is not recorded is another's.
+            jobs.launch_waiting();
             let _ = answer.send(result);
         };
         self.store.write(Change::Insert(Box::new(job)), Box::new(then));
