@@ -159,6 +159,37 @@ async fn a_launcher_that_lags_holds_up_no_one() {
     assert_eq!(job(&mut client, id).await.id, id.to_string());
 }
 
+#[tokio::test]
+async fn who_waited_behind_a_stopped_job_runs() {
+    let worker = TestWorker::start_with(|config| config.tenants.quota.max_memory = 1 << 30);
+    let mut client = worker.client().await;
+    let of_memory = |memory_bytes| v1::StartJobRequest {
+        limits: Some(v1::Limits {
+            memory_bytes,
+            ..v1::Limits::default()
+        }),
+        ..command(&["sleep"])
+    };
+    let mut ids = Vec::new();
+    for memory_bytes in [600 << 20, 300 << 20, 600 << 20, 300 << 20] {
+        let answer = client.start_job(of_memory(memory_bytes)).await.expect("start");
+        ids.push(answer.into_inner().job.expect("job").id);
+    }
+    eventually("two run", || worker.launcher.launches() == 2).await;
+    let ids: Vec<JobId> = ids.iter().map(|id| id.parse().expect("id")).collect();
+    worker.launcher.finish(ids[1], EXITED);
+    ended(&mut client, ids[1]).await;
+    // The fourth would fit beside the first, but the third is before it.
+    assert_eq!(worker.launcher.launches(), 2);
+    let stop = v1::StopJobRequest {
+        job_id: ids[2].to_string(),
+        ..v1::StopJobRequest::default()
+    };
+    client.stop_job(stop).await.expect("stop");
+    eventually("the fourth runs", || worker.launcher.launches() == 3).await;
+    assert!(worker.launcher.knows(ids[3]));
+}
+
 /// Once the worker has given out as many places to run.
 async fn until_running(client: &mut Client, places: u32) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

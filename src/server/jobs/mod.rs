@@ -99,6 +99,12 @@ impl Jobs {
 
     /// Orders the end of a job; what has ended already stays as it is.
     pub(super) fn stop(self: &Arc<Self>, id: JobId, order: StopOrder) {
+        self.order_stop(id, order);
+        // Another may have waited behind it alone.
+        self.launch_waiting();
+    }
+
+    fn order_stop(self: &Arc<Self>, id: JobId, order: StopOrder) {
         let mut table = self.lock();
         let Some(entry) = table.get(id) else { return };
         match entry.phase {
@@ -121,7 +127,7 @@ impl Jobs {
     pub(super) fn stop_all(self: &Arc<Self>, order: &StopOrder) {
         let ids = self.lock().launched_ids();
         for id in ids {
-            self.stop(id, order.clone());
+            self.order_stop(id, order.clone());
         }
     }
 
@@ -129,8 +135,9 @@ impl Jobs {
     pub(super) fn stop_unfinished(self: &Arc<Self>, order: &StopOrder) {
         let ids = self.lock().ids();
         for id in ids {
-            self.stop(id, order.clone());
+            self.order_stop(id, order.clone());
         }
+        self.launch_waiting();
     }
 
     pub(super) fn signal(&self, id: JobId, signal: Signal) -> Result<(), Refusal> {

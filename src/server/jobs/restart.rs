@@ -69,7 +69,7 @@ impl Jobs {
         // The order may have died with the process that recorded it. A second one changes nothing.
         if was_stopping {
             let by = live.view().facts.tenant.clone();
-            self.stop(
+            self.order_stop(
                 id,
                 StopOrder {
                     signal: None,
