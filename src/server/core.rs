@@ -125,7 +125,10 @@ impl Server {
         lost
     }
 
-    fn handle(&self, event: Event) {
+    pub(super) fn handle(&self, event: Event) {
+        let Some(event) = self.for_now(event) else {
+            return;
+        };
         match event {
             Event::Started {
                 id,

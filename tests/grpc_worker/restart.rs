@@ -75,6 +75,27 @@ async fn jobs_that_end_while_they_are_taken_up_are_told() {
 }
 
 #[tokio::test]
+async fn jobs_that_end_between_two_descriptions_are_told() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(start(&mut client, &["sleep"]).await);
+    }
+    eventually("launches", || worker.launcher.launches() == 5).await;
+    worker.kill();
+    // More than are described at one time.
+    worker.launcher.know(2100);
+    worker.launcher.end_with_list(&ids);
+    worker.revive();
+    let mut client = worker.client().await;
+    for id in ids {
+        let job = tokio::time::timeout(Duration::from_secs(10), ended(&mut client, id)).await;
+        assert_eq!(job.expect("its end is told").exit_code, Some(9));
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_is_recorded_during_a_shutdown_waits_for_the_next_start() {
     let mut worker = TestWorker::start_with(|config| config.worker.on_shutdown = OnShutdown::Stop);
     let mut client = worker.client().await;

@@ -113,6 +113,13 @@ impl FakeLauncher {
         self.lock().deaf = deaf;
     }
 
+    /// Knows of as many jobs more, of which no server knows.
+    pub fn know(&self, number: usize) {
+        let jobs = std::iter::repeat_with(|| known(JobId::random(), Timestamp::now()));
+        let jobs = jobs.take(number).map(|job| (job.id, job));
+        self.lock().known.extend(jobs);
+    }
+
     /// Forgets a job without a word, as a host that lost its state folder would.
     pub fn forget(&self, id: JobId) {
         self.lock().known.remove(&id);
@@ -227,15 +234,9 @@ impl FakeLauncher {
         self.lock().known.insert(
             id,
             KnownJob {
-                id,
                 tenant: launch.tenant.clone(),
-                policy: "default".to_owned(),
-                created_at: launch.created_at,
-                started_at: None,
-                receipt: None,
                 idempotency_key: launch.idempotency_key.clone(),
-                record: None,
-                origin: Origin::Launched,
+                ..known(id, launch.created_at)
             },
         );
         let folder = self.folder(id);
@@ -383,6 +384,20 @@ impl FakeLauncher {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic under the lock")
+    }
+}
+
+fn known(id: JobId, created_at: Timestamp) -> KnownJob {
+    KnownJob {
+        id,
+        tenant: "default".to_owned(),
+        policy: "default".to_owned(),
+        created_at,
+        started_at: None,
+        receipt: None,
+        idempotency_key: None,
+        record: None,
+        origin: Origin::Launched,
     }
 }
 
