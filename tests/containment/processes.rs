@@ -147,3 +147,18 @@ fn a_stop_ends_what_ignores_it() {
         (&"STOPPED".into(), &true.into())
     );
 }
+
+/// Whoever has thousands of children looks through all of them for each that has ended.
+#[test]
+fn children_that_end_faster_than_they_are_reaped_hold_up_no_deadline() {
+    if !able() {
+        return;
+    }
+    let policy = "[limits]\nmemory = \"512M\"\npids = 4000\ncpus = 2\nwall_time = \"2s\"\n";
+    let finished = Job::under_own(policy)
+        .python(include_str!("probes/reaping.py"))
+        .run();
+    assert_eq!(finished.cause(), "WALL_TIME", "{finished:?}");
+    assert_eq!(finished.stdout, "3000 asleep\n");
+    assert!(finished.took < Duration::from_secs(10), "{:?}", finished.took);
+}

@@ -29,6 +29,10 @@ const OOM_LOOKS: u32 = 50;
 /// CPU usage is looked at when it may have reached the limit, but not more often than this.
 const CPU_LOOK: Duration = Duration::from_millis(10);
 
+/// How many children are reaped, and how many signals taken, before other events get their turn. A job can have them come
+/// faster than they go: among thousands of children each wait looks through all of them.
+const AT_ONCE: usize = 64;
+
 /// A job that ends within this time is told of once, with its end.
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -57,6 +61,8 @@ struct Watch<'a> {
     tell_start: Option<Instant>,
     /// The main process's wait status, once it has ended.
     main_status: Option<i32>,
+    /// Children may be left that have ended.
+    unreaped: bool,
     /// No process is left.
     empty: bool,
     trigger: Option<Trigger>,
@@ -140,6 +146,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         started: running.started,
         tell_start: Some(Instant::now() + SHORT),
         main_status: None,
+        unreaped: false,
         empty: false,
         trigger: None,
         denied: None,
@@ -162,6 +169,9 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         watch.move_output(told.streams);
         if told.signals {
             watch.handle_signals();
+        }
+        if told.signals || watch.unreaped {
+            watch.reap();
         }
         if told.control {
             watch.handle_control();
@@ -218,6 +228,9 @@ impl Watch<'_> {
     }
 
     fn next_deadline(&self) -> Instant {
+        if self.unreaped {
+            return Instant::now();
+        }
         let condemned = self.condemned.first().map(|&(_, at)| at);
         let deadlines = [
             self.grace_end,
@@ -248,7 +261,8 @@ impl Watch<'_> {
     }
 
     fn handle_signals(&mut self) {
-        while let Ok(Some(came)) = self.signals.next() {
+        for _ in 0..AT_ONCE {
+            let Ok(Some(came)) = self.signals.next() else { break };
             match came.signal {
                 libc::SIGCHLD => {}
                 // In a sandbox of an ordinary user's, a job has the supervisor's own uid, and could stop itself by name
@@ -265,11 +279,11 @@ impl Watch<'_> {
                 _ => {}
             }
         }
-        self.reap();
     }
 
     fn reap(&mut self) {
-        loop {
+        self.unreaped = true;
+        for _ in 0..AT_ONCE {
             match sys::reap() {
                 Ok(Reaped::Child { pid, status }) => {
                     if pid == self.main {
@@ -277,7 +291,10 @@ impl Watch<'_> {
                         self.tell_start = None;
                     }
                 }
-                Ok(Reaped::NoneYet) => break,
+                Ok(Reaped::NoneYet) => {
+                    self.unreaped = false;
+                    break;
+                }
                 Ok(Reaped::NoChildren) | Err(_) => {
                     self.empty = true;
                     return;
