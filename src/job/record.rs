@@ -82,7 +82,7 @@ const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934
 pub struct Stop {
     pub by: String,
     pub reason: String,
-    /// The grace period was over and everything was killed.
+    /// The grace period was over, or a limit was reached in it, and everything was killed.
     pub escalated: bool,
     /// Processes that had to be killed.
     pub killed: u32,

@@ -1,5 +1,6 @@
 //! Processes: those outside are not seen and not touched, those inside end with the job.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -161,4 +162,46 @@ fn children_that_end_faster_than_they_are_reaped_hold_up_no_deadline() {
     assert_eq!(finished.cause(), "WALL_TIME", "{finished:?}");
     assert_eq!(finished.stdout, "3000 asleep\n");
     assert!(finished.took < Duration::from_secs(10), "{:?}", finished.took);
+}
+
+/// A client chooses the grace, up to a day.
+#[test]
+fn a_grace_period_suspends_no_limit() {
+    if !able() {
+        return;
+    }
+    let busy = "trap '' TERM; echo ready; while :; do :; done";
+    let loud = "trap '' TERM; echo ready; sleep 0.7; while :; do echo line; done";
+    for (limit, script) in [
+        ("limits.wall_time = \"3s\"", busy),
+        ("limits.cpu_time = \"2s\"", busy),
+        ("limits.output = \"64K\"\nstop.on_output_limit = \"kill\"", loud),
+    ] {
+        let job = Job::under_own(&format!("stop.grace = \"1h\"\n{limit}\n")).bash(script);
+        let mut running = job.to_command().stdout(Stdio::piped()).spawn().expect("spawned");
+        let mut output = running.stdout.take().expect("stdout");
+        output.read_exact(&mut [0; 6]).expect("it is ready");
+        let reading = std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let stopped = Instant::now();
+        kill(
+            Pid::from_raw(i32::try_from(running.id()).expect("a pid")),
+            Signal::SIGTERM,
+        )
+        .expect("signalled");
+        let within = Duration::from_secs(20);
+        while running.try_wait().expect("waited for").is_none() {
+            if stopped.elapsed() > within {
+                let _ = running.kill();
+                panic!("{limit}: it runs on");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        reading.join().expect("joined").expect("read");
+        let report = job.report();
+        assert_eq!(
+            (&report["cause"], &report["stop"]["escalated"]),
+            (&"STOPPED".into(), &true.into()),
+            "{limit}: {report}"
+        );
+    }
 }

@@ -246,9 +246,12 @@ impl Watch<'_> {
         next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
-    /// A job that is over, or ended for another reason, has no deadline any more.
+    /// A job that is over, or killed for another reason, has no deadline any more. One that is being stopped has: its grace
+    /// period may be a day.
     const fn has_deadlines(&self) -> bool {
-        self.trigger.is_none() && self.main_status.is_none()
+        matches!(self.trigger, None | Some(Trigger::Stop))
+            && self.main_status.is_none()
+            && self.kill_again.is_none()
     }
 
     fn move_output(&mut self, ready: Ready) {
@@ -262,7 +265,9 @@ impl Watch<'_> {
 
     fn handle_signals(&mut self) {
         for _ in 0..AT_ONCE {
-            let Ok(Some(came)) = self.signals.next() else { break };
+            let Ok(Some(came)) = self.signals.next() else {
+                break;
+            };
             match came.signal {
                 libc::SIGCHLD => {}
                 // In a sandbox of an ordinary user's, a job has the supervisor's own uid, and could stop itself by name

@@ -41,9 +41,14 @@ impl Watch<'_> {
         });
     }
 
+    /// Kills the job. One that is being stopped already has been stopped all the same, but by the kill.
     pub(super) fn end_for(&mut self, trigger: Trigger) {
         if self.has_deadlines() {
-            self.trigger = Some(trigger);
+            match &mut self.stop {
+                Some(stop) => stop.escalated = true,
+                None => self.trigger = Some(trigger),
+            }
+            self.grace_end = None;
             self.kill_everything();
         }
     }
