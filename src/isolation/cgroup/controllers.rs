@@ -17,6 +17,10 @@ use crate::sys::fault_point;
 
 /// The scheduler's period: 100 ms, the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
+/// v1 counts what TCP and UDP hold apart from all other memory, and only in a cgroup that was given a limit for it: this
+/// part of the memory limit.
+const SOCKET_PART: u64 = 4;
+const SOCKETS_FILE: &str = "memory.kmem.tcp.limit_in_bytes";
 /// The kernel takes no quota below 1 ms.
 const SMALLEST_QUOTA_US: u64 = 1_000;
 
@@ -136,6 +140,12 @@ fn set_legacy_memory(dir: &Path, limits: &Limits, read_back: &mut ReadBack) -> R
     if with_swap {
         refused("memory.memsw.limit_in_bytes", memory.set_memswap_limit(bytes))?;
         expect(dir, "memory.memsw.limit_in_bytes", &bytes.to_string(), read_back)?;
+    }
+    // Kernels without TCP have no such file. Not wrapped by cgroups-rs.
+    if dir.join(SOCKETS_FILE).exists() {
+        let bytes = page_rounded(limits.memory_bytes / SOCKET_PART).to_string();
+        write(dir, SOCKETS_FILE, &bytes)?;
+        expect(dir, SOCKETS_FILE, &bytes, read_back)?;
     }
     Ok(())
 }

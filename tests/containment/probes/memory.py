@@ -99,6 +99,64 @@ def in_sockets():
     return "%d MiB" % (held // MIB)
 
 
+def filled(one):
+    """What a socket takes that nobody reads from."""
+    one.setblocking(False)
+    held = 0
+    try:
+        while True:
+            held += one.send(b"x" * 65536)
+    except BlockingIOError:
+        return held
+
+
+@holds()
+def in_tcp_sockets():
+    listener = socket.create_server(("127.0.0.1", 0))
+    held, pairs = 0, []
+    while held < ALL:
+        one = socket.create_connection(listener.getsockname())
+        pairs.append((one, listener.accept()[0]))
+        held += filled(one)
+    return "%d MiB" % (held // MIB)
+
+
+@holds()
+def in_udp_sockets():
+    held, pairs = 0, []
+    for _ in range(10 * ALL // MIB):
+        one, other = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        other.bind(("127.0.0.1", 0))
+        pairs.append((one, other))
+        # More than fits is dropped without a word.
+        for _ in range(20):
+            one.sendto(b"x" * 8192, other.getsockname())
+    for _, other in pairs:
+        other.setblocking(False)
+        try:
+            while True:
+                held += len(other.recv(65536))
+        except BlockingIOError:
+            pass
+    return held >= ALL // 2 and "%d MiB" % (held // MIB)
+
+
+@holds(errno.EAFNOSUPPORT)
+def in_netlink_sockets():
+    # Each refused request comes back as an answer.
+    held, sockets, request = 0, [], b"x" * 8192
+    header = (len(request) + 16).to_bytes(4, sys.byteorder) + (0xFFF).to_bytes(2, sys.byteorder) + b"\5\0" + b"\0" * 8
+    while held < ALL:
+        sockets.append(socket.socket(16, socket.SOCK_RAW, 0))
+        try:
+            for _ in range(10):
+                held += sockets[-1].send(header + request, socket.MSG_DONTWAIT)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                raise
+    return "%d MiB" % (held // MIB)
+
+
 @holds()
 def in_page_tables():
     # One page in each 2 MiB needs a page of page table: 4 bytes of ours, 4096 of the kernel's.
