@@ -130,11 +130,12 @@ fn the_high_half_of_an_int_hides_nothing() {
         ("ioctl", [NOWHERE, high | 0x5412, 0, 0, 0], libc::EPERM),
         ("fcntl", [NOWHERE, high | 1031, 0, 0, 0], libc::EPERM),
         ("socket", [high | 17, 3, 0, 0, 0], libc::EAFNOSUPPORT),
-        ("socket", [high | 2, high | 3, 1, 0, 0], libc::EPERM),
         ("socket", [high | 16, 3, 0, 0, 0], libc::EAFNOSUPPORT),
+        ("socket", [high | 2, high | 3, 1, 0, 0], libc::EPERM),
         ("personality", [high | 0x0004_0000, 0, 0, 0, 0], libc::EPERM),
         ("clone", [high | 0x0002_0200, 0, 0, 0, 0], libc::EPERM),
         ("socket", [high | 2, high | 1, high, 0, 0], 0),
+        ("prlimit64", [0, high | 4, NOWHERE, 0, 0], 0), // skipped
     ] {
         assert_eq!(
             errno_of("default", call, arguments),
@@ -151,6 +152,12 @@ fn what_is_allowed_reaches_the_kernel() {
         ("default", "mknodat", [NOWHERE, 1, 0x1000, 0, 0], libc::EFAULT),
         ("default", "prctl", [16, 1, 0, 0, 0], libc::EFAULT),
         ("default", "fcntl", [NOWHERE, 6, 0, 0, 0], libc::EBADF),
+        ("default", "prlimit64", [0, 4, NOWHERE, 0, 0], 0), // RLIMIT_CORE, skipped
+        ("default", "prlimit64", [0, 4, 1 << 32, NOWHERE, 0], 0), // skipped, too
+        ("default", "prlimit64", [0, 4, 0, NOWHERE, 0], libc::EFAULT),
+        ("default", "prlimit64", [0, 7, NOWHERE, 0, 0], libc::EFAULT),
+        ("default", "setrlimit", [4, NOWHERE, 0, 0, 0], 0), // skipped
+        ("default", "setrlimit", [7, NOWHERE, 0, 0, 0], libc::EFAULT),
         ("ci", "ptrace", [1, 0x7fff_fff0, 0, 0, 0], libc::ESRCH),
         ("ci", "personality", [8, 0, 0, 0, 0], 0),
         ("ci", "setgroups", [1, NOWHERE, 0, 0, 0], 0), // skipped

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rustix::io::Errno;
+
 use super::plan::Rlimit;
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Limits, StartStep};
@@ -11,6 +13,19 @@ use crate::sys;
 const LOCKED_BYTES: u64 = 8 << 20;
 const MESSAGE_QUEUE_BYTES: u64 = 800 << 10;
 const PENDING_SIGNALS: u64 = 4096;
+
+/// Not 0: where core_pattern names a program, the kernel runs it on the host whatever the limit, but for this value (see
+/// core(5)); and a core file of one byte is none.
+const CORE_BYTES: u64 = 1;
+
+/// Sets the limit of core files for this process and its stubs: a filter that is there ahead of time lets none be set. Where
+/// the launcher's own hard limit is 0 and it may not raise that, it stays.
+pub fn forbid_cores() -> Result<(), Failure> {
+    match sys::set_resource_limit(libc::RLIMIT_CORE, CORE_BYTES) {
+        Err(Errno::PERM) => Ok(()),
+        other => other.at(StartStep::Rlimits, "RLIMIT_CORE"),
+    }
+}
 
 /// The hard limits of this process, which its jobs have no more than.
 #[derive(Debug)]
@@ -63,9 +78,7 @@ pub fn of(limits: &Limits, in_cgroup: bool, most: &Most) -> Result<Vec<Rlimit>, 
         limit(libc::RLIMIT_NOFILE, limits.open_files),
         // A second bound on processes beside the cgroup's, counted by the job's own user id.
         at_most(libc::RLIMIT_NPROC, limits.pids),
-        // Not 0: where core_pattern names a program, the kernel runs it on the host whatever the limit, but for this
-        // value (see core(5)); and a core file of one byte is none.
-        at_most(libc::RLIMIT_CORE, 1),
+        at_most(libc::RLIMIT_CORE, CORE_BYTES),
         at_most(libc::RLIMIT_MEMLOCK, LOCKED_BYTES),
         at_most(libc::RLIMIT_MSGQUEUE, MESSAGE_QUEUE_BYTES),
         at_most(libc::RLIMIT_SIGPENDING, PENDING_SIGNALS),

@@ -187,7 +187,7 @@ impl Stub {
             .map_err(|error| (StartStep::Supervisor, error))?;
         self.wait_for_go();
         // SAFETY: the go byte says that the supervisor has laid out the plan, and it looks again only after the exec.
-        let plan = unsafe { &mut *self.plan };
+        let plan = unsafe { &*self.plan };
         fault_point!("stub.rlimits").map_err(|error| (StartStep::Rlimits, error))?;
         set_rlimits(plan).map_err(|error| (StartStep::Rlimits, error))?;
         fault_point!("stub.stdin").map_err(|error| (StartStep::Stdin, error))?;
@@ -294,15 +294,15 @@ impl Stub {
     }
 }
 
-/// Sets them, and reads each back.
-fn set_rlimits(plan: &mut Plan) -> Result<(), Errno> {
-    plan.rlimits[..plan.rlimit_count]
-        .iter_mut()
-        .try_for_each(|limit| {
-            sys::set_resource_limit(limit.resource, limit.value)?;
-            limit.value = sys::hard_limit(limit.resource)?;
-            Ok(())
-        })
+/// Sets them, and reads each back: the filter may have skipped the call.
+fn set_rlimits(plan: &Plan) -> Result<(), Errno> {
+    plan.rlimits[..plan.rlimit_count].iter().try_for_each(|limit| {
+        sys::set_resource_limit(limit.resource, limit.value)?;
+        match sys::hard_limit(limit.resource)? == limit.value {
+            true => Ok(()),
+            false => Err(Errno::PERM),
+        }
+    })
 }
 
 /// Descriptor 0, where the job has an input.

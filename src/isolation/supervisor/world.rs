@@ -210,6 +210,7 @@ fn prepare_process(assembly: &Assembly<'_>, score: &OomScore) -> Result<SignalFd
     setsid().at(StartStep::Supervisor, "setsid")?;
     enter_namespaces(assembly)?;
     close_inherited(assembly, score).at(StartStep::Supervisor, "close_range")?;
+    rlimits::forbid_cores()?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     SignalFd::all().at(StartStep::Supervisor, "signalfd")
 }

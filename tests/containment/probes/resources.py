@@ -175,6 +175,27 @@ def drops_a_core():
 
 
 @attack()
+def has_its_cores_piped():
+    # No core at all is what a limit of 0 asks for, but where the host pipes them the kernel starts its program.
+    setrlimit, prlimit64 = (160, 302) if os.uname().machine == "x86_64" else (164, 261)
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    none = before[1].to_bytes(8, sys.byteorder, signed=True).rjust(16, b"\0")
+    core, old = resource.RLIMIT_CORE, ctypes.create_string_buffer(16)
+    ways = [(setrlimit, core, none), (prlimit64, 0, core, none, 0), (prlimit64, os.getpid(), core, none, old)]
+    ways += [(setrlimit, core | 0x5ead << 32, none), (prlimit64, 0, core | 0x5ead << 32, none, 0)]
+    for way in ways:
+        try:
+            syscall(*way)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+    lowered = resource.getrlimit(core)[0] == 0
+    if lowered:
+        resource.setrlimit(core, before)
+    return lowered and "a limit of 0"
+
+
+@attack()
 def outlives_the_worker_when_memory_is_short():
     score = int(content("/proc/self/oom_score_adj"))
     return score <= 0 and "oom_score_adj is %d" % score

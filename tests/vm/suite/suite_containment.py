@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 
 from harness import COMMAND_TIMEOUT_S, run
 
@@ -154,3 +155,27 @@ def test_network():
             "socket": f"{folder}/socket",
         }
         check("network", planted)
+
+
+def test_a_crash_has_the_host_run_no_program():
+    """Only in the machine: core_pattern is the whole host's."""
+    if not pathlib.Path("/vm/command").exists():
+        return
+    pattern = pathlib.Path("/proc/sys/kernel/core_pattern")
+    before = pattern.read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        program, ran = pathlib.Path(folder) / "program", pathlib.Path(folder) / "ran"
+        program.write_text(f"#!/bin/sh\necho ran >{ran}\n")
+        program.chmod(0o755)
+        try:
+            pattern.write_text(f"|{program}")
+            for policy in ("default", "strict", "ci"):
+                result = run("sh", "-c", "ulimit -c 0 && kill -SEGV $$", options=["--policy", policy])
+                assert result.report.get("signal") == 11, result
+            time.sleep(1)
+            assert not ran.exists(), "the kernel ran the host's program"
+            subprocess.run(["sh", "-c", "ulimit -c 0; kill -SEGV $$"], check=False)
+            time.sleep(1)
+            assert ran.exists(), "outside of a sandbox it does"
+        finally:
+            pattern.write_text(before)
