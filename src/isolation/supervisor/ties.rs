@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, fchmod, open};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -81,6 +81,10 @@ pub(super) fn tie(layer: Option<Arc<Layer>>) -> Result<(Ties, StubEnds), Failure
         open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(StartStep::Stdin, "/dev/null")?;
     let (stdout, stubs_stdout) = pipe()?;
     let (stderr, stubs_stderr) = pipe()?;
+    for writer in [&stubs_stdout, &stubs_stderr] {
+        // The job opens them again as /dev/stdout and /dev/stderr, to write; whatever its id. Nobody else has a path to them.
+        fchmod(writer, Mode::from_raw_mode(0o622)).at(StartStep::Output, "fchmod")?;
+    }
     for reader in [&stdout, &stderr] {
         rustix::io::ioctl_fionbio(reader, true).at(StartStep::Output, "O_NONBLOCK")?;
     }

@@ -18,4 +18,8 @@ read -r answer <&"${bc_like[0]}"
 exec {lock}>lock
 flock "$lock"
 ulimit -c 0
+echo again >/dev/stdout
+echo again >>/proc/self/fd/1
+echo again | tee /dev/stderr >/dev/null
+[[ -z $(cat /dev/stdin) ]]
 printf '%s\n' "${BASH_VERSION%%.*}" >/dev/null
