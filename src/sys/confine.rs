@@ -105,6 +105,18 @@ pub fn set_capabilities(sets: CapabilitySets) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
+/// keyctl(KEYCTL_JOIN_SESSION_KEYRING): an empty session keyring of this process's own in place of the inherited one. A kernel
+/// without keys has none to inherit.
+pub fn leave_session_keyring() -> Result<(), Errno> {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    const NO_NAME: usize = 0;
+    // SAFETY: plain numbers.
+    match check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, NO_NAME) }) {
+        Err(Errno::NOSYS) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// landlock_restrict_self(2).
 pub fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: plain numbers.

@@ -19,7 +19,7 @@ pub use arena::{Allocator, use_arena};
 pub use clone::{ChildStack, CloneFlags, Forked, clone_into, clone_sharing_memory};
 pub use confine::{
     CapabilitySets, close_all_but, close_on_exec_above_stdio, drop_bounding_set, landlock_restrict_self,
-    set_capabilities, set_no_new_privs, set_not_dumpable,
+    leave_session_keyring, set_capabilities, set_no_new_privs, set_not_dumpable,
 };
 pub(crate) use fault::fault_point;
 pub use fault::start as start_faults;

@@ -1,5 +1,6 @@
 //! What a launcher has open, knows and was started with: a job inherits none of it.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
@@ -84,4 +85,51 @@ fn each_attack_can_succeed() {
     if able() {
         Careless::new().probe().succeeds_in(&[Setting::Host]);
     }
+}
+
+/// A session keyring with a key in it, as a login gives one.
+fn hold_a_key(name: &CStr) -> std::io::Result<()> {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    const SESSION_KEYRING: i32 = -3;
+    let (kind, secret) = (c"user", c"stockade-secret");
+    // SAFETY: plain numbers.
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, 0) };
+    // SAFETY: C strings that live through the call, and a length within the last one.
+    let added = unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            kind.as_ptr(),
+            name.as_ptr(),
+            secret.as_ptr(),
+            secret.count_bytes(),
+            SESSION_KEYRING,
+        )
+    };
+    match joined < 0 || added < 0 {
+        true => Err(std::io::Error::last_os_error()),
+        false => Ok(()),
+    }
+}
+
+/// Where the filter lets a job use keys.
+#[test]
+fn a_job_possesses_no_key_of_its_launcher() {
+    if !able() {
+        return;
+    }
+    let name = unique("key");
+    let with_key = |command: &mut Command| {
+        let name = CString::new(name.as_str()).expect("no NUL");
+        // SAFETY: two system calls.
+        unsafe { command.pre_exec(move || hold_a_key(&name)) };
+    };
+    let probe = Probe::new(include_str!("probes/keys.py"))
+        .planted("key", name.as_str())
+        .around(with_key);
+    probe.is_contained_in(&[
+        Setting::Own("[sandbox]\nseccomp = \"none\"\n"),
+        Setting::Own("inherits = \"ci\"\n[sandbox]\nseccomp = \"none\"\n"),
+        Setting::Policy("default"),
+    ]);
+    probe.succeeds_in(&[Setting::Host]);
 }

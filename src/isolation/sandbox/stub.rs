@@ -39,6 +39,8 @@ pub struct Stub {
     pub gid: u32,
     /// Capabilities that stay, of the user namespace of the job's own.
     pub keep_capabilities: u64,
+    /// The filter lets the job use keys: those that the launcher has in its session keyring are not for it.
+    pub own_keyring: bool,
     pub landlock: Option<Inherited>,
     pub seccomp: Option<*const [u64]>,
     /// The filter lets the stub go on, so it is installed before the job is known.
@@ -170,6 +172,10 @@ impl Stub {
         sys::drop_bounding_set(self.keep_capabilities).map_err(|error| (StartStep::Capabilities, error))?;
         fault_point!("stub.credentials").map_err(|error| (StartStep::Credentials, error))?;
         sys::set_user(self.uid, self.gid).map_err(|error| (StartStep::Credentials, error))?;
+        if self.own_keyring {
+            // As the job's user, whose quota it counts in.
+            sys::leave_session_keyring().map_err(|error| (StartStep::Session, error))?;
+        }
         fault_point!("stub.capabilities").map_err(|error| (StartStep::Capabilities, error))?;
         self.set_capabilities()
             .map_err(|error| (StartStep::Capabilities, error))?;

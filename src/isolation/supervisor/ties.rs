@@ -137,6 +137,7 @@ impl StubEnds {
             uid: inside,
             gid: inside,
             keep_capabilities: identity::kept_capabilities(sandbox.identity),
+            own_keyring: assembly.template.keeps_keys,
             landlock: self.landlock.as_ref().map(|layer| layer.ruleset.as_fd().into()),
             seccomp: assembly
                 .template
