@@ -111,6 +111,11 @@ fn refused_calls_fail_as_the_profile_says() {
         ("socket", [16, 3, 9, 0, 0], libc::EAFNOSUPPORT),  // NETLINK_AUDIT
         ("socketpair", [2, 1, 0, 1, 0], libc::EAFNOSUPPORT),
         ("setsockopt", [NOWHERE, 6, 31, 1, 4], libc::EPERM), // TCP_ULP
+        ("setsockopt", [NOWHERE, 0, 35, 1, 8], libc::ENODEV), // IP_ADD_MEMBERSHIP
+        ("setsockopt", [NOWHERE, 0, 46, 1, 8], libc::ENODEV), // MCAST_JOIN_SOURCE_GROUP
+        ("setsockopt", [NOWHERE, 41, 20, 1, 8], libc::ENODEV), // IPV6_ADD_MEMBERSHIP
+        ("setsockopt", [NOWHERE, 41, 42, 1, 8], libc::ENODEV), // MCAST_JOIN_GROUP
+        ("setsockopt", [NOWHERE, 41, 32, 1, 8], libc::ENODEV), // IPV6_FLOWLABEL_MGR
         ("cachestat", [NOWHERE, 1, 1, 0, 0], libc::ENOSYS),
     ];
     for (call, arguments, errno) in cases {
@@ -134,6 +139,7 @@ fn the_high_half_of_an_int_hides_nothing() {
         ("socket", [high | 2, high | 3, 1, 0, 0], libc::EPERM),
         ("personality", [high | 0x0004_0000, 0, 0, 0, 0], libc::EPERM),
         ("clone", [high | 0x0002_0200, 0, 0, 0, 0], libc::EPERM),
+        ("setsockopt", [NOWHERE, high, high | 35, 1, 8], libc::ENODEV),
         ("socket", [high | 2, high | 1, high, 0, 0], 0),
         ("prlimit64", [0, high | 4, NOWHERE, 0, 0], 0), // skipped
     ] {
@@ -157,6 +163,8 @@ fn what_is_allowed_reaches_the_kernel() {
         ("default", "prlimit64", [0, 4, 0, NOWHERE, 0], libc::EFAULT),
         ("default", "prlimit64", [0, 7, NOWHERE, 0, 0], libc::EFAULT),
         ("default", "setrlimit", [4, NOWHERE, 0, 0, 0], 0), // skipped
+        ("default", "setsockopt", [NOWHERE, 0, 2, 1, 8], libc::EBADF), // IP_TTL
+        ("default", "setsockopt", [NOWHERE, 41, 26, 1, 8], libc::EBADF), // IPV6_V6ONLY
         ("default", "setrlimit", [7, NOWHERE, 0, 0, 0], libc::EFAULT),
         ("ci", "ptrace", [1, 0x7fff_fff0, 0, 0, 0], libc::ESRCH),
         ("ci", "personality", [8, 0, 0, 0, 0], 0),

@@ -120,6 +120,31 @@ def marks_its_packets():
         return "SO_MARK"
 
 
+def joins(name, family, level, option, request):
+    @attack(errno.ENODEV, name="joins_a_group_by_" + name)
+    def one():
+        with socket.socket(family, socket.SOCK_DGRAM) as member:
+            member.setsockopt(level, option, request)
+            return "joined"
+
+
+GROUP, GROUP6, LOOPBACK = socket.inet_aton("239.1.1.1"), socket.inet_pton(INET6, "ff15::1"), struct.pack("=I", 1)
+joins("address", INET, 0, 35, GROUP + socket.inet_aton("127.0.0.1"))
+joins("ipv6", INET6, 41, 20, GROUP6 + LOOPBACK)
+joins("either", INET, 0, 42, LOOPBACK + b"\0" * 4 + (struct.pack("=HH", INET, 0) + GROUP).ljust(128, b"\0"))
+joins("either_ipv6", INET6, 41, 42, LOOPBACK + b"\0" * 4 + (struct.pack("=HHI", INET6, 0, 0) + GROUP6).ljust(128, b"\0"))
+
+
+@attack(errno.ENODEV)
+def leaves_a_flow_label():
+    # For whoever wants it, for ten seconds after its socket.
+    get, for_all, make, seconds = 0, 255, 1 | 2, 10
+    request = socket.inet_pton(INET6, "::1") + struct.pack(">I", os.getpid())
+    with socket.socket(INET6, socket.SOCK_DGRAM) as plain:
+        plain.setsockopt(41, 32, request + struct.pack("=BBHHHI", get, for_all, make, seconds, seconds, 0))
+    return b"%05x" % os.getpid() in content("/proc/self/net/ip6_flowlabel").lower() and "left"
+
+
 @attack()
 def takes_tls_into_the_kernel():
     with socket.socket(INET, socket.SOCK_STREAM) as plain:
