@@ -153,11 +153,8 @@ pub(super) fn collect(spec: &SandboxSpec, host: &mut Host, shown: &[Layer]) -> E
             etc.take(path, kind, Path::new("/etc"), &mut host.folders);
         }
     }
-    let resolver = Path::new("/etc/resolv.conf");
-    if spec.network == Network::Host
-        && let Ok(kind) = fs::symlink_metadata(resolver)
-    {
-        etc.take(resolver, &kind, Path::new("/etc"), &mut host.folders);
+    if spec.network == Network::Host {
+        etc.take_resolver(Path::new("/etc"), &mut host.folders);
     }
     for (name, content) in accounts::of(spec) {
         etc.put(name, content);
@@ -203,6 +200,14 @@ impl Etc {
                 mode: kind.permissions().mode() & 0o755,
             };
             self.entries.insert(relative.to_owned(), copy);
+        }
+    }
+
+    /// In nearly all systems that have systemd-resolved it is a link into /run, which the sandbox lacks: its content counts.
+    fn take_resolver(&mut self, etc: &Path, folders: &mut Folders) {
+        let path = etc.join("resolv.conf");
+        if let Ok(kind) = fs::metadata(&path) {
+            self.take(&path, &kind, etc, folders);
         }
     }
 
@@ -333,5 +338,26 @@ mod tests {
             etc.take(&path, &kind, dir.path(), &mut Folders::default());
         }
         assert_eq!(etc.entries.keys().collect::<Vec<_>>(), [Path::new("open")]);
+    }
+
+    #[test]
+    fn of_a_resolver_that_is_a_link_the_content_is_taken() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (etc, run, target) = (
+            dir.path().join("etc"),
+            dir.path().join("run"),
+            dir.path().join("target"),
+        );
+        for folder in [&etc, &run, &target] {
+            fs::create_dir(folder).expect("mkdir");
+        }
+        fs::write(run.join("stub"), "nameserver 127.0.0.53\n").expect("write");
+        symlink(run.join("stub"), etc.join("resolv.conf")).expect("symlink");
+        let mut taken = Etc::default();
+        taken.take_resolver(&etc, &mut Folders::default());
+        taken.write(&target).expect("written");
+        let copy = target.join("resolv.conf");
+        assert!(fs::symlink_metadata(&copy).expect("there").is_file());
+        assert_eq!(fs::read(&copy).expect("read"), b"nameserver 127.0.0.53\n");
     }
 }
