@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use stockade::proto::v1::{Cause, State};
+use stockade::proto::v1::{Cause, StartJobRequest, State};
 
 use super::kills::{Victim, kill_and_restart};
 use super::rest::Rest;
@@ -222,6 +222,36 @@ fn a_sandbox_that_cannot_be_made_as_new_is_given_up() {
                 assert_eq!(query(&mut client, id).await.exit_code, Some(4), "{place}");
             }
         }
+    });
+    worker.shut_down();
+}
+
+/// As before Linux 5.19: a writable root is laid without the id mapping, as where the file system has none.
+#[test]
+fn an_overlay_that_takes_no_mapped_layer_gets_a_plain_one() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let (worker, switch) = worker_with("supervisor.mapped-layer=EINVAL", Setup::default());
+    in_runtime(async {
+        let mut client = worker.client().await;
+        switch.arm(0);
+        let request = StartJobRequest {
+            policy: "ci".to_owned(),
+            ..shell("touch /usr/local/bin/new && rm /usr/bin/env && exit 4")
+        };
+        let id = start(&mut client, request).await;
+        let job = wait(&mut client, &id).await;
+        assert_eq!(job.exit_code, Some(4), "{job:?}");
+        let weaker = job.isolation.expect("a receipt").weaker;
+        assert!(
+            weaker
+                .iter()
+                .any(|line| line.contains("no id mapping beneath /usr")),
+            "{weaker:?}"
+        );
+        assert!(switch.passed(0) > 0, "this host maps no ids either");
     });
     worker.shut_down();
 }

@@ -23,7 +23,7 @@ use crate::isolation::sandbox::template::Template;
 use crate::isolation::sandbox::unmapped;
 use crate::isolation::sandbox::{by_users, devices, proc, scratch};
 use crate::job::{Identity, Limits, Proc, Root, SandboxSpec, StartStep};
-use crate::sys;
+use crate::sys::{self, fault_point};
 
 /// Builds the root in this mount namespace, a copy of the template's or where it was built, and makes it the root of the
 /// namespace.
@@ -180,38 +180,51 @@ fn mount_overlay(
     target: &str,
     flags: MountFlags,
 ) -> Result<bool, Failure> {
-    let mut mapped = true;
     let (above, lower) = (lower.above, lower.name);
     let options = match (upper, above) {
         (None, Some(above)) => format!("lowerdir={above}:{lower}"),
         // An overlay without an upper layer must have two lower ones.
         (None, None) => format!("lowerdir={lower}:{}", parts::EMPTY),
-        (Some(upper), _) => {
-            let scratch = parts::SCRATCH;
-            for part in ["upper", "work", "lower"] {
-                let path = format!("{scratch}/{part}/{lower}");
-                fs::create_dir_all(&path).at(StartStep::Rootfs, part)?;
-                chown(&path, Some(upper.owner), Some(upper.owner)).at(StartStep::Rootfs, part)?;
-            }
-            let lowest = map_lower(upper, lower)?.unwrap_or_else(|| {
-                mapped = false;
-                lower.to_owned()
-            });
-            if !mapped {
-                let folder = format!("{scratch}/upper/{lower}");
-                unmapped::repeat_folders(Path::new(lower), Path::new(&folder), upper.owner)
-                    .at(StartStep::Rootfs, "folders of the root")?;
-            }
-            let marks = if upper.by_user { ",userxattr" } else { "" };
-            format!(
-                "lowerdir={lowest},upperdir={scratch}/upper/{lower},workdir={scratch}/work/{lower}{marks}"
-            )
-        }
+        (Some(upper), _) => return mount_writable(upper, lower, target, flags),
     };
+    lay_overlay(options, target, flags).at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))?;
+    Ok(true)
+}
+
+fn lay_overlay(options: String, target: &str, flags: MountFlags) -> Result<(), Errno> {
     let options = CString::new(options).unwrap_or_default();
     mount("overlay", target, "overlay", flags, Some(options.as_c_str()))
-        .at(StartStep::Rootfs, &format!("overlay of {}", inside(target)))?;
-    Ok(mapped)
+}
+
+/// False where the ids of `lower` could not be mapped.
+fn mount_writable(upper: Upper<'_>, lower: &str, target: &str, flags: MountFlags) -> Result<bool, Failure> {
+    let scratch = parts::SCRATCH;
+    for part in ["upper", "work", "lower"] {
+        let path = format!("{scratch}/{part}/{lower}");
+        fs::create_dir_all(&path).at(StartStep::Rootfs, part)?;
+        chown(&path, Some(upper.owner), Some(upper.owner)).at(StartStep::Rootfs, part)?;
+    }
+    let marks = if upper.by_user { ",userxattr" } else { "" };
+    let over = |lowest: &str| {
+        let options = format!(
+            "lowerdir={lowest},upperdir={scratch}/upper/{lower},workdir={scratch}/work/{lower}{marks}"
+        );
+        lay_overlay(options, target, flags)
+    };
+    let what = || format!("overlay of {}", inside(target));
+    if let Some(lowest) = map_lower(upper, lower)? {
+        match fault_point!("supervisor.mapped-layer").and_then(|()| over(&lowest)) {
+            // Before 5.19 an overlay takes no layer whose ids are mapped, whatever file system that is of.
+            Err(Errno::INVAL) => {
+                unmount(lowest.as_str(), UnmountFlags::DETACH).at(StartStep::Rootfs, &lowest)?;
+            }
+            laid => return laid.map(|()| true).at(StartStep::Rootfs, &what()),
+        }
+    }
+    let folder = format!("{scratch}/upper/{lower}");
+    unmapped::repeat_folders(Path::new(lower), Path::new(&folder), upper.owner)
+        .at(StartStep::Rootfs, "folders of the root")?;
+    over(lower).map(|()| false).at(StartStep::Rootfs, &what())
 }
 
 /// A path as the job would name it, for messages.

@@ -130,6 +130,7 @@ fn errno(name: &str) -> Option<Errno> {
         "EAGAIN" => Errno::AGAIN,
         "EBUSY" => Errno::BUSY,
         "EDQUOT" => Errno::DQUOT,
+        "EINVAL" => Errno::INVAL,
         "EIO" => Errno::IO,
         "EMFILE" => Errno::MFILE,
         "ENOMEM" => Errno::NOMEM,
