@@ -16,7 +16,7 @@ use crate::job::Limits;
 use crate::sys::fault_point;
 
 /// The scheduler's period: 100 ms, the kernel's default.
-const CPU_PERIOD_US: u64 = 100_000;
+pub const CPU_PERIOD_US: u64 = 100_000;
 /// v1 counts what TCP and UDP hold apart from all other memory, and only in a cgroup that was given a limit for it: this
 /// part of the memory limit.
 const SOCKET_PART: u64 = 4;

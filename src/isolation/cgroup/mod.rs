@@ -11,7 +11,7 @@ mod job;
 mod meter;
 mod tree;
 
-pub use controllers::LimitError;
+pub use controllers::{CPU_PERIOD_US, LimitError};
 pub use handles::{Handles, Shape};
 pub use job::JobCgroup;
 pub use meter::{Meter, MeterFiles};

@@ -37,7 +37,6 @@ pub(super) struct Sandboxes {
     /// Read when they are first asked for: a launcher of one job has forked its supervisor by then.
     own_namespaces: OnceCell<Arc<NamespaceIds>>,
     own_start: StartMemory,
-    cpus: u64,
     oom_score: i32,
     pumps: Pumps,
     /// One for each kind of sandbox in use, the last used first.
@@ -65,8 +64,6 @@ impl Sandboxes {
             ids,
             own_namespaces: OnceCell::new(),
             own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
-            // The standard library would look through all mounts for a quota that is not the job's.
-            cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count()).max(1)),
             oom_score: own_oom_score().at(StartStep::Supervisor, "/proc/self/oom_score_adj")?,
             pumps: Pumps::default(),
             templates: VecDeque::new(),
@@ -247,7 +244,6 @@ impl Sandboxes {
                     ids: ids.ids,
                     ids_lock: ids.lock.as_fd(),
                     user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
-                    cpus: self.cpus,
                     oom_score: self.oom_score,
                     launcher_start: self.own_start,
                     pump,

@@ -36,7 +36,6 @@ pub(super) struct Assembled<'a> {
     pub stderr: OwnedFd,
     pub meter: &'a MeterFiles,
     pub ids: HostIds,
-    pub cpus: u64,
     pub limits: Limits,
     /// It is in a cgroup of its own.
     pub in_cgroup: bool,
@@ -94,7 +93,6 @@ pub(super) fn assemble<'a>(
         stderr: ties.stderr,
         meter: assembly.cgroup.meter(),
         ids: assembly.origin.ids,
-        cpus: assembly.origin.cpus,
         limits: *assembly.origin.limits,
         in_cgroup: assembly.cgroup.in_cgroup(),
         landlock_abi: ties.landlock_abi,

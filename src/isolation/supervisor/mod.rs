@@ -63,8 +63,6 @@ pub struct Origin<'a> {
     pub ids_lock: BorrowedFd<'a>,
     /// A user namespace made ahead of time, where the root needs its id mapping.
     pub user_namespace: Option<BorrowedFd<'a>>,
-    /// How many CPUs can be at work for a job at one time.
-    pub cpus: u64,
     /// The launcher's oom_score_adj.
     pub oom_score: i32,
     /// The launcher's command line and environment, of which a fork has a copy.

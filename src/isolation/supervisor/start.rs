@@ -22,7 +22,6 @@ pub(super) struct Running<'a> {
     /// The main process, in this pid namespace.
     pub main: i32,
     pub meter: Meter<'a>,
-    pub cpus: u64,
     pub streams: Streams<'a>,
     pub signals: &'a SignalFd,
     /// Tells of calls that the filter has stopped.
@@ -108,7 +107,6 @@ pub(super) fn start<'a>(
     Ok(Running {
         main: assembled.stub,
         meter,
-        cpus: assembled.cpus,
         streams,
         signals: &assembled.world.signals,
         listener,
