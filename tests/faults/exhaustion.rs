@@ -1,12 +1,13 @@
 //! No descriptors, no processes: refused in words, and over when there are some again.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use stockade::proto::v1::{Cause, Job};
+use stockade::proto::v1::{Cause, Job, State};
 
 use super::rest::{Rest, answers};
 use super::worker::{Setup, Worker, able, eventually, kill};
@@ -14,6 +15,16 @@ use super::{Client, alone, in_runtime, query, rounds, shell, start, wait};
 
 pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Leaves a process just so many descriptors that it does not use.
+fn leave_descriptors(pid: u32, left: usize) {
+    let used: HashSet<u64> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("descriptors")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    let free = (0..).filter(|number| !used.contains(number)).nth(left);
+    limit_open_files(pid, free);
 }
 
 fn limit_open_files(pid: u32, limit: Option<u64>) {
@@ -61,6 +72,76 @@ fn a_launcher_without_descriptors_refuses_and_recovers() {
             }
             assert!(refused > 0);
         }
+    });
+    worker.shut_down();
+}
+
+/// Jobs that run for a second or two, and are seen to run.
+async fn short_jobs(worker: &Worker) -> Vec<String> {
+    let mut client = worker.client().await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(start(&mut client, shell("sleep 2; exit 3")).await);
+    }
+    for id in &ids {
+        while query(&mut client, id).await.state() != State::Running {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    ids
+}
+
+async fn all_ended_well(worker: &Worker, ids: &[String]) {
+    let mut client = worker.client().await;
+    for id in ids {
+        let job = wait(&mut client, id).await;
+        assert_eq!((job.cause(), job.exit_code), (Cause::Exited, Some(3)), "{job:?}");
+    }
+}
+
+#[test]
+fn a_server_that_starts_loses_no_job_whose_files_cannot_be_read() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let worker = Worker::start();
+    let launcher = worker.launcher();
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        for more in [1, 2, 0] {
+            let ids = short_jobs(&worker).await;
+            leave_descriptors(launcher, more);
+            kill(worker.server().expect("a server"), libc::SIGKILL);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            limit_open_files(launcher, None);
+            all_ended_well(&worker, &ids).await;
+        }
+        assert!(worker.log().contains("jobs cannot be read"), "{}", worker.log());
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_told_once_it_can() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let ids = short_jobs(&worker).await;
+        worker.die_and_start_again(|_| {});
+        let launcher = worker.launcher();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        leave_descriptors(launcher, 0);
+        eventually("a job has ended", || worker.log().contains("cannot be read now"));
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        limit_open_files(launcher, None);
+        all_ended_well(&worker, &ids).await;
+        rest.again(&worker).await;
     });
     worker.shut_down();
 }

@@ -1,19 +1,21 @@
 //! Takes over what an earlier launcher has left: jobs that run, outcomes that nobody has taken.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::clean_up::Part;
 use super::daemon::{Daemon, Job, Keeper, SUPERVISORS};
-use super::job_dir::{JOB_FILE, JobDirs, JobFileError, read_job_file};
+use super::job_dir::{JOB_FILE, JobDirs, JobFileError, is_absence, outcome_in, read_job_file};
 use super::unwritten::Unwritten;
-use crate::isolation::failure::Failure;
+use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{KnownJob, Origin};
-use crate::isolation::supervisor::{read_exit_record, read_start_record, write_exit_record};
-use crate::job::{Cause, ExitRecord, JobId, Timestamp};
+use crate::isolation::supervisor::read_start_record;
+use crate::job::{Cause, ExitRecord, JobId, StartStep, Timestamp};
 
 const LOCK_LOOK: Duration = Duration::from_millis(5);
 const LOCK_LOOKS: u32 = 200;
@@ -21,12 +23,17 @@ const LOCK_LOOKS: u32 = 200;
 impl Daemon {
     /// Goes on with what an earlier launcher has left, and has the rest of its cgroups removed.
     pub(super) fn adopt_jobs(&mut self) -> Result<(), Failure> {
-        let found = scan(&self.dirs);
+        // What cannot be read is no reason to kill a job: another start may do better.
+        let found = scan(&self.dirs).at(StartStep::StateDir, "the folders of jobs")?;
         for (id, keeper) in found.running {
             if let Keeper::Adopted { pidfd, .. } = &keeper {
                 let token = self.watch(pidfd)?;
                 self.keep(id, token, keeper);
             }
+        }
+        for id in found.lost {
+            let why = "its supervisor was gone at the start of the worker".to_owned();
+            self.finish(id, ExitRecord::without_run(Cause::Lost { why }), true);
         }
         for id in found.unused {
             self.remove_part(id, Part::All);
@@ -61,23 +68,27 @@ pub(super) struct Found {
     pub(super) running: Vec<(JobId, Keeper)>,
     /// Cgroups of jobs that a newer worker has left running. `None`: of one whose cgroup cannot be told.
     pub(super) newer: Vec<Option<String>>,
+    /// Jobs without record and supervisor.
+    pub(super) lost: Vec<JobId>,
     /// Folders of launches that never happened.
     pub(super) unused: Vec<JobId>,
 }
 
-/// Looks at the folder of every job that is not over. One without record and supervisor gets a record: LOST.
-pub(super) fn scan(dirs: &JobDirs) -> Found {
+/// Looks at the folder of every job that is not over.
+pub(super) fn scan(dirs: &JobDirs) -> io::Result<Found> {
     let mut found = Found::default();
-    for id in dirs.all().unwrap_or_default() {
+    for id in dirs.all()? {
         // Thousands may be kept: what has an outcome costs one look.
         if dirs.is_over(id) {
             continue;
         }
-        if let Err(error) = found.look_at(dirs, id) {
-            eprintln!("stockade: launcher: job {id}: {error}");
+        match found.look_at(dirs, id) {
+            Err(JobFileError::Io(error)) if !is_absence(&error) => return Err(error),
+            Err(error) => eprintln!("stockade: launcher: job {id}: {error}"),
+            Ok(()) => {}
         }
     }
-    found
+    Ok(found)
 }
 
 impl Found {
@@ -96,26 +107,21 @@ impl Found {
             }
             Err(error) => return Err(error),
         };
-        if alive && let Some(pidfd) = open_supervisor(job.supervisor_pid) {
+        if alive && let Some(pidfd) = open_supervisor(job.supervisor_pid)? {
             let cgroup = job.cgroup;
             self.running.push((id, Keeper::Adopted { pidfd, dir, cgroup }));
             return Ok(());
         }
         // The exit file may have come between the two looks.
-        if read_exit_record(&dir)?.is_none() {
-            let why = "its supervisor was gone at the start of the worker".to_owned();
-            let record = ExitRecord {
-                output: dirs.kept_output(id),
-                ..ExitRecord::without_run(Cause::Lost { why })
-            };
-            write_exit_record(&dir, &record)?;
+        if outcome_in(&dir)?.is_none() {
+            self.lost.push(id);
         }
         Ok(())
     }
 }
 
 /// A fork of the dead launcher holds the lock until it has closed what it inherited: a moment.
-fn is_let_loose(dirs: &JobDirs, id: JobId) -> std::io::Result<bool> {
+fn is_let_loose(dirs: &JobDirs, id: JobId) -> io::Result<bool> {
     for _ in 0..LOCK_LOOKS {
         std::thread::sleep(LOCK_LOOK);
         if !dirs.existing(id)?.1 {
@@ -126,22 +132,33 @@ fn is_let_loose(dirs: &JobDirs, id: JobId) -> std::io::Result<bool> {
 }
 
 /// The folder's lock says that the process lives, so its pid has not been given to another.
-fn open_supervisor(pid: i32) -> Option<OwnedFd> {
-    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+fn open_supervisor(pid: i32) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return Ok(None);
+    };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// What is known of a job that has something on disk; `running` is it where it runs.
+/// What is known of a job that has something on disk; `running` is it where it runs. An error tells nothing of it.
 pub(super) fn describe(
     dirs: &JobDirs,
     id: JobId,
     running: Option<&Job>,
     unwritten: &Unwritten,
-) -> Option<KnownJob> {
-    let dir = dirs.existing_unlocked(id).ok()?;
-    let record = read_exit_record(&dir)
-        .ok()
-        .flatten()
-        .or_else(|| unwritten.get(id).cloned());
+) -> io::Result<Option<KnownJob>> {
+    let dir = match dirs.existing_unlocked(id) {
+        Ok(dir) => dir,
+        Err(error) if is_absence(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let record = match unwritten.get(id) {
+        Some(record) => Some(record.clone()),
+        None => outcome_in(&dir)?,
+    };
     let known = KnownJob {
         id,
         tenant: String::new(),
@@ -156,14 +173,15 @@ pub(super) fn describe(
     let job = match read_job_file(&dir) {
         Ok(job) => job,
         Err(JobFileError::Newer(_)) => {
-            return Some(KnownJob {
+            return Ok(Some(KnownJob {
                 origin: Origin::Newer,
                 record: None,
                 ..known
-            });
+            }));
         }
-        Err(error) if error.is_missing() && known.record.is_some() => return Some(known),
-        Err(_) => return None,
+        Err(error) if error.is_missing() && known.record.is_some() => return Ok(Some(known)),
+        Err(JobFileError::Io(error)) if !is_absence(&error) => return Err(error),
+        Err(_) => return Ok(None),
     };
     let mut known = KnownJob {
         tenant: job.tenant,
@@ -175,8 +193,10 @@ pub(super) fn describe(
     };
     if known.record.is_none() {
         // Between the end of a supervisor and the launcher's notice of it: told by an event soon.
-        let running = running?;
-        match (&running.started, read_start_record(&dir)) {
+        let Some(running) = running else {
+            return Ok(None);
+        };
+        match (&running.started, read_start_record(&dir)?) {
             (Some((started_at, receipt)), _) => {
                 known.started_at = Some(*started_at);
                 known.receipt = Some(receipt.clone());
@@ -192,7 +212,7 @@ pub(super) fn describe(
             (None, None) => {}
         }
     }
-    Some(known)
+    Ok(Some(known))
 }
 
 fn written_at(dir: &OwnedFd) -> Option<Timestamp> {

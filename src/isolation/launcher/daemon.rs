@@ -17,6 +17,7 @@ use super::run_dir::{memory_dir, run_dir};
 use super::server_link::ServerLink;
 use super::slot::Slot;
 use super::spawn::Sandboxes;
+use super::unread::Unread;
 use super::unwritten::Unwritten;
 use crate::config::Config;
 use crate::isolation::failure::{At, Failure};
@@ -74,6 +75,7 @@ pub(super) struct Daemon {
     pub(super) parked: Parked,
     pub(super) clean_up: CleanUp,
     pub(super) unwritten: Unwritten,
+    pub(super) unread: Unread,
     pub(super) server: ServerLink,
     tokens: HashMap<u64, JobId>,
     next_token: u64,
@@ -152,6 +154,7 @@ impl Daemon {
             parked: Parked::default(),
             clean_up: CleanUp::default(),
             unwritten: Unwritten::default(),
+            unread: Unread::default(),
             server: ServerLink::new(serve),
             tokens: HashMap::new(),
             next_token: FIRST_JOB,
@@ -197,6 +200,7 @@ impl Daemon {
         }
         self.clean_up();
         self.unwritten.turn(&self.dirs);
+        self.look_again();
         self.server.flush();
         self.rearm_server();
         self.server.kill_if_due();
@@ -234,6 +238,7 @@ impl Daemon {
         [
             self.clean_up.next_try(),
             self.unwritten.next_try(),
+            self.unread.next_try(),
             self.server.next_deadline(),
             prepare,
             trim,

@@ -14,8 +14,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::removal::{Stuck, remove_folder};
-use crate::isolation::supervisor::{EXIT_FILE, STDERR_FILE, STDOUT_FILE, STOP_FILE};
-use crate::job::{JobId, Output, StopOrder, StreamTotals, Timestamp};
+use crate::isolation::supervisor::{
+    EXIT_FILE, STDERR_FILE, STDOUT_FILE, STOP_FILE, read_exit_record, write_exit_record,
+};
+use crate::job::{ExitRecord, JobId, Output, StopOrder, StreamTotals, Timestamp};
 use crate::sys::fault_point;
 
 pub const JOB_FILE: &str = "job";
@@ -65,6 +67,16 @@ impl JobFileError {
             Self::Newer(_) => false,
         }
     }
+}
+
+/// Whether an error tells that what was looked for is not there, or not as any worker makes it. Others, such as that no
+/// descriptor is left, tell nothing of a job.
+pub fn is_absence(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotADirectory, NotFound, UnexpectedEof};
+    matches!(
+        error.kind(),
+        NotFound | NotADirectory | InvalidData | UnexpectedEof
+    ) || error.raw_os_error() == Some(libc::ELOOP)
 }
 
 /// The folders of all jobs.
@@ -174,10 +186,16 @@ impl JobDirs {
 
     /// All jobs that have a control folder. What else is in there is none of ours and left alone.
     pub fn all(&self) -> io::Result<Vec<JobId>> {
-        let names = fs::read_dir(&self.path)?.flatten();
-        Ok(names
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect())
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            ids.extend(
+                entry?
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<JobId>().ok()),
+            );
+        }
+        Ok(ids)
     }
 
     /// Whether a job's outcome is there.
@@ -189,6 +207,29 @@ impl JobDirs {
             AtFlags::SYMLINK_NOFOLLOW,
         )
         .is_ok()
+    }
+
+    /// How a job has ended, where that is written down. An error tells nothing of it.
+    pub fn outcome(&self, id: JobId) -> io::Result<Option<ExitRecord>> {
+        match self.existing_unlocked(id) {
+            Ok(dir) => outcome_in(&dir),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes down how a job has ended. What is written already is true, stays, and is given instead.
+    pub fn write_outcome(&self, id: JobId, record: &ExitRecord) -> io::Result<Option<ExitRecord>> {
+        let dir = match self.existing_unlocked(id) {
+            Ok(dir) => dir,
+            Err(error) if is_absence(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let written = outcome_in(&dir)?;
+        if written.is_none() {
+            write_exit_record(&dir, record)?;
+        }
+        Ok(written)
     }
 
     /// What is kept of a job's output, where nobody has counted it to the end: at least this much was written.
@@ -228,6 +269,14 @@ impl JobDirs {
     /// Removes a job's output and keeps the rest. What is not there is no error.
     pub fn drop_output(&self, id: JobId) -> Result<(), Stuck> {
         remove_folder(&self.outputs, &id.to_string(), &[STDOUT_FILE, STDERR_FILE])
+    }
+}
+
+/// As [`JobDirs::outcome`], of a folder that is open.
+pub fn outcome_in(dir: &OwnedFd) -> io::Result<Option<ExitRecord>> {
+    match read_exit_record(dir) {
+        Err(error) if is_absence(&error) => Ok(None),
+        other => other,
     }
 }
 

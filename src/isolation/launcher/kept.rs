@@ -1,8 +1,11 @@
 //! What is kept of jobs on disk: told to the server, and removed at its word.
 
+use std::io;
+
 use super::adopt;
 use super::clean_up::Part;
 use super::daemon::Daemon;
+use super::job_dir::is_absence;
 use crate::isolation::ipc::Event;
 use crate::job::JobId;
 
@@ -14,7 +17,10 @@ const RECORDS: usize = 64;
 impl Daemon {
     /// Names all jobs. A server that asks has just started, and knows nothing of what is being cleaned up either.
     pub(super) fn list(&mut self) {
-        let ids = self.dirs.all().unwrap_or_default();
+        let ids = match self.dirs.all() {
+            Ok(ids) => ids,
+            Err(error) => return self.refuse_server(&error),
+        };
         for piece in ids.chunks(NAMES) {
             self.server.send(&Event::Listed(piece.to_vec()));
         }
@@ -29,13 +35,24 @@ impl Daemon {
         for piece in ids.chunks(RECORDS) {
             let known = piece
                 .iter()
-                .filter_map(|id| adopt::describe(&self.dirs, *id, self.jobs.get(id), &self.unwritten))
-                .collect::<Vec<_>>();
-            if !known.is_empty() {
-                self.server.send(&Event::Known(known));
+                .filter_map(|id| {
+                    adopt::describe(&self.dirs, *id, self.jobs.get(id), &self.unwritten).transpose()
+                })
+                .collect::<io::Result<Vec<_>>>();
+            match known {
+                Ok(known) if known.is_empty() => {}
+                Ok(known) => self.server.send(&Event::Known(known)),
+                Err(error) => return self.refuse_server(&error),
             }
         }
         self.server.send(&Event::Known(Vec::new()));
+    }
+
+    /// A server takes a job of which it is told nothing for lost: where nothing can be told, it had better ask again, as
+    /// the next one does.
+    fn refuse_server(&mut self, error: &io::Error) {
+        eprintln!("stockade: launcher: the server has to start again: jobs cannot be read: {error}");
+        self.hang_up(false);
     }
 
     /// The server has recorded how a job ended: what was for taking it over is of no more use.
@@ -86,7 +103,11 @@ impl Daemon {
 
     /// Of a newer worker's job only the lock tells.
     fn runs_for_another(&self, id: JobId) -> bool {
-        !self.jobs.contains_key(&id) && self.dirs.existing(id).is_ok_and(|(_, alive)| alive)
+        !self.jobs.contains_key(&id)
+            && match self.dirs.existing(id) {
+                Ok((_, alive)) => alive,
+                Err(error) => !is_absence(&error),
+            }
     }
 
     fn runs(&self, id: JobId) -> bool {

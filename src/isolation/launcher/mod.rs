@@ -25,6 +25,7 @@ mod slot;
 mod spawn;
 mod standing;
 mod tail;
+mod unread;
 mod unwritten;
 
 pub use daemon::run;

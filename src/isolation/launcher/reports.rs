@@ -4,7 +4,7 @@ use super::clean_up::Part;
 use super::daemon::{Daemon, Keeper};
 use super::slot::Slot;
 use crate::isolation::ipc::Event;
-use crate::isolation::supervisor::{Report, read_exit_record, write_exit_record};
+use crate::isolation::supervisor::Report;
 use crate::job::{Cause, ExitRecord, JobId};
 use crate::sys::fault_point;
 
@@ -53,8 +53,13 @@ impl Daemon {
                 Ok(Some(Report::Failed(failure))) => {
                     self.finish(id, ExitRecord::without_run(failure.into_cause()), true);
                 }
-                Ok(Some(Report::Vacant)) => {
+                Ok(Some(Report::Vacant)) if job.told => {
                     self.vacated(id);
+                    return;
+                }
+                // It says nothing of its job, and gets no other.
+                Ok(Some(Report::Vacant)) => {
+                    self.supervisor_gone(id);
                     return;
                 }
                 Ok(None) => return,
@@ -68,10 +73,12 @@ impl Daemon {
 
     /// Tells the server. `write`: the supervisor has not written the record itself.
     pub(super) fn finish(&mut self, id: JobId, mut record: ExitRecord, write: bool) {
-        if write && let Ok(dir) = self.dirs.existing_unlocked(id) {
+        if write {
             record.output = self.dirs.kept_output(id);
-            if write_exit_record(&dir, &record).is_err() {
-                self.unwritten.add(id, record.clone());
+            match self.dirs.write_outcome(id, &record) {
+                Ok(None) => {}
+                Ok(Some(written)) => record = written,
+                Err(_) => self.unwritten.add(id, record.clone()),
             }
         }
         let _ = fault_point!("launcher.finished");
@@ -86,62 +93,83 @@ impl Daemon {
 
     /// A supervisor ends after its last report, or dies: then the kernel has killed its job with it.
     fn supervisor_gone(&mut self, id: JobId) {
-        let Some((slot, outcome)) = self.take_leave(id) else {
-            return;
-        };
-        self.clean_up.add_slot(slot, outcome.map(|record| (id, record)));
+        if self.tell_written(id)
+            && let Some((slot, outcome)) = self.take_leave(id)
+        {
+            self.clean_up.add_slot(slot, outcome.map(|record| (id, record)));
+        }
     }
 
     /// Nothing is left of a job in its sandbox, which can have another.
     fn vacated(&mut self, id: JobId) {
-        match self.take_leave(id) {
-            Some((slot, None)) => {
-                let beside_many = self.jobs.len() > MANY;
-                self.parked.take_in(slot, beside_many, &mut self.clean_up);
-            }
-            Some((slot, Some(record))) => self.clean_up.add_slot(slot, Some((id, record))),
-            None => {}
+        if let Some((slot, _)) = self.take_leave(id) {
+            let beside_many = self.jobs.len() > MANY;
+            self.parked.take_in(slot, beside_many, &mut self.clean_up);
         }
     }
 
-    /// Forgets a job whose supervisor has ended. Gives its sandbox, and the outcome if that has not been told.
+    /// Forgets a job that its supervisor is done with. Gives its sandbox, and the outcome if that has not been told.
     fn take_leave(&mut self, id: JobId) -> Option<(Slot, Option<ExitRecord>)> {
         let job = self.forget(id)?;
         let Keeper::Own(slot) = job.keeper else {
             return None;
         };
         self.unwatch(&slot.control);
-        let mut told = job.told;
-        // It may have died between writing its record and telling.
-        if !told
-            && let Ok(dir) = self.dirs.existing_unlocked(id)
-            && let Ok(Some(record)) = read_exit_record(&dir)
-        {
-            self.finish(id, record, false);
-            told = true;
-        }
         if job.recorded {
             self.remove_part(id, Part::Control);
         }
-        let outcome = (!told).then(|| ExitRecord::without_run(slot.end_of_silent(job.started.is_some())));
+        let outcome = (!job.told).then(|| ExitRecord::without_run(slot.end_of_silent(job.started.is_some())));
         Some((*slot, outcome))
     }
 
     fn adopted_ended(&mut self, id: JobId) {
+        if !self.tell_written(id) {
+            return;
+        }
         let Some(job) = self.forget(id) else { return };
-        let Keeper::Adopted { pidfd, dir, cgroup } = job.keeper else {
+        let Keeper::Adopted { pidfd, cgroup, .. } = job.keeper else {
             return;
         };
         self.unwatch(&pidfd);
-        match read_exit_record(&dir) {
-            Ok(Some(record)) => {
-                self.finish(id, record, false);
-                self.clean_up.add(cgroup, None);
+        let outcome = (!job.told).then(|| (id, ExitRecord::without_run(Cause::lost_supervisor())));
+        self.clean_up.add(cgroup, outcome);
+    }
+
+    /// Tells the record of a supervisor that has ended between writing and telling it, as one of an earlier launcher always
+    /// does. False where it cannot be told now whether there is one: the job stays, and is looked at again.
+    fn tell_written(&mut self, id: JobId) -> bool {
+        let Some(job) = self.jobs.get(&id).filter(|job| !job.told) else {
+            return true;
+        };
+        match self.dirs.outcome(id) {
+            Ok(Some(record)) => self.finish(id, record, false),
+            Ok(None) => {}
+            Err(error) => {
+                // Its end would wake the launcher without a pause.
+                match &job.keeper {
+                    Keeper::Own(slot) => self.unwatch(&slot.control),
+                    Keeper::Adopted { pidfd, .. } => self.unwatch(pidfd),
+                }
+                if self.unread.add(id) {
+                    eprintln!("stockade: launcher: job {id}: its record cannot be read now: {error}");
+                }
+                return false;
             }
-            _ => self.clean_up.add(
-                cgroup,
-                Some((id, ExitRecord::without_run(Cause::lost_supervisor()))),
-            ),
+        }
+        true
+    }
+
+    /// Looks again at jobs whose record could not be read.
+    pub(super) fn look_again(&mut self) {
+        for id in self.unread.due() {
+            match self.jobs.get(&id).map(|job| &job.keeper) {
+                Some(Keeper::Own(_)) => self.supervisor_gone(id),
+                Some(Keeper::Adopted { .. }) => self.adopted_ended(id),
+                None => {}
+            }
+            if !self.jobs.contains_key(&id) {
+                self.unread.remove(id);
+            }
         }
     }
 }

@@ -54,15 +54,17 @@ impl Daemon {
             match self.server.receive() {
                 Ok(Some(order)) => self.obey(order),
                 Ok(None) => return,
-                Err(error) => {
-                    if let Some(channel) = self.server.channel() {
-                        let _ = epoll::delete(&self.epoll, channel);
-                    }
-                    self.server.disconnect(matches!(error, TransportError::Closed));
-                    return;
-                }
+                Err(error) => return self.hang_up(matches!(error, TransportError::Closed)),
             }
         }
+    }
+
+    /// Ends the connection to a server that has ended it as well, or that is ended.
+    pub(super) fn hang_up(&mut self, too: bool) {
+        if let Some(channel) = self.server.channel() {
+            let _ = epoll::delete(&self.epoll, channel);
+        }
+        self.server.disconnect(too);
     }
 
     fn obey(&mut self, order: Order) {

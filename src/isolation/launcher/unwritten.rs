@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::job_dir::JobDirs;
-use crate::isolation::supervisor::write_exit_record;
 use crate::job::{ExitRecord, JobId};
 
 const AGAIN: Duration = Duration::from_secs(1);
@@ -40,12 +39,8 @@ impl Unwritten {
         if self.again.is_none_or(|again| again > Instant::now()) {
             return;
         }
-        self.records.retain(|&id, record| {
-            let Ok(dir) = dirs.existing_unlocked(id) else {
-                return false;
-            };
-            write_exit_record(&dir, record).is_err()
-        });
+        self.records
+            .retain(|&id, record| dirs.write_outcome(id, record).is_err());
         self.again = (!self.records.is_empty()).then(|| Instant::now() + AGAIN);
     }
 }

@@ -44,8 +44,12 @@ pub(super) fn write_start_record(job_dir: impl AsFd, record: &StartRecord) -> io
 }
 
 /// The start record, where its supervisor had to leave one.
-pub fn read_start_record(job_dir: impl AsFd) -> Option<StartRecord> {
-    serde_json::from_slice(&read(job_dir, START_FILE).ok()?).ok()
+pub fn read_start_record(job_dir: impl AsFd) -> io::Result<Option<StartRecord>> {
+    match read(job_dir, START_FILE) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A file that is there as a whole or not at all.
