@@ -153,6 +153,16 @@ impl Launcher {
         }
     }
 
+    /// Waits until every order is sent, but for launches that have been put off. Ends with the connection.
+    pub(super) async fn all_sent(&self) {
+        while let Ok(mut room) = self.link.readiness.writable().await {
+            match self.try_flush() {
+                Flushed::All | Flushed::Lacking => return,
+                Flushed::NoRoom => room.clear_ready(),
+            }
+        }
+    }
+
     /// Hands every event to `handle`, in order, until the connection ends.
     pub(super) async fn receive(&self, mut handle: impl FnMut(Event)) -> TransportError {
         loop {

@@ -25,6 +25,8 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const STREAMS_PER_CONNECTION: u32 = 1024;
 /// Between the last answer and the end of the process.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// The launcher reads orders faster than they are given.
+const ORDERS_SENT_WITHIN: Duration = Duration::from_secs(2);
 
 const OUT_OF_RANGE: &[u8] = b"11";
 const RESOURCE_EXHAUSTED: &str = "8";
@@ -167,6 +169,8 @@ impl Running {
         server.close();
         // Calls that were answered a moment ago still reach their clients.
         let _ = tokio::time::timeout(FAREWELL, grpc).await;
+        // The last of them tell the launcher which outcomes it need not keep.
+        let _ = tokio::time::timeout(ORDERS_SENT_WITHIN, server.launcher.all_sent()).await;
     }
 }
 

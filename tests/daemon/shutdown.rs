@@ -197,3 +197,22 @@ fn a_signal_between_two_servers_is_no_less_obeyed() {
         before.elapsed()
     );
 }
+
+#[test]
+fn a_stop_of_many_jobs_leaves_none_of_their_folders() {
+    if !able() {
+        return;
+    }
+    let mut worker = worker("stop", 60);
+    in_runtime(async {
+        let mut client = worker.client().await;
+        for _ in 0..150 {
+            start(&mut client, shell("sleep 6887")).await;
+        }
+        eventually("they run", || marked("sleep\x006887") == 150);
+        end(&mut worker, 0);
+        assert_eq!(marked("sleep\x006887"), 0);
+        assert_eq!(worker.control_folders(), 0);
+        assert_eq!(left(&worker.name()), Vec::<PathBuf>::new());
+    });
+}

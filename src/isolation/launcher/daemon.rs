@@ -265,6 +265,8 @@ impl Daemon {
         }
         while let Ok(Reaped::Child { pid, status }) = sys::reap() {
             if self.server.is_process(pid) {
+                self.server.reaped();
+                self.hear_out();
                 self.ending = self.server.ended(status);
             } else {
                 self.supervisor_reaped(pid);

@@ -213,9 +213,13 @@ impl ServerLink {
         }
     }
 
-    /// The server's process has ended. An exit in order, or one that was asked for, is the launcher's own end.
-    pub(super) fn ended(&mut self, status: i32) -> Option<ExitCode> {
+    /// The server's process has ended, and its number may be another's.
+    pub(super) const fn reaped(&mut self) {
         self.process = None;
+    }
+
+    /// What follows on the end of the server's process. An exit in order, or one that was asked for, is the launcher's own end.
+    pub(super) fn ended(&mut self, status: i32) -> Option<ExitCode> {
         self.channel = None;
         self.kill_at = None;
         self.clear_outbox();

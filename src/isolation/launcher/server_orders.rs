@@ -59,6 +59,13 @@ impl Daemon {
         }
     }
 
+    /// Does what a server that has ended had ordered before: outcomes that it has recorded are to be kept no longer.
+    pub(super) fn hear_out(&mut self) {
+        while let Ok(Some(order)) = self.server.receive() {
+            self.obey(order);
+        }
+    }
+
     /// Ends the connection to a server that has ended it as well, or that is ended.
     pub(super) fn hang_up(&mut self, too: bool) {
         if let Some(channel) = self.server.channel() {
