@@ -201,6 +201,7 @@ impl Daemon {
         self.clean_up();
         self.unwritten.turn(&self.dirs);
         self.look_again();
+        self.dirs.shrink();
         self.server.flush();
         self.rearm_server();
         self.server.kill_if_due();
@@ -239,6 +240,7 @@ impl Daemon {
             self.clean_up.next_try(),
             self.unwritten.next_try(),
             self.unread.next_try(),
+            self.dirs.next_shrink(),
             self.server.next_deadline(),
             prepare,
             trim,

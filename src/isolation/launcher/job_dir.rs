@@ -1,10 +1,12 @@
 //! A job's folders: what is needed to take it over after a restart, and its output.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, mkdirat, open, openat, statat,
@@ -14,6 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::removal::{Stuck, remove_folder};
+use super::shrinking::{Large, Shrinking};
 use crate::isolation::supervisor::{
     EXIT_FILE, STDERR_FILE, STDOUT_FILE, STOP_FILE, read_exit_record, write_exit_record,
 };
@@ -91,6 +94,8 @@ pub struct JobDirs {
     outputs: OwnedFd,
     /// The group that may read output, the server's, where files do not get it by themselves.
     give_to: Option<u32>,
+    /// Output that is removed.
+    shrinking: RefCell<Shrinking>,
 }
 
 impl JobDirs {
@@ -111,6 +116,7 @@ impl JobDirs {
             control: open_folder(control)?,
             outputs: dir,
             give_to: (!inherited).then_some(reader_gid),
+            shrinking: RefCell::default(),
         })
     }
 
@@ -266,9 +272,25 @@ impl JobDirs {
         self.remove_control(id)
     }
 
-    /// Removes a job's output and keeps the rest. What is not there is no error.
+    /// Removes a job's output and keeps the rest. What is not there is no error. The space of large files comes back in
+    /// turns of [`JobDirs::shrink`].
     pub fn drop_output(&self, id: JobId) -> Result<(), Stuck> {
-        remove_folder(&self.outputs, &id.to_string(), &[STDOUT_FILE, STDERR_FILE])
+        let large = |name: &&str| Large::open(&self.outputs, &format!("{id}/{name}"));
+        let files = [STDOUT_FILE, STDERR_FILE];
+        let large: Vec<Large> = files.iter().filter_map(large).collect();
+        let removed = remove_folder(&self.outputs, &id.to_string(), &files);
+        self.shrinking.borrow_mut().add(large);
+        removed
+    }
+
+    /// Gives back a slice of what is removed.
+    pub fn shrink(&self) {
+        self.shrinking.borrow_mut().turn();
+    }
+
+    /// When to do so again.
+    pub fn next_shrink(&self) -> Option<Duration> {
+        self.shrinking.borrow().next_turn()
     }
 }
 
@@ -393,6 +415,25 @@ mod tests {
         write_job_file(&made, &job_file()).expect("write");
         drop(made);
         assert!(is_taken(), "once the job was let go");
+    }
+
+    #[test]
+    fn large_output_is_gone_at_once_and_its_space_in_slices() {
+        let (state, dirs) = dirs();
+        let id = JobId::random();
+        let folder = state.path().join("jobs").join(id.to_string());
+        fs::create_dir(&folder).expect("mkdir");
+        let file = File::create(folder.join(STDOUT_FILE)).expect("create");
+        file.set_len(100 << 20).expect("length");
+        dirs.drop_output(id).expect("drop");
+        assert!(!folder.exists());
+        assert_eq!(file.metadata().expect("stat").len(), 100 << 20);
+        let mut turns = 0;
+        while dirs.next_shrink().is_some() {
+            dirs.shrink();
+            turns += 1;
+        }
+        assert!(turns > 3, "{turns}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod reports;
 mod run_dir;
 mod server_link;
 mod server_orders;
+mod shrinking;
 mod slot;
 mod spawn;
 mod standing;
