@@ -84,7 +84,7 @@ impl worker_server::Worker for OldWorker {
             by: "scheduler".to_owned(),
             reason: String::new(),
         };
-        self.server.stop(&tenant, id, order)?;
+        self.server.stop(&tenant, id, order).await?;
         Ok(Response::new(StopJobRes {}))
     }
 

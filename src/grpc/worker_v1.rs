@@ -52,7 +52,7 @@ impl worker_server::Worker for Worker {
         let request = request.into_inner();
         let (id, wait) = (job_id(&request.job_id)?, request.wait);
         let order = stop_order(request, &tenant.name).map_err(invalid)?;
-        let mut job = self.server.stop(&tenant, id, order)?;
+        let mut job = self.server.stop(&tenant, id, order).await?;
         if wait {
             job = self.server.wait(&tenant, id, None).await?;
         }

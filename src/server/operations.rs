@@ -63,10 +63,12 @@ impl Server {
         Ok(self.jobs.find(tenant, id)?.view())
     }
 
-    /// Orders the end of a job, which is told at once; what has ended stays as it is.
-    pub fn stop(&self, tenant: &Tenant, id: JobId, order: StopOrder) -> Result<JobView, Refusal> {
+    /// Orders the end of a job, which is told once the order is durable; what has ended stays as it is.
+    pub async fn stop(&self, tenant: &Tenant, id: JobId, order: StopOrder) -> Result<JobView, Refusal> {
         let found = self.jobs.find(tenant, id)?;
         self.jobs.stop(id, order);
+        // A full disk is no reason not to end a job, and the order has been given.
+        let _ = self.store.sync().await;
         Ok(found.view())
     }
 

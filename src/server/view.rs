@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::job::{ExitRecord, JobId, Limits, Receipt, State, Stop, Timestamp};
+use crate::job::{ExitRecord, JobId, Limits, Receipt, State, Stop, StopOrder, Timestamp};
 
 /// What does not change in a job's life.
 #[derive(Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub struct JobView {
     pub receipt: Option<Arc<Receipt>>,
     /// Who stops it and why, while it is STOPPING.
     pub stop: Option<Arc<Stop>>,
+    /// The order for that.
+    pub order: Option<Arc<StopOrder>>,
     /// Set exactly when it is FINISHED.
     pub exit: Option<Arc<ExitRecord>>,
 }
@@ -47,6 +49,7 @@ impl JobView {
             started_at: None,
             receipt: None,
             stop: None,
+            order: None,
             exit: None,
         }
     }
@@ -54,6 +57,16 @@ impl JobView {
     #[must_use]
     pub fn id(&self) -> JobId {
         self.facts.id
+    }
+
+    pub(in crate::server) fn set_order(&mut self, order: &StopOrder) {
+        self.order = Some(Arc::new(order.clone()));
+        self.stop = Some(Arc::new(Stop {
+            by: order.by.clone(),
+            reason: order.reason.clone(),
+            escalated: false,
+            killed: 0,
+        }));
     }
 
     /// The same job, over.
@@ -65,6 +78,7 @@ impl JobView {
             started_at: exit.started_at.or(self.started_at),
             receipt: None,
             stop: None,
+            order: None,
             exit: Some(Arc::new(exit)),
         }
     }

@@ -195,3 +195,57 @@ fn dies_with(number: u32, why: &str, of: fn(u32, u32) -> u32) {
     });
     worker.shut_down();
 }
+
+fn written(worker: &Worker, id: &str) -> String {
+    let file = worker.dir.path().join("state/jobs").join(id).join("stdout");
+    std::fs::read_to_string(file).unwrap_or_default()
+}
+
+#[test]
+fn a_stop_is_kept_and_given_once() {
+    if !able() {
+        return;
+    }
+    let mut worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let script = "trap 'echo term' TERM; echo ready; while :; do sleep 0.05; done";
+        let id = start(&mut client, shell(script)).await;
+        eventually("it is ready", || written(&worker, &id) == "ready\n");
+        let request = StopJobRequest {
+            job_id: id.clone(),
+            grace_ms: Some(60_000),
+            reason: "not needed".to_owned(),
+            ..StopJobRequest::default()
+        };
+        client.stop_job(request).await.expect("stop");
+        // At once: nothing but the answer says that it is kept.
+        worker.die_and_start_again(|_| {});
+        let mut client = worker.client().await;
+        let job = query(&mut client, &id).await;
+        assert_eq!(job.state(), State::Stopping);
+        assert_eq!(job.stop.expect("stop").reason, "not needed");
+        for _ in 0..2 {
+            let server = worker.server().expect("a server");
+            kill(server, libc::SIGKILL);
+            eventually("another server", || {
+                worker.server().is_some_and(|other| other != server)
+            });
+            let mut client = worker.client().await;
+            assert_eq!(query(&mut client, &id).await.state(), State::Stopping);
+        }
+        eventually("it has had its signal", || written(&worker, &id).contains("term"));
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(written(&worker, &id), "ready\nterm\n");
+        let request = StopJobRequest {
+            job_id: id.clone(),
+            grace_ms: Some(0),
+            wait: true,
+            ..StopJobRequest::default()
+        };
+        let mut client = worker.client().await;
+        let job = client.stop_job(request).await.expect("stop").into_inner();
+        assert_eq!(job.job.expect("job").cause(), Cause::Stopped);
+    });
+    worker.shut_down();
+}

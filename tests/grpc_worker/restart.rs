@@ -150,6 +150,39 @@ async fn a_server_whose_launcher_dies_before_it_serves_makes_room_at_once() {
 }
 
 #[tokio::test]
+async fn a_stop_that_was_answered_is_ordered_as_it_was_given() {
+    let mut worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let id = start(&mut client, &["sleep"]).await;
+    eventually("the launch", || worker.launcher.launches() == 1).await;
+    worker.launcher.set_deaf(true);
+    let stop = v1::StopJobRequest {
+        job_id: id.to_string(),
+        signal: "INT".to_owned(),
+        grace_ms: Some(60_000),
+        reason: "not needed".to_owned(),
+        ..v1::StopJobRequest::default()
+    };
+    let stopping = client.stop_job(stop).await.expect("stop").into_inner();
+    assert_eq!(stopping.job.expect("job").state(), v1::State::Stopping);
+    worker.kill();
+    assert_eq!(worker.launcher.stops(), []);
+    worker.launcher.set_deaf(false);
+    worker.revive();
+    let mut client = worker.client().await;
+    assert_eq!(ended(&mut client, id).await.cause(), v1::Cause::Stopped);
+    let [(stopped, order)] = &worker.launcher.stops()[..] else {
+        panic!("{:?}", worker.launcher.stops());
+    };
+    let signal = order.signal.map(|signal| signal.number());
+    assert_eq!((*stopped, signal), (id, Some(libc::SIGINT)));
+    assert_eq!(
+        (order.grace_ms, order.reason.as_str()),
+        (Some(60_000), "not needed")
+    );
+}
+
+#[tokio::test]
 async fn waiting_jobs_wait_again_and_run_once() {
     let mut worker = TestWorker::start_with(|config| config.worker.max_running = 1);
     let mut client = worker.client().await;

@@ -396,6 +396,7 @@ fn known(id: JobId, created_at: Timestamp) -> KnownJob {
         started_at: None,
         receipt: None,
         idempotency_key: None,
+        stop: None,
         record: None,
         origin: Origin::Launched,
     }

@@ -135,6 +135,8 @@ pub struct KnownJob {
     /// Of a job that runs.
     pub receipt: Option<Box<Receipt>>,
     pub idempotency_key: Option<String>,
+    /// Of a job that runs: the last order to end it that its supervisor was given.
+    pub stop: Option<StopOrder>,
     /// `None` while it runs.
     pub record: Option<ExitRecord>,
     pub origin: Origin,

@@ -14,7 +14,7 @@ use super::job_dir::{JOB_FILE, JobDirs, JobFileError, is_absence, outcome_in, re
 use super::unwritten::Unwritten;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{KnownJob, Origin};
-use crate::isolation::supervisor::read_start_record;
+use crate::isolation::supervisor::{read_start_record, read_stop_order};
 use crate::job::{Cause, ExitRecord, JobId, StartStep, Timestamp};
 
 const LOCK_LOOK: Duration = Duration::from_millis(5);
@@ -168,6 +168,7 @@ pub(super) fn describe(
         receipt: None,
         idempotency_key: None,
         origin: Origin::NeverLaunched,
+        stop: None,
         record,
     };
     let job = match read_job_file(&dir) {
@@ -196,6 +197,7 @@ pub(super) fn describe(
         let Some(running) = running else {
             return Ok(None);
         };
+        known.stop = read_stop_order(&dir);
         match (&running.started, read_start_record(&dir)?) {
             (Some((started_at, receipt)), _) => {
                 known.started_at = Some(*started_at);

@@ -340,7 +340,7 @@ pub fn read_job_file(dir: impl AsFd) -> Result<JobFile, JobFileError> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// Leaves a stop order for a supervisor that this launcher has no socket to.
+/// Leaves a stop order for a supervisor that this launcher has no socket to, and for a server that is started anew.
 pub fn write_stop_order(dir: impl AsFd, order: &StopOrder) -> io::Result<()> {
     match unlinkat(&dir, STOP_FILE, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}

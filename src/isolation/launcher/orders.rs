@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::{Signal as ProcessSignal, pidfd_send_signal};
 
 use super::daemon::{Daemon, Keeper};
-use super::job_dir::{FORMAT, JobFile, write_job_file, write_stop_order};
+use super::job_dir::{FORMAT, JobFile, is_absence, write_job_file, write_stop_order};
 use super::slot::Slot;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Launch};
@@ -102,7 +102,11 @@ impl Daemon {
         }
         match self.jobs.get(&id).map(|job| &job.keeper) {
             Some(Keeper::Own(slot)) => {
-                let _ = slot.control.try_send(&ToSupervisor::Stop(order.clone()));
+                let sent = slot.control.try_send(&ToSupervisor::Stop(order.clone()));
+                // After it: an order that is noted is not given again.
+                if matches!(sent, Ok(true)) {
+                    self.note_stop(id, order);
+                }
             }
             Some(Keeper::Adopted { pidfd, dir, .. }) => {
                 if let Err(error) = write_stop_order(dir, order) {
@@ -111,6 +115,18 @@ impl Daemon {
                 let _ = pidfd_send_signal(pidfd, ProcessSignal::TERM);
             }
             None => self.server.send(&Event::Unknown { id }),
+        }
+    }
+
+    /// For a server that starts anew. Of a job that has just ended there is nothing to note.
+    fn note_stop(&self, id: JobId, order: &StopOrder) {
+        let noted = match self.dirs.existing_unlocked(id) {
+            Ok(dir) => write_stop_order(dir, order),
+            Err(error) if is_absence(&error) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            eprintln!("stockade: launcher: job {id}: stop order: {error}");
         }
     }
 

@@ -13,7 +13,8 @@ use crate::sys::fault_point;
 
 /// The exit record, as JSON. It is there as a whole or not at all.
 pub const EXIT_FILE: &str = "exit";
-/// A [`StopOrder`] as JSON, for a supervisor whose launcher has changed; SIGTERM tells it to look.
+/// The last [`StopOrder`] as JSON. A supervisor whose launcher has changed has it from here, SIGTERM tells it to look; a
+/// server that is started anew learns from it that the job is being ended.
 pub const STOP_FILE: &str = "stop";
 const UNFINISHED: &str = "exit.tmp";
 /// A [`StartRecord`] as JSON.
@@ -72,7 +73,8 @@ pub fn read_exit_record(job_dir: impl AsFd) -> io::Result<Option<ExitRecord>> {
     }
 }
 
-pub(super) fn read_stop_order(job_dir: impl AsFd) -> Option<StopOrder> {
+/// The last order to end the job, if there was one.
+pub fn read_stop_order(job_dir: impl AsFd) -> Option<StopOrder> {
     serde_json::from_slice(&read(job_dir, STOP_FILE).ok()?).ok()
 }
 

@@ -42,7 +42,8 @@ pub use output::{PumpIdentity, STDERR_FILE, STDOUT_FILE, serve_pump};
 pub use alone::{Alone, supervise_alone};
 use assemble::Assembled;
 pub use exit_file::{
-    EXIT_FILE, STOP_FILE, StartRecord, read_exit_record, read_start_record, write_exit_record,
+    EXIT_FILE, STOP_FILE, StartRecord, read_exit_record, read_start_record, read_stop_order,
+    write_exit_record,
 };
 pub use protocol::{Again, Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;

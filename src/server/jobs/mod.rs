@@ -13,7 +13,7 @@ mod trace;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::isolation::ipc::Order;
-use crate::job::{JobId, Receipt, Signal, State, Stop, StopOrder, Timestamp};
+use crate::job::{JobId, Receipt, Signal, State, StopOrder, Timestamp};
 use crate::policy::Tenant;
 
 use super::Refusal;
@@ -189,12 +189,7 @@ impl Jobs {
         }
         let view = live.update(|view| {
             view.state = State::Stopping;
-            view.stop = Some(Arc::new(Stop {
-                by: order.by.clone(),
-                reason: order.reason.clone(),
-                escalated: false,
-                killed: 0,
-            }));
+            view.set_order(order);
         });
         self.store.write_lazily(Change::Update(view));
     }

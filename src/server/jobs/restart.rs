@@ -66,18 +66,18 @@ impl Jobs {
             });
             self.store.write_lazily(Change::Update(view));
         }
-        // The order may have died with the process that recorded it. A second one changes nothing.
-        if was_stopping {
-            let by = live.view().facts.tenant.clone();
-            self.order_stop(
-                id,
-                StopOrder {
-                    signal: None,
-                    grace_ms: None,
-                    by,
-                    reason: String::new(),
-                },
-            );
+        match job.stop {
+            // The record of it may have died with an earlier server. A second signal would be one too many.
+            Some(order) => self.note_stopping(&live, &order),
+            // The order has died with the process that recorded it: the job has had no signal, and no grace.
+            None if was_stopping => {
+                let order = live.view().order;
+                self.order_stop(
+                    id,
+                    order.map_or_else(StopOrder::nameless, |order| (*order).clone()),
+                );
+            }
+            None => {}
         }
     }
 
@@ -133,14 +133,14 @@ impl Jobs {
         if let Some(record) = &job.record {
             view = view.finished(record.clone());
         }
-        let (id, runs) = (job.id, job.record.is_none());
-        if runs {
+        let id = job.id;
+        let live = job.record.is_none().then(|| {
             let mut table = self.lock();
             let place = table
                 .admission
                 .adopt(&view.facts.tenant, view.facts.memory_bytes());
-            table.insert(view.clone(), Phase::Launched, place);
-        }
+            table.insert(view.clone(), Phase::Launched, place)
+        });
         let row = NewJob {
             view,
             key: job.idempotency_key.map(|key| IdempotencyKey {
@@ -155,5 +155,8 @@ impl Jobs {
             }
         };
         self.store.write(Change::Insert(Box::new(row)), Box::new(then));
+        if let (Some(live), Some(order)) = (live, job.stop) {
+            self.note_stopping(&live, &order);
+        }
     }
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::job::{JobId, JobRequest, State};
 use crate::server::view::{JobEvent, JobView};
 
-use super::row::{IdempotencyKey, columns, id, size, state_number, view};
+use super::row::{COLUMNS, IdempotencyKey, columns, id, size, state_number, view};
 use super::{Store, StoreError};
 
 pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE name = 'deleted_position'), \
@@ -140,7 +140,7 @@ impl Store {
             ))
             .map_err(StoreError::query("preparing the list of unfinished jobs"))?;
         query
-            .query_map([], |row| Ok((view(row)?, row.get(11)?)))
+            .query_map([], |row| Ok((view(row)?, row.get(COLUMNS)?)))
             .and_then(Iterator::collect)
             .map_err(StoreError::query("reading unfinished jobs"))
     }
@@ -216,7 +216,7 @@ fn page(connection: &Connection, wanted: &PageQuery) -> rusqlite::Result<Page> {
             jobs.push(job);
         }
         looked_at += 1;
-        next = Some(row.get(11)?);
+        next = Some(row.get(COLUMNS)?);
     }
     let end = looked_at < ROWS_LOOKED_AT;
     Ok(Page {
@@ -239,7 +239,7 @@ fn changes(connection: &Connection, position: u64, limit: usize) -> rusqlite::Re
     {
         bytes += size(row)?;
         events.push(JobEvent {
-            position: row.get(11)?,
+            position: row.get(COLUMNS)?,
             job: view(row)?,
         });
     }

@@ -4,7 +4,7 @@ use rusqlite::Row;
 use rusqlite::types::{Type, ValueRef};
 use serde::de::DeserializeOwned;
 
-use crate::job::{ExitRecord, JobId, State, Timestamp};
+use crate::job::{ExitRecord, JobId, State, StopOrder, Timestamp};
 use crate::server::view::{JobFacts, JobView};
 
 /// A job to be inserted.
@@ -37,11 +37,11 @@ impl IdempotencyKey {
 /// The columns that [`view`] reads, in its order.
 macro_rules! columns {
     () => {
-        "id, tenant, policy, policy_hash, labels, limits, state, created_at, started_at, receipt, exit"
+        "id, tenant, policy, policy_hash, labels, limits, state, created_at, started_at, receipt, exit, stop"
     };
 }
 pub(super) use columns;
-const COLUMNS: usize = 11;
+pub(super) const COLUMNS: usize = 12;
 
 pub(super) const fn state_number(state: State) -> i64 {
     match state {
@@ -70,14 +70,19 @@ pub(super) fn view(row: &Row<'_>) -> rusqlite::Result<JobView> {
         limits: optional_json(row, 5)?,
         created_at: Timestamp::from_micros(row.get(7)?),
     };
-    Ok(JobView {
+    let mut view = JobView {
         facts: Arc::new(facts),
         state,
         started_at: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_micros),
         receipt: optional_json(row, 9)?.map(Arc::new),
         stop: None,
+        order: None,
         exit: exit.map(Arc::new),
-    })
+    };
+    if let Some(order) = optional_json::<StopOrder>(row, 11)? {
+        view.set_order(&order);
+    }
+    Ok(view)
 }
 
 /// Bytes of a row's texts: about what its job takes on the wire.

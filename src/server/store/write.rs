@@ -218,7 +218,7 @@ fn update(connection: &Connection, view: &JobView, position: i64) -> rusqlite::R
     connection
         .prepare_cached(
             "UPDATE jobs SET state = ?2, started_at = ?3, finished_at = ?4, receipt = ?5, exit = ?6, \
-             kept_bytes = ?7, position = ?8, request = NULL WHERE id = ?1",
+             kept_bytes = ?7, position = ?8, stop = ?9, request = NULL WHERE id = ?1",
         )?
         .execute(params![
             view.id().to_string(),
@@ -229,6 +229,7 @@ fn update(connection: &Connection, view: &JobView, position: i64) -> rusqlite::R
             view.exit.as_deref().map(json).transpose()?,
             kept_bytes(view),
             position,
+            view.order.as_deref().map(json).transpose()?,
         ])
         .map(drop)
 }
