@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, Row, params};
 
 use crate::job::JobId;
 
@@ -37,13 +37,22 @@ pub(in crate::server) struct ByteBounds {
     pub(in crate::server) most_per_tenant: Option<u64>,
 }
 
-/// The oldest rows of one tenant or of all, of which ?2 may stay.
-const BEYOND_NUMBER: &str = "SELECT id FROM jobs WHERE state = 3 AND (?1 IS NULL OR tenant = ?1)
-     ORDER BY finished_at DESC, seq DESC LIMIT ?3 OFFSET ?2";
-
-/// The oldest rows that have output.
-const OLDEST_WITH_OUTPUT: &str = "SELECT id, kept_bytes FROM jobs
-     WHERE state = 3 AND kept_bytes > 0 AND (?1 IS NULL OR tenant = ?1) ORDER BY finished_at, seq LIMIT ?2";
+const COUNT: &str = "SELECT count(*) FROM jobs WHERE state = 3";
+const COUNT_OF_TENANTS: &str =
+    "SELECT tenant, count(*) FROM jobs WHERE state = 3 GROUP BY tenant HAVING count(*) > ?1";
+const SUM: &str = "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3";
+const SUM_OF_TENANT: &str = "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3 AND tenant = ?1";
+const SUM_OF_TENANTS: &str = "SELECT tenant, sum(kept_bytes) FROM jobs WHERE state = 3
+     GROUP BY tenant HAVING sum(kept_bytes) > ?1";
+/// Positions grow with every change: the last of a finished job is its end. A clock may be set back.
+const OLDEST: &str = "SELECT id FROM jobs WHERE state = 3 ORDER BY position LIMIT ?1";
+const OLDEST_OF_TENANT: &str =
+    "SELECT id FROM jobs WHERE state = 3 AND tenant = ?2 ORDER BY position LIMIT ?1";
+const OUTPUT: &str =
+    "SELECT id, kept_bytes FROM jobs WHERE state = 3 AND kept_bytes > 0 ORDER BY position LIMIT ?1";
+const OUTPUT_OF_TENANT: &str =
+    "SELECT id, kept_bytes FROM jobs WHERE state = 3 AND kept_bytes > 0 AND tenant = ?2
+     ORDER BY position LIMIT ?1";
 
 impl Store {
     /// How much output is kept, asked for by `tenant`.
@@ -51,8 +60,8 @@ impl Store {
         let of = tenant.to_owned();
         self.scan(tenant, move |connection| {
             Ok(KeptBytes {
-                all: sum(connection, None)?,
-                of_tenant: sum(connection, Some(&of))?,
+                all: number(connection, SUM, [])?,
+                of_tenant: number(connection, SUM_OF_TENANT, [of])?,
             })
         })
         .await
@@ -74,11 +83,12 @@ impl Store {
                 ids.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
             }
             if let Some(most) = bounds.most {
-                ids.extend(beyond(connection, None, most, limit)?);
+                let excess = number(connection, COUNT, [])?.saturating_sub(most);
+                ids.extend(oldest(connection, None, excess, limit)?);
             }
             if let Some(most) = bounds.most_per_tenant {
-                for tenant in tenants(connection)? {
-                    ids.extend(beyond(connection, Some(&tenant), most, limit)?);
+                for (tenant, count) in tenants_beyond(connection, COUNT_OF_TENANTS, most)? {
+                    ids.extend(oldest(connection, Some(&tenant), count - most, limit)?);
                 }
             }
             ids.sort_unstable();
@@ -99,11 +109,18 @@ impl Store {
         self.scan(THE_WORKER, move |connection| {
             let mut ids = Vec::new();
             if let Some(most) = bounds.most {
-                ids.extend(oldest_output(connection, None, most, &stuck, limit)?);
+                let excess = number(connection, SUM, [])?.saturating_sub(most);
+                ids.extend(oldest_output(connection, None, excess, &stuck, limit)?);
             }
             if let Some(most) = bounds.most_per_tenant {
-                for tenant in tenants(connection)? {
-                    ids.extend(oldest_output(connection, Some(&tenant), most, &stuck, limit)?);
+                for (tenant, sum) in tenants_beyond(connection, SUM_OF_TENANTS, most)? {
+                    ids.extend(oldest_output(
+                        connection,
+                        Some(&tenant),
+                        sum - most,
+                        &stuck,
+                        limit,
+                    )?);
                 }
             }
             ids.sort_unstable();
@@ -124,45 +141,69 @@ impl Store {
     }
 }
 
-fn tenants(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+fn number(connection: &Connection, statement: &str, parameters: impl Params) -> rusqlite::Result<u64> {
     connection
-        .prepare_cached("SELECT DISTINCT tenant FROM jobs WHERE state = 3")?
-        .query_map([], |row| row.get(0))?
-        .collect()
+        .prepare_cached(statement)?
+        .query_row(parameters, |row| row.get(0))
 }
 
-fn sum(connection: &Connection, tenant: Option<&str>) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached(
-            "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3 AND (?1 IS NULL OR tenant = ?1)",
-        )?
-        .query_row([tenant], |row| row.get(0))
-}
-
-fn beyond(
+/// The tenants that have more than `most`, and how much that is.
+fn tenants_beyond(
     connection: &Connection,
-    tenant: Option<&str>,
+    statement: &str,
     most: u64,
-    limit: usize,
-) -> rusqlite::Result<Vec<JobId>> {
+) -> rusqlite::Result<Vec<(String, u64)>> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     connection
-        .prepare_cached(BEYOND_NUMBER)?
-        .query_map(params![tenant, most, limit], |row| id(row, 0))?
+        .prepare_cached(statement)?
+        .query_map([most], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect()
 }
 
+/// The oldest jobs, as many as there are too many, but at most `limit`.
+fn oldest(
+    connection: &Connection,
+    tenant: Option<&str>,
+    excess: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<JobId>> {
+    let limit = usize::try_from(excess).map_or(limit, |excess| excess.min(limit));
+    let read = |row: &Row<'_>| id(row, 0);
+    match tenant {
+        _ if limit == 0 => Ok(Vec::new()),
+        None => connection
+            .prepare_cached(OLDEST)?
+            .query_map([limit], read)?
+            .collect(),
+        Some(tenant) => connection
+            .prepare_cached(OLDEST_OF_TENANT)?
+            .query_map(params![limit, tenant], read)?
+            .collect(),
+    }
+}
+
+/// The oldest jobs that have output, as many as hold what is too much of it, but at most `limit`.
 fn oldest_output(
     connection: &Connection,
     tenant: Option<&str>,
-    most: u64,
+    mut excess: u64,
     stuck: &HashSet<JobId>,
     limit: usize,
 ) -> rusqlite::Result<Vec<JobId>> {
-    let mut excess = sum(connection, tenant)?.saturating_sub(most);
-    let mut query = connection.prepare_cached(OLDEST_WITH_OUTPUT)?;
-    let mut rows = query.query(params![tenant, limit + stuck.len()])?;
     let mut ids = Vec::new();
+    if excess == 0 {
+        return Ok(ids);
+    }
+    let limit = limit + stuck.len();
+    let mut query = connection.prepare_cached(if tenant.is_some() {
+        OUTPUT_OF_TENANT
+    } else {
+        OUTPUT
+    })?;
+    let mut rows = match tenant {
+        None => query.query([limit])?,
+        Some(tenant) => query.query(params![limit, tenant])?,
+    };
     while excess > 0
         && let Some(row) = rows.next()?
     {
@@ -173,4 +214,45 @@ fn oldest_output(
         }
     }
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Retention looks often, and beside all other lists: it must not read or sort the rows of all jobs.
+    #[test]
+    fn what_is_kept_is_counted_and_the_oldest_found_in_indices() {
+        let mut connection = Connection::open_in_memory().expect("open");
+        super::super::schema::migrate(&mut connection).expect("migrate");
+        let plan = |statement: &str| {
+            let mut query = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+                .expect("prepare");
+            let parameters = vec!["1"; query.parameter_count()];
+            query
+                .query_map(rusqlite::params_from_iter(parameters), |row| {
+                    row.get::<_, String>(3)
+                })
+                .expect("explain")
+                .collect::<rusqlite::Result<Vec<_>>>()
+                .expect("plan")
+                .join("; ")
+        };
+        for statement in [COUNT, COUNT_OF_TENANTS, SUM, SUM_OF_TENANT, SUM_OF_TENANTS] {
+            let plan = plan(statement);
+            assert!(plan.contains("COVERING INDEX"), "{statement}: {plan}");
+            assert!(!plan.contains("TEMP"), "{statement}: {plan}");
+        }
+        for (statement, index) in [
+            (OLDEST, "jobs_by_position"),
+            (OLDEST_OF_TENANT, "jobs_kept (tenant=?)"),
+            (OUTPUT, "jobs_with_output"),
+            (OUTPUT_OF_TENANT, "jobs_kept (tenant=?)"),
+        ] {
+            let plan = plan(statement);
+            assert!(plan.contains(index), "{statement}: {plan}");
+            assert!(!plan.contains("TEMP"), "{statement}: {plan}");
+        }
+    }
 }

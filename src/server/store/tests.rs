@@ -319,6 +319,32 @@ async fn the_expired_are_those_too_old_or_too_many() {
     assert_eq!(store.oldest_finished().await.expect("oldest"), Some(1));
 }
 
+#[tokio::test]
+async fn the_oldest_are_those_that_ended_first_whatever_the_clock_said() {
+    let Fixture { store, dir: _dir } = fixture();
+    // The third one ended after the clock was set back.
+    let jobs: Vec<JobView> = [100, 101, 1]
+        .into_iter()
+        .map(|at| with_output("a", at, 10))
+        .collect();
+    for job in &jobs {
+        write(&store, new_job(job, None)).await;
+    }
+    let bounds = JobBounds {
+        most: Some(2),
+        most_per_tenant: Some(2),
+        ..JobBounds::default()
+    };
+    let expired = store.jobs_beyond(bounds, 10).await.expect("expired");
+    assert_eq!(expired, [jobs[0].id()]);
+    let bounds = ByteBounds {
+        most: Some(25),
+        most_per_tenant: Some(25),
+    };
+    let output = store.output_beyond(bounds, HashSet::new(), 10).await;
+    assert_eq!(output.expect("output"), [jobs[0].id()]);
+}
+
 fn jobs_in_order(ids: &[JobId]) -> Vec<JobId> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
