@@ -128,6 +128,12 @@ fn every_test_that_holds_a_promise_exists() {
         let paths = holders.split('`').skip(1).step_by(2);
         for path in paths {
             assert!(root().join(path).exists(), "{number} is held by {path}");
+            if path.starts_with("src/") {
+                let source = read(&root().join(path));
+                let tests = ["#[test]", "#[tokio::test]", "mod tests;"];
+                let has_tests = tests.iter().any(|words| source.contains(words));
+                assert!(has_tests, "{number} is held by {path}, which has no test");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use stockade::proto::v1;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
 
 mod support;
 
@@ -27,9 +27,13 @@ impl Write for Log {
 }
 
 impl Log {
-    fn lines_of(&self, job: &str) -> Vec<String> {
+    fn text(&self) -> String {
         let bytes = self.0.lock().expect("no panic").clone();
-        let text = String::from_utf8(bytes).expect("UTF-8");
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    fn lines_of(&self, job: &str) -> Vec<String> {
+        let text = self.text();
         let of_job = text.lines().filter(|line| line.contains(job));
         of_job.map(str::to_owned).collect()
     }
@@ -44,6 +48,13 @@ async fn launch(worker: &TestWorker) -> String {
     let mut client = worker.client().await;
     let mut request = command(&["exit", "0"]);
     request.env.insert("TOKEN".into(), "hush".into());
+    request.script = b"#!/bin/sh\n# hush\n".to_vec();
+    request.stdin = b"hush".to_vec();
+    request.files.push(v1::File {
+        path: "input".into(),
+        content: b"hush".to_vec(),
+        mode: 0,
+    });
     let answer = client.start_job(request).await.expect("start").into_inner();
     let job_id = answer.job.expect("job").id;
     let request = v1::WaitJobRequest {
@@ -90,11 +101,27 @@ async fn every_step_of_a_launch_has_its_time() {
     );
     let mut sum = 0;
     for line in steps() {
-        assert!(line.contains("DEBUG") && !line.contains("hush"), "{line}");
+        assert!(line.contains("DEBUG"), "{line}");
         sum += field(&line, "us").parse::<u64>().expect("µs");
         let total: u64 = field(&line, "total_us").parse().expect("µs");
         // Each step is rounded down.
         assert!(sum <= total && total < sum + 8, "{sum}: {line}");
     }
     assert!(log.lines_of(&silent).is_empty(), "{:?}", log.lines_of(&silent));
+    assert_that_nothing_of_a_request_is_logged(&worker, &log, &handle).await;
+}
+
+/// At no level, by no crate.
+async fn assert_that_nothing_of_a_request_is_logged(
+    worker: &TestWorker,
+    log: &Log,
+    level: &reload::Handle<LevelFilter, Registry>,
+) {
+    level.reload(LevelFilter::TRACE).expect("reload");
+    let told = launch(worker).await;
+    eventually("its lines", || !log.lines_of(&told).is_empty()).await;
+    let text = log.text();
+    assert!(text.contains("TRACE"), "{text}");
+    let secret: Vec<_> = text.lines().filter(|line| line.contains("hush")).collect();
+    assert!(secret.is_empty(), "{secret:#?}");
 }

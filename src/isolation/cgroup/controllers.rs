@@ -206,3 +206,31 @@ fn expect(dir: &Path, file: &'static str, wanted: &str, read_back: &mut ReadBack
 fn host_swaps() -> bool {
     fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_the_kernel_does_not_show_is_an_error() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let shown = |value: Option<&str>| {
+            let file = dir.path().join("pids.max");
+            match value {
+                Some(value) => fs::write(file, value).expect("write"),
+                None => fs::remove_file(file).expect("remove"),
+            }
+            let mut read_back = ReadBack::new();
+            expect(dir.path(), "pids.max", "16", &mut read_back).map(|()| read_back)
+        };
+        let read_back = shown(Some("16\n")).expect("as it was set");
+        assert_eq!(read_back.get("pids.max").map(String::as_str), Some("16"));
+        for other in ["max\n", "17\n", "160\n", ""] {
+            let error = shown(Some(other)).expect_err("another limit");
+            let expected = format!("pids.max: the kernel has {} instead of 16", other.trim());
+            assert_eq!((error.to_string(), error.errno()), (expected, 0));
+        }
+        let error = shown(None).expect_err("no limit");
+        assert_eq!(error.errno(), libc::ENOENT);
+    }
+}
