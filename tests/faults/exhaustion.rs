@@ -152,8 +152,9 @@ fn a_server_without_descriptors_serves_whom_it_knows_and_recovers() {
         return;
     }
     let _alone = alone();
+    // No fewer than a job may have, and no more than the connections that may say nothing.
     let setup = Setup {
-        before: "ulimit -n 1100".to_owned(),
+        before: "ulimit -n 1030".to_owned(),
         ..Setup::default()
     };
     let worker = Worker::start_as(setup, |_| {});
@@ -163,11 +164,11 @@ fn a_server_without_descriptors_serves_whom_it_knows_and_recovers() {
             let mut client = worker.client().await;
             answers(&mut client).await;
             // They say nothing, and would be closed after 5 s.
-            let silent: Vec<_> = (0..1120)
+            let silent: Vec<_> = (0..1020)
                 .map_while(|_| UnixStream::connect(worker.socket()).ok())
                 .collect();
             let server = worker.server().expect("a server");
-            eventually("it has none left", || open_files(server) >= 1100);
+            eventually("it has none left", || open_files(server) >= 1030);
             let id = start(&mut client, shell("echo out; exit 3")).await;
             assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
             let refused = match client.stream_output(super::output_of(&id)).await {
