@@ -60,7 +60,7 @@ fn each_attack_can_succeed() {
     }
     for way in WAYS {
         let finished = Job::under_own(&policy("1G")).python(&script(way)).run();
-        // Pipes and sockets have bounds of their own, for each user and each socket, and netlink is refused.
+        // Pipes and sockets have bounds of their own, for each user and each socket, and of netlink sockets there are a few.
         let bounded = ["in_pipes", "in_sockets", "in_netlink_sockets"].contains(&way)
             && finished.stdout.contains(&format!("CONTAINED {way}"));
         assert!(

@@ -1,6 +1,7 @@
 //! Watches a running job until nothing of it is left.
 
 mod ending;
+mod netlink;
 mod outcome;
 mod stopped;
 
@@ -22,6 +23,7 @@ use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::timings::Timings;
 use crate::job::{ExitRecord, Limits, OnOutputLimit, Signal, Stop, StopOrder};
 use crate::sys::{self, ChildUsage, Reaped, SeccompListener, SignalFd};
+use netlink::NetlinkSockets;
 
 /// The kernel tells of memory running out before it kills: how often and how long to look for the kill.
 const OOM_LOOK: Duration = Duration::from_millis(2);
@@ -50,6 +52,7 @@ struct Watch<'a> {
     filter: Option<&'a Filter>,
     /// It may have left something in its IPC namespace.
     made_ipc: bool,
+    netlink: NetlinkSockets,
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
     control_dir: Option<OwnedFd>,
@@ -135,6 +138,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         listener: running.listener,
         filter: running.filter,
         made_ipc: false,
+        netlink: NetlinkSockets::default(),
         control: Some(control),
         control_dir: running.control_dir,
         streams: running.streams,

@@ -141,7 +141,7 @@ def in_udp_sockets():
     return held >= ALL // 2 and "%d MiB" % (held // MIB)
 
 
-@holds(errno.EAFNOSUPPORT)
+@holds(errno.ENFILE)
 def in_netlink_sockets():
     # Each refused request comes back as an answer.
     held, sockets, request = 0, [], b"x" * 8192

@@ -12,7 +12,7 @@ SOCKETS = {
     "raw_icmp": (INET, RAW, 1), "raw_any": (INET, RAW, 255), "raw_icmp6": (INET6, RAW, 58), "obsolete_packet": (INET, 10, 0x0300),
     "ping": (INET, DGRAM, 1), "ping6": (INET6, DGRAM, 58), "sctp": (INET, STREAM, 132), "sctp_packets": (INET, SEQPACKET, 132),
     "dccp": (INET, DCCP, 33), "mptcp": (INET, STREAM, 262), "smc_in_tcp": (INET, STREAM, 256), "udplite": (INET, DGRAM, 136),
-    "l2tp": (INET, DGRAM, 115), "netlink_routes": (NETLINK, RAW, 0), "netlink_sockets": (NETLINK, RAW, 4), "netlink_xfrm": (NETLINK, RAW, 6),
+    "l2tp": (INET, DGRAM, 115), "netlink_sockets": (NETLINK, RAW, 4), "netlink_xfrm": (NETLINK, RAW, 6),
     "netlink_audit": (NETLINK, RAW, 9), "netlink_connector": (NETLINK, RAW, 11), "netlink_netfilter": (NETLINK, RAW, 12),
     "netlink_uevents": (NETLINK, RAW, 15), "netlink_generic": (NETLINK, RAW, 16), "netlink_crypto": (NETLINK, RAW, 21),
     "netlink_infiniband": (NETLINK, RAW, 20), "netlink_selinux": (NETLINK, RAW, 7), "ax25": (3, SEQPACKET, 0), "ipx": (4, DGRAM, 0),

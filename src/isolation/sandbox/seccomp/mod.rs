@@ -5,6 +5,8 @@
 //!
 //! In a sandbox for one job after another, calls that make what stays in an IPC namespace become notifications, too. The
 //! supervisor answers as the profile says, and knows that the namespace is not as new any more.
+//!
+//! So does each call that makes a netlink socket, of which the supervisor lets a job have a few at one time.
 
 mod program;
 
@@ -42,6 +44,11 @@ const MAKE_IPC: [libc::c_long; 4] = [
     libc::SYS_mq_open,
 ];
 
+/// Numbers of calls are small.
+#[allow(clippy::cast_possible_truncation)]
+const SOCKET: u32 = libc::SYS_socket as u32;
+const NETLINK: u32 = libc::AF_NETLINK.cast_unsigned();
+
 impl Filter {
     /// The program with its kills turned into notifications. Without a listener the kernel refuses such a call.
     #[must_use]
@@ -58,10 +65,44 @@ impl Filter {
             };
             reports.to_word()
         };
-        Self {
-            program: program.iter().copied().map(report).collect(),
+        let profile = program.iter().copied().map(report);
+        let filter = Self {
+            program: profile.clone().collect(),
             profile_at: 0,
+        };
+        let ask = ask_for_netlink();
+        if !filter.lets_make_netlink() || ask.len() + program.len() > LONGEST_PROGRAM {
+            return filter;
         }
+        Self {
+            profile_at: ask.len(),
+            program: ask.into_iter().chain(profile).collect(),
+        }
+    }
+
+    /// Whether the profile, which is all of the program, lets a job have netlink sockets of some kind.
+    fn lets_make_netlink(&self) -> bool {
+        /// More are not in use (linux/netlink.h).
+        const PROTOCOLS: u64 = 32;
+        let kinds = [libc::SOCK_RAW, libc::SOCK_DGRAM];
+        let flags = [0, libc::SOCK_CLOEXEC, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK];
+        let mut made = kinds.iter().flat_map(|kind| flags.map(|flags| kind | flags));
+        made.any(|kind| {
+            (0..PROTOCOLS).any(|protocol| {
+                let call = Call {
+                    arguments: [
+                        u64::from(NETLINK),
+                        u64::from(kind.cast_unsigned()),
+                        protocol,
+                        0,
+                        0,
+                        0,
+                    ],
+                    ..plain(SOCKET)
+                };
+                verdict(&self.program, &call) == Some(ALLOW)
+            })
+        })
     }
 
     /// Has the supervisor asked before anything is made that can stay in an IPC namespace. `None` where it cannot answer
@@ -88,7 +129,7 @@ impl Filter {
             return Some(self.clone());
         }
         let mut program = ask_first(&told);
-        let profile_at = program.len();
+        let profile_at = program.len() + self.profile_at;
         program.extend_from_slice(&self.program);
         (program.len() <= LONGEST_PROGRAM).then_some(Self { program, profile_at })
     }
@@ -180,6 +221,33 @@ fn ask_first(numbers: &[u32]) -> Vec<u64> {
     program.push(instruction(JUMP, 0, 1));
     program.push(instruction(RETURN, 0, USER_NOTIF));
     program.into_iter().map(Instruction::to_word).collect()
+}
+
+/// As [`ask_first`], for what makes a netlink socket.
+fn ask_for_netlink() -> [u64; 5] {
+    /// Offset of the low half of the first argument in struct seccomp_data.
+    const FAMILY: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
+    let instruction = |code, if_false, k| Instruction {
+        code,
+        if_true: 0,
+        if_false,
+        k,
+    };
+    let program = [
+        instruction(LOAD, 0, 0),
+        instruction(JUMP_EQ, 3, SOCKET),
+        instruction(LOAD, 0, FAMILY),
+        instruction(JUMP_EQ, 1, NETLINK),
+        instruction(RETURN, 0, USER_NOTIF),
+    ];
+    program.map(Instruction::to_word)
+}
+
+/// Whether a call that is let through makes a netlink socket.
+#[must_use]
+pub fn makes_netlink(call: &StoppedCall) -> bool {
+    // The kernel's own type is an int.
+    call.number.cast_unsigned() == SOCKET && call.arguments[0] & u64::from(u32::MAX) == u64::from(NETLINK)
 }
 
 /// What the call is named, for people: a call of another ABI has a number of its own table.

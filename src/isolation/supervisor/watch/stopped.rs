@@ -21,6 +21,10 @@ impl Watch<'_> {
             let Ok(call) = listener.take() else { return };
             let answer = self.filter.map_or(Answer::Kill, |filter| filter.answer(&call));
             let _ = match answer {
+                Answer::Proceed if seccomp::makes_netlink(&call) => match self.netlink.another() {
+                    true => listener.let_through(&call),
+                    false => listener.refuse(&call, libc::ENFILE),
+                },
                 Answer::Proceed => {
                     // Before it is made.
                     self.made_ipc = true;
