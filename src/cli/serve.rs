@@ -19,7 +19,7 @@ use crate::{grpc, server};
 ///
 /// SIGTERM and SIGINT leave the scheduler, end the service as [worker] on_shutdown says and exit with 0; a second
 /// one ends it at once, with 1. Jobs that still run then run on, and the next start takes them up.
-/// SIGHUP reads the policy files again.
+/// SIGHUP reads the policies, the TLS files and the log level again.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ServeArgs {
