@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Access, Mode, OFlags};
 
@@ -11,6 +12,8 @@ use super::hierarchies::{CONTROLLERS, Mounts, delegated};
 use super::job::JobCgroup;
 use crate::sys::fault_point;
 
+/// From the making of a cgroup to its first process it takes some milliseconds.
+const ABOUT_TO_FILL: Duration = Duration::from_secs(10);
 /// How many jobs' worth of CPU time a branch has beside others: to the kernel it is one group, however many jobs are in it.
 /// With the weight of one, a job that starts while others run waits behind every process beside the branch in turn.
 const WORTH_OF_JOBS: u64 = 8;
@@ -216,10 +219,16 @@ impl CgroupTree {
             == 0
     }
 
-    /// Removes the cgroup `name` beneath this branch, where it is empty.
-    pub fn remove_empty(&self, name: &str) {
+    /// Removes the cgroup `name` beneath this branch, where it is empty and not so new that somebody is about to fill it.
+    pub fn remove_forgotten(&self, name: &str) {
         for branch in self.branches() {
-            let _ = fs::remove_dir(branch.join(name));
+            let path = branch.join(name);
+            // The kernel may call an old one new, never the other way round.
+            let made = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let age = made.ok().and_then(|made| made.elapsed().ok());
+            if age.is_some_and(|age| age > ABOUT_TO_FILL) {
+                let _ = fs::remove_dir(path);
+            }
         }
     }
 
@@ -369,6 +378,24 @@ mod tests {
             CgroupTree::open_in(only_memory, "x"),
             Err(CgroupError::NoHierarchy)
         ));
+    }
+
+    #[test]
+    fn what_may_be_filled_in_a_moment_is_not_forgotten() {
+        let branch = tempfile::tempdir().expect("tempdir");
+        let folder = branch.path().join("run-1-0");
+        fs::create_dir(&folder).expect("mkdir");
+        let tree = CgroupTree {
+            unified: Some(branch.path().to_owned()),
+            ..CgroupTree::absent()
+        };
+        tree.remove_forgotten("run-1-0");
+        assert!(folder.exists());
+        let long_ago = std::time::SystemTime::now() - 2 * ABOUT_TO_FILL;
+        let opened = fs::File::open(&folder).expect("open");
+        opened.set_modified(long_ago).expect("utimensat");
+        tree.remove_forgotten("run-1-0");
+        assert!(!folder.exists());
     }
 
     #[test]

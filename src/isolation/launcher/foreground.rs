@@ -123,7 +123,7 @@ fn sweep_abandoned(cgroups: &CgroupTree) {
             .and_then(|pid| pid.parse::<u32>().ok());
         let abandoned = pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
         if abandoned {
-            cgroups.remove_empty(&name);
+            cgroups.remove_forgotten(&name);
         }
     }
 }
