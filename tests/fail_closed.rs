@@ -60,6 +60,26 @@ fn more_open_files_than_the_host_gives() {
     assert!(output.stderr.contains("5000 open files"), "{output:?}");
 }
 
+/// Not refused, since most hosts run no program for cores; but told.
+#[test]
+fn a_limit_of_cores_that_is_none() {
+    if !able() {
+        return;
+    }
+    let without = "ulimit -c 0; exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource \"$@\"";
+    for (before, told) in [(without, 1), ("exec \"$@\"", 0)] {
+        let job = limited("open_files = 500");
+        let output = process::finish(&mut wrapped(&job, &["bash", "-c", before, "bash"]));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let report = job.report();
+        let weaker = report["isolation"]["weaker"].as_array().expect("a list");
+        let cores = weaker
+            .iter()
+            .filter(|entry| entry.to_string().contains("RLIMIT_CORE"));
+        assert_eq!(cores.count(), told, "{report}");
+    }
+}
+
 #[test]
 fn more_processes_than_the_kernel_counts() {
     if able() {

@@ -9,6 +9,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::isolation::doctor::user_namespace_mend;
 use crate::isolation::failure::{At, Failure};
+use crate::isolation::sandbox::rlimits;
 use crate::job::{Identity, SandboxSpec, StartStep};
 use crate::sys;
 
@@ -49,12 +50,19 @@ impl Standing {
 
     /// What a job of `sandbox` lacks for it, for the receipt.
     pub(super) fn weaker(self, sandbox: &SandboxSpec) -> Vec<String> {
+        let mut weaker = Vec::new();
+        if !rlimits::can_forbid_cores() {
+            weaker.push(
+                "RLIMIT_CORE: 0, as the worker's: a crash has the host run the program of its core_pattern"
+                    .to_owned(),
+            );
+        }
         let Self::User { uid, further_groups } = self else {
-            return Vec::new();
+            return weaker;
         };
-        let mut weaker = vec![format!(
+        weaker.push(format!(
             "host uid: {uid}, the user's own: not apart from this user's other jobs and processes"
-        )];
+        ));
         if further_groups > 0 {
             weaker.push(format!(
                 "groups: {further_groups} of the user's cannot be left by an ordinary user's process"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use caps::{CapSet, Capability};
 use rustix::io::Errno;
 
 use super::plan::Rlimit;
@@ -25,6 +26,13 @@ pub fn forbid_cores() -> Result<(), Failure> {
         Err(Errno::PERM) => Ok(()),
         other => other.at(StartStep::Rlimits, "RLIMIT_CORE"),
     }
+}
+
+/// Whether [`forbid_cores`] can, in this process and its forks.
+#[must_use]
+pub fn can_forbid_cores() -> bool {
+    sys::hard_limit(libc::RLIMIT_CORE).is_ok_and(|hard| hard >= CORE_BYTES)
+        || caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(false)
 }
 
 /// The hard limits of this process, which its jobs have no more than.
