@@ -1,5 +1,6 @@
 //! Watches a running job until nothing of it is left.
 
+mod cpu_look;
 mod ending;
 mod netlink;
 mod outcome;
@@ -17,21 +18,17 @@ use super::start::Running;
 
 use super::protocol::{self, Report};
 use super::{Go, ToSupervisor};
-use crate::isolation::cgroup::{CPU_PERIOD_US, Meter};
+use crate::isolation::cgroup::Meter;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::timings::Timings;
-use crate::job::{ExitRecord, Limits, OnOutputLimit, Signal, Stop, StopOrder};
+use crate::job::{ExitRecord, OnOutputLimit, Signal, Stop, StopOrder};
 use crate::sys::{self, ChildUsage, Reaped, SeccompListener, SignalFd};
 use netlink::NetlinkSockets;
 
 /// The kernel tells of memory running out before it kills: how often and how long to look for the kill.
 const OOM_LOOK: Duration = Duration::from_millis(2);
 const OOM_LOOKS: u32 = 50;
-/// CPU usage is looked at when it may have reached the limit, but not more often than this.
-const CPU_LOOK: Duration = Duration::from_millis(10);
-/// The scheduler's, within which a quota holds.
-const CPU_PERIOD: Duration = Duration::from_micros(CPU_PERIOD_US);
 
 /// How many children are reaped, and how many signals taken, before other events get their turn. A job can have them come
 /// faster than they go: among thousands of children each wait looks through all of them.
@@ -393,7 +390,7 @@ impl Watch<'_> {
     }
 
     fn plan_cpu_look(&mut self, now: Instant, used_us: u64) {
-        self.cpu_look = now + until_cpu_look(&self.go.spec.limits, used_us);
+        self.cpu_look = now + cpu_look::until(&self.go.spec.limits, used_us);
     }
 
     /// v1 kills one process for lack of memory; the job is to end as a whole.
@@ -412,44 +409,5 @@ impl Watch<'_> {
                 self.oom_look = (looks > 0).then(|| (now + OOM_LOOK, looks - 1));
             }
         }
-    }
-}
-
-/// The limit of CPU time cannot be reached before the quota has let the job use what is left of it, whatever CPUs it has
-/// itself run on. A period's quota may be used at the period's beginning.
-fn until_cpu_look(limits: &Limits, used_us: u64) -> Duration {
-    /// The kernel takes no smaller quota.
-    const LEAST_MILLIS: u64 = 10;
-    let left_us = limits.cpu_time_ms.saturating_mul(1000).saturating_sub(used_us);
-    let shortest_us = left_us.saturating_mul(1000) / limits.cpu_millis.max(LEAST_MILLIS);
-    Duration::from_micros(shortest_us)
-        .saturating_sub(CPU_PERIOD)
-        .max(CPU_LOOK)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_time_is_looked_at_before_the_quota_can_have_used_it_up() {
-        let limits = |cpu_millis| Limits {
-            memory_bytes: 1 << 20,
-            pids: 1,
-            cpu_millis,
-            cpu_time_ms: 60_000,
-            wall_time_ms: 1000,
-            output_bytes: 1,
-            disk_bytes: 1 << 20,
-            inodes: 1,
-            open_files: 3,
-        };
-        let until =
-            |cpu_millis, used_ms: u64| until_cpu_look(&limits(cpu_millis), used_ms * 1000).as_millis();
-        assert_eq!(until(1000, 0), 59_900);
-        assert_eq!(until(64_000, 0), 837);
-        assert_eq!(until(500, 50_000), 19_900);
-        assert_eq!(until(1000, 59_950), CPU_LOOK.as_millis());
-        assert_eq!(until(1000, 70_000), CPU_LOOK.as_millis());
     }
 }

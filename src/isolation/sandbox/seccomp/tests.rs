@@ -1,0 +1,207 @@
+use super::*;
+
+fn word(code: u16, if_true: u8, if_false: u8, k: u32) -> u64 {
+    let instruction = Instruction {
+        code,
+        if_true,
+        if_false,
+        k,
+    };
+    instruction.to_word()
+}
+
+fn returns(value: u32) -> u64 {
+    word(RETURN, 0, 0, value)
+}
+
+fn load(offset: u32) -> u64 {
+    word(LOAD, 0, 0, offset)
+}
+
+/// Goes on where the word is this number, and skips so many instructions elsewhere.
+fn is(number: libc::c_long, otherwise: u8) -> u64 {
+    word(JUMP_EQ, 0, otherwise, u32::try_from(number).expect("small"))
+}
+
+#[test]
+fn kills_alone_become_notifications() {
+    let filter = Filter::reporting(&[load(0), returns(KILL_PROCESS), returns(ERRNO | 1)]);
+    assert_eq!(
+        filter.program(),
+        [load(0), returns(USER_NOTIF), returns(ERRNO | 1)]
+    );
+}
+
+#[test]
+fn built_in_filters_let_a_stub_go_on() {
+    use crate::job::JobRequest;
+    use crate::policy::{PolicySet, Site, Tenant};
+    let policies = PolicySet::built_in();
+    for name in policies.names() {
+        let request = JobRequest {
+            argv: vec!["true".to_owned()],
+            ..JobRequest::default()
+        };
+        let site = Site {
+            default_policy: name.clone(),
+            scripts_dir: None,
+        };
+        let resolved = policies
+            .resolve(&request, &site, &Tenant { name: String::new() })
+            .expect("resolved");
+        let program = &resolved.sandbox.seccomp.as_ref().expect("a filter").program;
+        let filter = Filter::reporting(program);
+        assert!(filter.lets_stub_go_on(), "{name}");
+        assert!(filter.telling_ipc().expect("told").lets_stub_go_on(), "{name}");
+    }
+}
+
+fn lets_keep_keys(program: &[u64]) -> bool {
+    Filter::reporting(program).lets_keep_keys()
+}
+
+#[test]
+fn whether_keys_can_be_kept_is_told_for_all_arguments() {
+    let (allow, errno) = (returns(ALLOW), returns(ERRNO | 1));
+    assert!(lets_keep_keys(&[allow]) && !lets_keep_keys(&[errno]));
+    assert!(!lets_keep_keys(&[returns(USER_NOTIF)]) && !lets_keep_keys(&[returns(KILL_PROCESS)]));
+    assert!(lets_keep_keys(&[load(0), is(libc::SYS_keyctl, 1), allow, errno]));
+    assert!(!lets_keep_keys(&[load(0), is(libc::SYS_read, 1), allow, errno]));
+    // Only with 7 as its first argument.
+    let with_argument = [load(0), is(libc::SYS_keyctl, 3), load(16), is(7, 1), allow, errno];
+    assert!(lets_keep_keys(&with_argument));
+    assert!(lets_keep_keys(&[0x61]), "an operation that is not known");
+    assert!(lets_keep_keys(&[]));
+}
+
+#[test]
+fn a_filter_that_refuses_one_of_the_calls_comes_last() {
+    let lets_stub_go_on = |program: &[u64]| Filter::reporting(program).lets_stub_go_on();
+    let allow = returns(ALLOW);
+    assert!(lets_stub_go_on(&[allow]));
+    let program = [load(0), is(libc::SYS_chdir, 1), returns(ERRNO | 1), allow];
+    assert!(!lets_stub_go_on(&program));
+    assert!(!lets_stub_go_on(&[0x61]), "an operation that is not known");
+}
+
+fn stopped(number: libc::c_long, arguments: [u64; 6]) -> StoppedCall {
+    StoppedCall {
+        id: 1,
+        thread: 7,
+        arch: NATIVE_ARCH,
+        number: i32::try_from(number).expect("small"),
+        arguments,
+    }
+}
+
+fn returned(filter: &Filter, number: libc::c_long) -> Option<u32> {
+    verdict(filter.program(), &plain(u32::try_from(number).expect("small")))
+}
+
+#[test]
+fn netlink_sockets_are_asked_for_and_answered_as_the_profile_says() {
+    // Of sockets, those of protocol 4 are refused.
+    let profile = [
+        load(0),
+        is(libc::SYS_socket, 3),
+        load(32),
+        word(JUMP_EQ, 0, 1, 4),
+        returns(ERRNO | 93),
+        returns(ALLOW),
+    ];
+    let filter = Filter::reporting(&profile);
+    let socket = |family: u64, protocol| StoppedCall {
+        id: 1,
+        thread: 2,
+        arch: NATIVE_ARCH,
+        number: libc::SYS_socket.try_into().expect("small"),
+        arguments: [family, 3, protocol, 0, 0, 0],
+    };
+    let (netlink, unix) = (16, 1);
+    let high = 1 << 32;
+    for (family, counted) in [(netlink, true), (high | netlink, true), (unix, false)] {
+        let call = socket(family, 0);
+        let asked = Call {
+            arguments: call.arguments,
+            ..plain(SOCKET)
+        };
+        let told = verdict(filter.program(), &asked) == Some(USER_NOTIF);
+        assert_eq!((told, makes_netlink(&call)), (counted, counted), "{family}");
+    }
+    assert_eq!(filter.answer(&socket(netlink, 0)), Answer::Proceed);
+    assert_eq!(filter.answer(&socket(netlink, 4)), Answer::Refuse(93));
+    assert_eq!(returned(&filter, libc::SYS_getpid), Some(ALLOW));
+    let without = Filter::reporting(&[
+        load(0),
+        is(libc::SYS_socket, 1),
+        returns(ERRNO | 1),
+        returns(ALLOW),
+    ]);
+    assert_eq!(returned(&without, libc::SYS_socket), Some(ERRNO | 1));
+}
+
+#[test]
+fn what_stays_in_an_ipc_namespace_is_asked_for_and_answered_as_the_profile_says() {
+    // shmget with 7 as its third argument is refused, semget always, mount kills.
+    let profile = Filter::reporting(&[
+        load(0),
+        is(libc::SYS_mount, 1),
+        returns(KILL_PROCESS),
+        is(libc::SYS_semget, 1),
+        returns(ERRNO | 38),
+        is(libc::SYS_shmget, 3),
+        load(32),
+        is(7, 1),
+        returns(ERRNO | 1),
+        returns(ALLOW),
+    ]);
+    let telling = profile.telling_ipc().expect("it can be answered");
+    for number in [libc::SYS_shmget, libc::SYS_msgget, libc::SYS_mq_open] {
+        assert_eq!(returned(&telling, number), Some(USER_NOTIF), "{number}");
+    }
+    for number in [libc::SYS_semget, libc::SYS_read, libc::SYS_mount] {
+        assert_eq!(returned(&telling, number), returned(&profile, number), "{number}");
+    }
+    let answer = |number, third| telling.answer(&stopped(number, [0, 0, third, 0, 0, 0]));
+    assert_eq!(answer(libc::SYS_shmget, 0), Answer::Proceed);
+    assert_eq!(answer(libc::SYS_shmget, 7), Answer::Refuse(1));
+    assert_eq!(answer(libc::SYS_msgget, 7), Answer::Proceed);
+    assert_eq!(answer(libc::SYS_mount, 0), Answer::Kill);
+}
+
+#[test]
+fn a_profile_that_makes_no_ipc_is_left_as_it_is() {
+    let profile = Filter::reporting(&[returns(ERRNO | 1)]);
+    assert_eq!(profile.telling_ipc(), Some(profile));
+}
+
+#[test]
+fn a_profile_that_the_supervisor_cannot_answer_for_is_not_told() {
+    const TRACE: u32 = 0x7ff0_0000;
+    let traced = [load(0), is(libc::SYS_msgget, 1), returns(TRACE), returns(ALLOW)];
+    assert_eq!(Filter::reporting(&traced).telling_ipc(), None);
+    let long = vec![load(0); LONGEST_PROGRAM - 1];
+    let long = [long, vec![returns(ALLOW)]].concat();
+    assert_eq!(
+        Filter::reporting(&long).telling_ipc(),
+        None,
+        "longer than the kernel takes"
+    );
+}
+
+#[test]
+fn calls_have_names() {
+    let call = |arch, number| {
+        describe(&StoppedCall {
+            arch,
+            number,
+            ..stopped(0, [0; 6])
+        })
+    };
+    assert_eq!(
+        call(NATIVE_ARCH, i32::try_from(libc::SYS_mount).expect("small")),
+        "mount"
+    );
+    assert_eq!(call(0x4000_0003, 21), "call 21 of a foreign ABI");
+    assert_eq!(call(NATIVE_ARCH, 9999), "call 9999");
+}
