@@ -22,6 +22,7 @@ mod world;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ struct Outlets {
     /// Of stdout and stderr.
     files: [Outlet; 2],
     /// The job's control folder; a job of `stockade run` has none.
-    control_dir: Option<OwnedFd>,
+    control_dir: Option<Rc<OwnedFd>>,
     /// An eventfd that is written to when there is more output.
     bell: Option<OwnedFd>,
 }
@@ -130,7 +131,7 @@ impl Outlets {
         });
         Some(Self {
             files,
-            control_dir: Some(first),
+            control_dir: Some(Rc::new(first)),
             bell: None,
         })
     }
@@ -139,7 +140,7 @@ impl Outlets {
 /// Runs a job to its end in a sandbox that is assembled, and tells all of it.
 fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, assembly: &Assembly<'_>) -> Ran {
     let Origin { control, pump, .. } = assembly.origin;
-    let control_dir = outlets.control_dir.as_ref().and_then(|dir| dir.try_clone().ok());
+    let control_dir = outlets.control_dir.clone();
     let (ended, ran) = match start::start(assembled, go, outlets, assembly.launcher_namespaces, pump) {
         Ok(running) => {
             let _ = fault_point!("supervisor.started");
@@ -153,7 +154,7 @@ fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, assembly: &Assem
         }
     };
     let ran = if ended.output_lost { Ran::Out } else { ran };
-    record_end(control, control_dir.as_ref(), ended);
+    record_end(control, control_dir.as_deref(), ended);
     ran
 }
 

@@ -1,6 +1,7 @@
 //! Starts a job in a sandbox that is assembled.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::assemble::Assembled;
@@ -33,7 +34,7 @@ pub(super) struct Running<'a> {
     /// What processes did that were waited for before.
     pub children_before: ChildUsage,
     pub receipt: Receipt,
-    pub control_dir: Option<OwnedFd>,
+    pub control_dir: Option<Rc<OwnedFd>>,
 }
 
 /// `pump` moves the output, where this process keeps its privileges.

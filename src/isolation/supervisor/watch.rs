@@ -7,6 +7,7 @@ mod outcome;
 mod stopped;
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -52,7 +53,7 @@ struct Watch<'a> {
     netlink: NetlinkSockets,
     /// `None` once the launcher has gone.
     control: Option<&'a Channel>,
-    control_dir: Option<OwnedFd>,
+    control_dir: Option<Rc<OwnedFd>>,
     streams: Streams<'a>,
     /// Of the processes that were waited for before this job.
     children_before: ChildUsage,
@@ -265,25 +266,24 @@ impl Watch<'_> {
     }
 
     fn handle_signals(&mut self) {
-        for _ in 0..AT_ONCE {
-            let Ok(Some(came)) = self.signals.next() else {
-                break;
-            };
-            match came.signal {
-                libc::SIGCHLD => {}
-                // In a sandbox of an ordinary user's, a job has the supervisor's own uid, and could stop itself by name
-                // of somebody else.
-                libc::SIGTERM if came.from_above => {
-                    let order = self.control_dir.as_ref().and_then(read_stop_order);
-                    self.stop(order.unwrap_or_else(StopOrder::nameless));
-                }
-                FORWARD_SIGNAL => {
-                    if let Ok(signal) = Signal::try_from(came.value) {
-                        self.signal(signal);
-                    }
-                }
-                _ => {}
+        // Mostly it is the only one; of more the next poll tells.
+        let Ok(Some(came)) = self.signals.next() else {
+            return;
+        };
+        match came.signal {
+            libc::SIGCHLD => {}
+            // In a sandbox of an ordinary user's, a job has the supervisor's own uid, and could stop itself by name of
+            // somebody else.
+            libc::SIGTERM if came.from_above => {
+                let order = self.control_dir.as_deref().and_then(read_stop_order);
+                self.stop(order.unwrap_or_else(StopOrder::nameless));
             }
+            FORWARD_SIGNAL => {
+                if let Ok(signal) = Signal::try_from(came.value) {
+                    self.signal(signal);
+                }
+            }
+            _ => {}
         }
     }
 
