@@ -1,11 +1,12 @@
 //! Many jobs leave nothing behind.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use stockade::proto::v1::{Cause, DeleteJobRequest, StartJobRequest, StopJobRequest};
 
-use super::worker::traces::{Holdings, children, marked};
-use super::worker::{Setup, Worker, able, eventually};
+use super::worker::traces::{Holdings, SUPERVISOR, children, marked, named};
+use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{in_runtime, running, shell, start, wait, worker_with_policies};
 
 /// Sandboxes that wait for jobs, and the server.
@@ -50,6 +51,46 @@ fn many_jobs_leave_nothing_behind() {
             .count();
         assert_eq!(kept, 500, "one folder for each job that has written something");
         eventually("nothing is kept for a restart", || worker.control_folders() == 0);
+    });
+    worker.shut_down();
+}
+
+/// As a kernel short of memory does with a sandbox that waits, right when it is given a job.
+#[test]
+fn a_job_that_no_sandbox_has_received_was_not_started() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    let launcher = worker.launcher();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("true")).await;
+        wait(&mut client, &id).await;
+        eventually("it is idle", || children(launcher).len() == IDLE_CHILDREN);
+        let waiting = named(launcher, SUPERVISOR);
+        for pid in &waiting {
+            kill(*pid, libc::SIGSTOP);
+        }
+        let id = start(&mut client, shell("exit 3")).await;
+        let launched = || worker.control().join(&id).join("job").exists();
+        eventually("it is given to one", launched);
+        // The file is written right before.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for pid in &waiting {
+            kill(*pid, libc::SIGKILL);
+        }
+        let job = wait(&mut client, &id).await;
+        assert_eq!(job.cause(), Cause::StartFailed, "{job:?}");
+        let failure = job.start_failure.as_ref().expect("a failure");
+        assert_eq!(failure.step, "supervisor", "{failure:?}");
+        assert!(
+            job.error_text.contains("before it had received the job"),
+            "{}",
+            job.error_text
+        );
+        let id = start(&mut client, shell("exit 3")).await;
+        assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
     });
     worker.shut_down();
 }

@@ -80,7 +80,7 @@ fn memory_bombs_end_themselves_alone() {
     worker.shut_down();
 }
 
-/// What a job forks before it has the score of jobs gets that, too.
+/// What a job forks before it has the score of jobs gets that, too; meanwhile its supervisor has its own.
 #[test]
 fn what_forks_at_once_has_the_score_of_jobs() {
     if !able() {
@@ -92,46 +92,66 @@ fn what_forks_at_once_has_the_score_of_jobs() {
     in_runtime(async {
         let rest = Rest::of(&worker).await;
         let mut client = worker.client().await;
-        // Beside few a job has its score from its supervisor, and so has the first one of a sandbox.
-        const OTHERS: usize = 150;
-        let mut others = Vec::new();
-        for _ in 0..OTHERS {
-            others.push(start(&mut client, shell("exec sleep 600")).await);
-        }
-        for _ in 0..20 {
-            let id = start(&mut client, shell("exit 0")).await;
-            wait(&mut client, &id).await;
-        }
-        switch.arm(0);
-        let script = "(sleep 600 & sleep 600 & wait) & cat /proc/self/oom_score_adj; wait";
-        let id = start(&mut client, shell(script)).await;
-        while query(&mut client, &id).await.state() == State::Pending {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert!(switch.passed(0) > 0);
-        let job = query(&mut client, &id).await;
-        assert_eq!(job.state(), State::Running, "{job:?}");
-        switch.disarm();
-        let mut scores = Vec::new();
-        let mut parents = named(worker.launcher(), SUPERVISOR);
-        while let Some(parent) = parents.pop() {
-            let commands = children(parent).into_iter().filter(|pid| is_command(*pid));
-            for pid in commands {
-                scores.extend(oom_score(pid));
-                parents.push(pid);
+        // Beside many jobs a sandbox that waits has its own score, beside few the one of jobs.
+        for others in [0, 150] {
+            let mut ids = Vec::new();
+            for _ in 0..others {
+                ids.push(start(&mut client, shell("exec sleep 600")).await);
+            }
+            for _ in 0..20 {
+                let id = start(&mut client, shell("exit 0")).await;
+                wait(&mut client, &id).await;
+            }
+            switch.arm(0);
+            let script = "(sleep 600 & sleep 600 & wait) & cat /proc/self/oom_score_adj; wait";
+            let id = start(&mut client, shell(script)).await;
+            super::worker::eventually("its score is to be set", || switch.passed(0) > 0);
+            let supervisors = supervisors_of(&worker, "oom_score_adj");
+            assert!(!supervisors.is_empty());
+            for supervisor in supervisors {
+                assert_eq!(oom_score(supervisor), Some(of_launcher), "beside {others}");
+            }
+            while query(&mut client, &id).await.state() == State::Pending {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let job = query(&mut client, &id).await;
+            assert_eq!(job.state(), State::Running, "{job:?}");
+            switch.disarm();
+            let mut scores = Vec::new();
+            let mut parents = named(worker.launcher(), SUPERVISOR);
+            while let Some(parent) = parents.pop() {
+                let commands = children(parent).into_iter().filter(|pid| is_command(*pid));
+                for pid in commands {
+                    scores.extend(oom_score(pid));
+                    parents.push(pid);
+                }
+            }
+            assert_eq!(scores, vec![of_launcher.max(800); others + 4]);
+            stop(&mut client, &id, 0).await;
+            // It was read before.
+            let (told, _, _) = read_stdout(&mut client, &id).await;
+            assert_eq!(told, format!("{of_launcher}\n").as_bytes());
+            for other in &ids {
+                stop(&mut client, other, 0).await;
             }
         }
-        assert_eq!(scores, [of_launcher.max(800); OTHERS + 4]);
-        stop(&mut client, &id, 0).await;
-        for other in &others {
-            stop(&mut client, other, 0).await;
-        }
-        // It was read before.
-        let (told, _, _) = read_stdout(&mut client, &id).await;
-        assert_eq!(told, format!("{of_launcher}\n").as_bytes());
         rest.again(&worker).await;
     });
     worker.shut_down();
+}
+
+/// Those whose job has a process that runs this script's text.
+fn supervisors_of(worker: &Worker, text: &str) -> Vec<u32> {
+    let has_it = |pid: &u32| {
+        let of_child = |child: u32| fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        children(*pid)
+            .into_iter()
+            .any(|child| of_child(child).contains(text))
+    };
+    named(worker.launcher(), SUPERVISOR)
+        .into_iter()
+        .filter(has_it)
+        .collect()
 }
 
 /// `None` where the process has ended meanwhile.

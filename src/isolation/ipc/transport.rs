@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::io::{Errno, pread, write};
@@ -56,6 +57,8 @@ pub enum TransportError {
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
+    /// The peer closed its end with a message of ours in it.
+    left_unread: AtomicBool,
 }
 
 /// Two connected ends, both closed on exec.
@@ -67,7 +70,7 @@ pub fn pair() -> Result<(Channel, Channel), TransportError> {
             source,
         }
     })?;
-    Ok((Channel { socket: a }, Channel { socket: b }))
+    Ok((Channel::new(a), Channel::new(b)))
 }
 
 impl AsFd for Channel {
@@ -83,10 +86,25 @@ impl std::os::fd::AsRawFd for Channel {
 }
 
 impl Channel {
+    fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            left_unread: AtomicBool::new(false),
+        }
+    }
+
     /// Another descriptor of the same end.
     pub fn try_clone(&self) -> Result<Self, Errno> {
-        let socket = rustix::io::fcntl_dupfd_cloexec(&self.socket, 0)?;
-        Ok(Self { socket })
+        rustix::io::fcntl_dupfd_cloexec(&self.socket, 0).map(Self::new)
+    }
+
+    /// Of a peer that has gone: whether the last that was sent to it was never received.
+    pub fn has_left_unread(&self) -> bool {
+        self.left_unread.load(Ordering::Relaxed)
+    }
+
+    fn note_unread(&self) {
+        self.left_unread.store(true, Ordering::Relaxed);
     }
 
     /// Sends one message; `Ok(false)` where the socket is full and it must be tried again.
@@ -132,7 +150,11 @@ impl Channel {
         ) {
             Ok(_) => Ok(true),
             Err(Errno::AGAIN) => Ok(false),
-            Err(Errno::PIPE | Errno::CONNRESET) => Err(TransportError::Closed),
+            Err(Errno::PIPE) => Err(TransportError::Closed),
+            Err(Errno::CONNRESET) => {
+                self.note_unread();
+                Err(TransportError::Closed)
+            }
             Err(source) => Err(TransportError::System {
                 operation: "sendmsg",
                 source,
@@ -170,6 +192,7 @@ impl Channel {
         let mut received = recvmsg(&self.socket, &mut parts, &mut ancillary, flags);
         // A peer that closed with a message of ours unread: the kernel tells that first, and once, then what it had sent.
         if matches!(received, Err(Errno::CONNRESET)) {
+            self.note_unread();
             received = recvmsg(&self.socket, &mut parts, &mut ancillary, flags);
         }
         let length = match received {
@@ -279,6 +302,26 @@ mod tests {
         drop(b);
         assert_eq!(a.try_receive::<u8>().expect("receive"), Some(2));
         assert!(matches!(a.try_receive::<u8>(), Err(TransportError::Closed)));
+        assert!(a.has_left_unread());
+    }
+
+    #[test]
+    fn a_peer_that_has_received_all_left_nothing_unread() {
+        let (a, b) = pair().expect("pair");
+        assert!(a.try_send(&1_u8).expect("send"));
+        assert_eq!(b.try_receive::<u8>().expect("receive"), Some(1));
+        drop(b);
+        assert!(matches!(a.try_receive::<u8>(), Err(TransportError::Closed)));
+        assert!(!a.has_left_unread());
+    }
+
+    #[test]
+    fn what_was_left_unread_is_seen_by_who_sends_more() {
+        let (a, b) = pair().expect("pair");
+        assert!(a.try_send(&1_u8).expect("send"));
+        drop(b);
+        assert!(matches!(a.try_send(&2_u8), Err(TransportError::Closed)));
+        assert!(a.has_left_unread());
     }
 
     #[test]

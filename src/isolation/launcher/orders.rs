@@ -100,11 +100,10 @@ impl Daemon {
         if let Err(invalid) = order.check() {
             return eprintln!("stockade: launcher: job {id}: stop order: {invalid}");
         }
-        match self.jobs.get(&id).map(|job| &job.keeper) {
+        match self.jobs.get_mut(&id).map(|job| &mut job.keeper) {
             Some(Keeper::Own(slot)) => {
-                let sent = slot.control.try_send(&ToSupervisor::Stop(order.clone()));
                 // After it: an order that is noted is not given again.
-                if matches!(sent, Ok(true)) {
+                if slot.tell(&ToSupervisor::Stop(order.clone())) {
                     self.note_stop(id, order);
                 }
             }
@@ -131,9 +130,9 @@ impl Daemon {
     }
 
     pub(super) fn signal(&mut self, id: JobId, signal: Signal) {
-        match self.jobs.get(&id).map(|job| &job.keeper) {
+        match self.jobs.get_mut(&id).map(|job| &mut job.keeper) {
             Some(Keeper::Own(slot)) => {
-                let _ = slot.control.try_send(&ToSupervisor::Signal(signal));
+                slot.tell(&ToSupervisor::Signal(signal));
             }
             Some(Keeper::Adopted { pidfd, .. }) => {
                 use std::os::fd::AsFd;

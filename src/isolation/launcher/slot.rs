@@ -23,6 +23,8 @@ pub(super) struct Slot {
     /// The supervisor has ended, and with it everything in its pid namespace.
     pub reaped: bool,
     pub control: Channel,
+    /// Its supervisor was told something of its job after it was given that.
+    pub told_more: bool,
     pub berth: Berth,
     pub sandbox: Arc<SandboxSpec>,
     /// What it lacks for the launcher's lack of privileges.
@@ -80,6 +82,13 @@ impl Slot {
         }
     }
 
+    /// Tells its supervisor something of its job; false where it takes nothing.
+    pub(super) fn tell(&mut self, order: &ToSupervisor) -> bool {
+        let taken = matches!(self.control.try_send(order), Ok(true));
+        self.told_more |= taken;
+        taken
+    }
+
     /// Tells its supervisor to make it ready for another job, with these limits.
     pub(super) fn again(&mut self, limits: &Limits, beside_many: bool) -> Result<(), Failure> {
         fault_point!("launcher.again").at(StartStep::Supervisor, "send")?;
@@ -98,7 +107,10 @@ impl Slot {
             .map_err(TransportError::from)
             .and_then(|bytes| self.control.try_send_with(&bytes, &descriptors));
         match sent {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.told_more = false;
+                Ok(())
+            }
             Ok(false) => Err(Failure::new(
                 StartStep::Supervisor,
                 libc::EAGAIN,
@@ -114,11 +126,16 @@ impl Slot {
     }
 
     /// How a job has ended whose supervisor says no more. A supervisor shares its memory with the job's stub until that is
-    /// the command: where the job's limit does not let it become that, the kernel kills both.
+    /// the command: where the job's limit does not let it become that, the kernel kills both. One that was killed before it
+    /// received its job, as one that waits is where the worker is short of memory, has begun nothing.
     pub(super) fn end_of_silent(&self, has_started: bool) -> Cause {
         let meter = self.berth.cgroup.handles().map(Handles::meter);
         if !has_started && meter.is_some_and(MeterFiles::has_run_out_unseen) {
             return Cause::OutOfMemory;
+        }
+        if !has_started && !self.told_more && self.control.has_left_unread() {
+            let detail = "its sandbox was killed before it had received the job";
+            return Failure::new(StartStep::Supervisor, 0, detail).into_cause();
         }
         Cause::lost_supervisor()
     }

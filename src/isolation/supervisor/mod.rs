@@ -203,8 +203,9 @@ fn record_end(control: &Channel, control_dir: Option<&OwnedFd>, ended: watch::En
 }
 
 /// Blocks until the launcher has a job for this sandbox; `None` when it will never have one, or nobody is left to move what
-/// that would write.
-fn wait_for_go(control: &Channel, pump: Option<&Channel>) -> Option<(Go, Outlets)> {
+/// that would write. `before` comes once there is one, and before it is received: the launcher can tell until then that it
+/// has not begun.
+fn wait_for_go(control: &Channel, pump: Option<&Channel>, mut before: impl FnMut()) -> Option<(Go, Outlets)> {
     loop {
         let mut sources = vec![PollFd::new(control, PollFlags::IN)];
         sources.extend(pump.map(|pump| PollFd::new(pump, PollFlags::IN)));
@@ -212,6 +213,12 @@ fn wait_for_go(control: &Channel, pump: Option<&Channel>) -> Option<(Go, Outlets
         // A pump that has nothing to move has nothing to say.
         if sources.get(1).is_some_and(|pump| !pump.revents().is_empty()) {
             return None;
+        }
+        if sources
+            .first()
+            .is_some_and(|control| !control.revents().is_empty())
+        {
+            before();
         }
         match control.try_receive_with() {
             Ok(Some((ToSupervisor::Go(go), descriptors))) => {

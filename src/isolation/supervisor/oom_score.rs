@@ -1,12 +1,13 @@
 //! Which processes the kernel kills first when the machine is out of memory; see proc_pid_oom_score_adj(5).
 //!
 //! Jobs before anything else, and their supervisors as late as the launcher; a sandbox that waits for a job as early as
-//! that, since nothing is lost with it. A stub has its supervisor's memory, and the kernel sees to it that all who share one
-//! have one score: a supervisor has its job's until that is a command.
+//! jobs, since nothing is lost with it. A stub has its supervisor's memory, and the kernel sees to it that all who share one
+//! have one score: from where a supervisor receives a job both have its own, and the job is given another when it has a
+//! memory of its own. A supervisor of one job cannot write to the job's /proc any more by then: it has the job's score until
+//! that is a command.
 //!
 //! To set the score of a process whose memory was ever shared makes the kernel look through all processes of the machine.
-//! Where they are many a supervisor keeps its own, waiting or not, and a job is given its score when it has a memory of its
-//! own.
+//! Where they are many a supervisor keeps its own, waiting or not.
 
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -61,6 +62,14 @@ impl OomScore {
         self.set(self.of_jobs).at(StartStep::Identity, FILE)?;
         self.is_shared.set(true);
         Ok(())
+    }
+
+    /// Before a job is received that [`Self::after_exec`] can give its score by a view of /proc. Without effect the job
+    /// would be lost where the kernel is short of memory right then, and no other time.
+    pub(super) fn before_job(&self) {
+        if self.is_shared.get() && self.set(self.own).is_ok() {
+            self.is_shared.set(false);
+        }
     }
 
     /// Once the stub has become the command, `main`. `view` is the job's /proc, and the number of the last process in it, of

@@ -130,7 +130,8 @@ fn serve_one(
         },
     };
     let assembled = assemble(assembly, world, memory, place.rules.clone(), Timings::start())?;
-    let Some((go, outlets)) = wait_for_go(assembly.origin.control, assembly.origin.pump) else {
+    let before = || assembled.world.score.before_job();
+    let Some((go, outlets)) = wait_for_go(assembly.origin.control, assembly.origin.pump, before) else {
         return Ok(Served::LAST);
     };
     let began = scratch::now();

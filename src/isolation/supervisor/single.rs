@@ -42,7 +42,7 @@ fn run(assembly: &Assembly<'_>, score: OomScore, mut timings: Timings) -> Result
     let mut memory = StubMemory::map()?;
     let rules = ties::rules(assembly.origin.sandbox)?;
     let assembled = assemble(assembly, &mut world, &mut memory, rules, timings)?;
-    let Some((go, outlets)) = wait_for_go(assembly.origin.control, None) else {
+    let Some((go, outlets)) = wait_for_go(assembly.origin.control, None, || {}) else {
         return Ok(false);
     };
     run_job(assembled, &go, outlets, assembly);
