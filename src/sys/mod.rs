@@ -30,7 +30,7 @@ pub use page_buffer::PageBuffer;
 pub use process::{
     ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, end_with_parent, enter_namespace,
     execve, exit_now, hard_limit, private_memory, raise_open_files, reap, reap_next, run_beside,
-    set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
+    set_effective_user, set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};

@@ -114,6 +114,13 @@ pub fn set_user(uid: u32, gid: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// setresuid(2) of the effective user alone, by the raw call as in [`set_user`].
+pub fn set_effective_user(uid: u32) -> Result<(), Errno> {
+    const AS_IT_IS: i64 = -1;
+    // SAFETY: plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, AS_IT_IS, uid, AS_IT_IS) }).map(drop)
+}
+
 /// setgroups(2) with none.
 pub fn set_supplementary_groups_empty() -> Result<(), Errno> {
     // SAFETY: a count of 0 reads no memory.

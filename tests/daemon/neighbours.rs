@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use stockade::proto::v1::{StartJobRequest, StopJobRequest};
+use stockade::proto::v1::{Limits, StartJobRequest, StopJobRequest};
 
 use super::worker::{Worker, able, eventually};
 use super::{in_runtime, start, wait};
@@ -69,6 +69,16 @@ for pid in [p for p in os.listdir("/proc") if p.isdigit() and p != str(os.getpid
 print("; ".join(found))
 "#;
 
+/// Takes all inotify instances that the kernel lets its user have (`fs.inotify.max_user_instances`).
+const TAKER: &str = r#"
+import ctypes, time
+libc, taken = ctypes.CDLL(None), 0
+while libc.inotify_init() >= 0:
+    taken += 1
+print(taken, flush=True)
+time.sleep(60)
+"#;
+
 /// A word that tells these two from all others on this machine.
 fn number() -> String {
     std::process::id().to_string()
@@ -102,6 +112,52 @@ fn nothing_passes_between_jobs() {
             assert_eq!(output(&looker).expect("output"), "\n", "{policy}");
             let stop = StopJobRequest {
                 job_id: holder,
+                wait: true,
+                ..StopJobRequest::default()
+            };
+            client.stop_job(stop).await.expect("stop");
+        }
+    });
+    worker.shut_down();
+}
+
+#[test]
+fn what_the_kernel_limits_for_each_user_is_each_jobs_own() {
+    if !able() {
+        return;
+    }
+    let file = "/proc/sys/fs/inotify/max_user_instances";
+    let most: u32 = std::fs::read_to_string(file)
+        .expect(file)
+        .trim()
+        .parse()
+        .expect("a number");
+    let worker = Worker::start();
+    let output =
+        |id: &str| std::fs::read_to_string(worker.dir.path().join("state/jobs").join(id).join("stdout"));
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let mut ids = Vec::new();
+        for policy in ["default", "default", "ci", "ci"] {
+            let job = StartJobRequest {
+                limits: Some(Limits {
+                    open_files: 4096,
+                    ..Limits::default()
+                }),
+                ..python(TAKER, policy)
+            };
+            ids.push(start(&mut client, job).await);
+            let id = ids.last().expect("one");
+            eventually("it has all", || output(id).is_ok_and(|text| text.ends_with('\n')));
+            let taken: u32 = output(id).expect("output").trim().parse().expect("a number");
+            // Where they are more than a job may have files open, it has those.
+            assert!(taken == most || taken > 4000, "{taken} of {most}, {policy}");
+        }
+        // Nor from root of the host.
+        rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).expect("an instance");
+        for id in ids {
+            let stop = StopJobRequest {
+                job_id: id,
                 wait: true,
                 ..StopJobRequest::default()
             };

@@ -2,10 +2,14 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use caps::CapSet;
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::read;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitOptions, waitpid};
+use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, getppid, kill_process,
+    set_parent_process_death_signal, waitid, waitpid,
+};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
@@ -72,7 +76,9 @@ pub struct HeldNamespaces {
     pub ipc: OwnedFd,
 }
 
-/// Makes a user namespace with these maps. `proc` is a /proc of this process's pid namespace.
+/// Makes a user namespace with these maps. It belongs to the job's own user on the host: what the kernel limits for each
+/// user and counts for the owner of a user namespace, too, such as inotify instances, no two jobs take from each other.
+/// `proc` is a /proc of this process's pid namespace.
 ///
 /// This process must have one thread.
 pub fn make_namespaces(
@@ -80,31 +86,73 @@ pub fn make_namespaces(
     identity: Identity,
     ids: HostIds,
 ) -> Result<HeldNamespaces, Failure> {
-    let (hold, release) = pipe_with(PipeFlags::CLOEXEC).at(StartStep::Identity, "pipe")?;
-    let namespaces = u64::try_from(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC).unwrap_or(0);
+    let place = || fcntl_dupfd_cloexec(proc, 0).at(StartStep::Identity, "dup");
+    let mut held = HeldNamespaces {
+        user: place()?,
+        ipc: place()?,
+    };
+    let parent = getpid();
+    // The maker puts the namespaces in place of those descriptors, which are its own, too.
+    let shared = u64::try_from(libc::CLONE_FILES).unwrap_or(0);
     // SAFETY: neither the launcher nor a supervisor has more than one thread.
-    let holder = match unsafe { sys::clone_into(namespaces, None) }.at(StartStep::Identity, "clone3")? {
+    let maker = match unsafe { sys::clone_into(shared, None) }.at(StartStep::Identity, "clone3")? {
         Forked::Child => {
-            drop(release);
-            let _ = read(&hold, &mut [0_u8; 1]);
-            sys::exit_now(0)
+            let done = fill(&mut held, proc, ids.first).and_then(|()| stay(parent));
+            sys::exit_now(done.map_or_else(Errno::raw_os_error, |()| 0))
         }
         Forked::Parent(pid) => pid,
     };
-    let pid = holder.as_raw_nonzero().get();
-    let open = |kind: &str| {
+    let made = await_stop(maker).at(StartStep::Identity, "user and IPC namespace");
+    let mapped = made.and_then(|()| write_maps(proc, maker.as_raw_nonzero().get(), identity, ids));
+    let _ = kill_process(maker, Signal::KILL);
+    let _ = waitpid(Some(maker), WaitOptions::empty());
+    mapped.map(|()| held)
+}
+
+fn fill(held: &mut HeldNamespaces, proc: BorrowedFd<'_>, owner: u32) -> Result<(), Errno> {
+    sys::set_effective_user(owner)?;
+    // The change has taken them from the effective ones, and there are hosts where only who has CAP_SYS_ADMIN may go on.
+    let refused = |_| Errno::PERM;
+    let permitted = caps::read(None, CapSet::Permitted).map_err(refused)?;
+    caps::set(None, CapSet::Effective, &permitted).map_err(refused)?;
+    // SAFETY: this process has no thread beside this one, and shares no memory.
+    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWIPC) }?;
+    // Of itself any process is told that.
+    for (kind, place) in [("user", &mut held.user), ("ipc", &mut held.ipc)] {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        openat(proc, format!("{pid}/ns/{kind}"), flags, Mode::empty()).at(StartStep::Identity, kind)
+        let namespace = openat(proc, format!("self/ns/{kind}"), flags, Mode::empty())?;
+        dup3(&namespace, place, DupFlags::CLOEXEC)?;
+    }
+    Ok(())
+}
+
+/// Stops until it is killed, as it is with `parent`.
+fn stay(parent: Pid) -> Result<(), Errno> {
+    // Any change of credentials would have undone it.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // One that has ended before sends nothing.
+    while getppid() == Some(parent) {
+        kill_process(getpid(), Signal::STOP)?;
+    }
+    Err(Errno::SRCH)
+}
+
+/// Waits until a child has stopped. Where it has ended instead, its exit status is the error.
+fn await_stop(pid: Pid) -> Result<(), Errno> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+    let changed = loop {
+        match waitid(WaitId::Pid(pid), options) {
+            Err(Errno::INTR) => {}
+            changed => break changed?,
+        }
     };
-    let held = write_maps(proc, pid, identity, ids).and_then(|()| {
-        Ok(HeldNamespaces {
-            user: open("user")?,
-            ipc: open("ipc")?,
-        })
-    });
-    drop(release);
-    let _ = waitpid(Some(holder), WaitOptions::empty());
-    held
+    match changed {
+        Some(changed) if changed.stopped() => Ok(()),
+        Some(changed) => Err(changed
+            .exit_status()
+            .map_or(Errno::SRCH, Errno::from_raw_os_error)),
+        None => Err(Errno::SRCH),
+    }
 }
 
 /// Writes the id maps of the process `pid` of the /proc at `proc`. setgroups(2) is denied first, for good.
