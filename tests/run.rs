@@ -4,7 +4,7 @@
 mod needs;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -189,4 +189,34 @@ fn a_run_in_another_pid_namespace_is_left_alone() {
     assert!(other.success());
     let status = ends_within(&mut longer, Duration::from_secs(10));
     assert_eq!(status.code(), Some(3));
+}
+
+/// Needs root and python3.
+#[test]
+fn what_the_kernel_limits_for_each_user_is_each_runs_own() {
+    if !is_root() {
+        return;
+    }
+    let taker = "import ctypes, time\nlibc, taken = ctypes.CDLL(None), 0\n\
+        while libc.inotify_init() >= 0: taken += 1\nprint(taken, flush=True)\ntime.sleep(60)\n";
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        command.args(["run", "--", "python3", "-c", taker]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.spawn().expect("run")
+    };
+    let mut runs = [start(), start()];
+    for run in &mut runs {
+        let mut line = String::new();
+        let mut lines = BufReader::new(run.stdout.take().expect("a pipe"));
+        lines.read_line(&mut line).expect("read");
+        let taken: u32 = line.trim().parse().expect("a number");
+        assert!(taken > 100, "{taken}");
+    }
+    // Nor from root of the host.
+    rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).expect("an instance");
+    for mut run in runs {
+        terminate(&run);
+        ends_within(&mut run, Duration::from_secs(10));
+    }
 }

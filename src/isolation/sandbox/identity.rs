@@ -2,14 +2,13 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use caps::CapSet;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, getppid, kill_process,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, geteuid, getpid, getppid, kill_process,
     set_parent_process_death_signal, waitid, waitpid,
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
@@ -110,11 +109,7 @@ pub fn make_namespaces(
 }
 
 fn fill(held: &mut HeldNamespaces, proc: BorrowedFd<'_>, owner: u32) -> Result<(), Errno> {
-    sys::set_effective_user(owner)?;
-    // The change has taken them from the effective ones, and there are hosts where only who has CAP_SYS_ADMIN may go on.
-    let refused = |_| Errno::PERM;
-    let permitted = caps::read(None, CapSet::Permitted).map_err(refused)?;
-    caps::set(None, CapSet::Effective, &permitted).map_err(refused)?;
+    become_owner(owner)?;
     // SAFETY: this process has no thread beside this one, and shares no memory.
     unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWIPC) }?;
     // Of itself any process is told that.
@@ -124,6 +119,24 @@ fn fill(held: &mut HeldNamespaces, proc: BorrowedFd<'_>, owner: u32) -> Result<(
         dup3(&namespace, place, DupFlags::CLOEXEC)?;
     }
     Ok(())
+}
+
+/// Does `make` as [`become_owner`] has it, and is itself again.
+pub fn owned_by<T>(owner: u32, make: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let (user, capabilities) = (geteuid().as_raw(), capabilities(None)?);
+    become_owner(owner)?;
+    let made = make();
+    sys::set_effective_user(user)?;
+    set_capabilities(None, capabilities)?;
+    made
+}
+
+/// Has a user namespace that this process makes belong to `owner`: the effective user, to the kernel.
+fn become_owner(owner: u32) -> Result<(), Errno> {
+    let capabilities = capabilities(None)?;
+    sys::set_effective_user(owner)?;
+    // The change has taken them, and there are hosts where only who has CAP_SYS_ADMIN may go on.
+    set_capabilities(None, capabilities)
 }
 
 /// Stops until it is killed, as it is with `parent`.

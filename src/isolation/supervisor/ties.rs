@@ -148,9 +148,16 @@ impl StubEnds {
         }));
         fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;
         let (namespaces, cgroup) = (namespaces(assembly), assembly.cgroup.clone_into());
-        // SAFETY: a supervisor has one thread; no stub is left when the next one is made. While one is at work this process
-        // writes to /proc, waits for it, or reads what it is told, without the C library.
-        unsafe { sys::clone_sharing_memory(namespaces, cgroup, &mut memory.stack, Stub::run, &**stub) }
+        let mut clone = || {
+            // SAFETY: a supervisor has one thread; no stub is left when the next one is made. While one is at work this
+            // process writes to /proc, waits for it, or reads what it is told, without the C library.
+            unsafe { sys::clone_sharing_memory(namespaces, cgroup, &mut memory.stack, Stub::run, &**stub) }
+        };
+        let cloned = match assembly.origin.user_namespace {
+            Some(_) => clone(),
+            None => identity::owned_by(assembly.origin.ids.first, &mut clone),
+        };
+        cloned
             .map(|pid| pid.as_raw_nonzero().get())
             .at(StartStep::Namespaces, "clone3")
     }
