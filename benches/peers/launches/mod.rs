@@ -2,12 +2,17 @@
 
 mod subject;
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use stockade::cli::bench::commands::Launch;
 use stockade::cli::bench::load::{self, COMMAND};
-use stockade::cli::bench::{BenchError, Durability, Load, Peer, PrivateWorker, Samples, installed};
+use stockade::cli::bench::{BenchError, Durability, Load, PrivateWorker, Samples, installed};
 use stockade::proto::v1::{File, StartJobRequest};
+use tempfile::TempDir;
 
 use super::context::Context;
 use super::document::Document;
@@ -59,8 +64,8 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
          mounts forks by vfork into user, pid, mount, uts, ipc and cgroup namespaces, mounts /tmp and /proc, installs \
          the filter of the policy `default` and executes; no daemon, no record, no output. *naive*: the same anew \
          each time, with fork, a network namespace and three cgroups. *two instructions*: a static program that only \
-         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file. Rows take turns, in two \
-         rounds.",
+         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file, others are shown its \
+         folder. Rows take turns, in two rounds.",
     );
     let (process, process_load) = context.worker(Durability::Process).await?;
     let (power, power_load) = context.worker(Durability::Power).await?;
@@ -73,30 +78,16 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
         rows.push(of_worker(worker, load, program, durability));
     }
     let run = Launch::new(Context::binary(), &["run", "--", COMMAND]);
-    rows.push(of_command("`stockade run`", Launcher::Stockade, run));
-    let dir = tempfile::tempdir().map_err(|source| BenchError::Prepare {
-        what: "a temporary folder",
-        source,
-    })?;
+    rows.push(of_command(
+        "`stockade run`".to_owned(),
+        Launcher::Stockade,
+        Program::True,
+        run,
+    ));
+    let folders = [temporary_folder()?, temporary_folder()?];
     let mut notes = Vec::new();
-    for peer in installed(dir.path(), &[COMMAND])? {
-        let Peer {
-            name,
-            launch,
-            isolation,
-        } = peer;
-        let (progress, interruption) = (&context.progress, &context.interruption);
-        match launch
-            .latency(name, 1, Duration::ZERO, progress, interruption)
-            .await
-        {
-            Ok(_) => {
-                rows.push(of_command(name, Launcher::Other, launch));
-                notes.push(format!("{name}: {isolation}."));
-            }
-            Err(error @ BenchError::Failed { .. }) => notes.push(format!("{name} cannot run here: {error}.")),
-            Err(error) => return Err(error),
-        }
+    for (folder, program) in folders.iter().zip([Program::Static, Program::True]) {
+        add_others(&mut rows, &mut notes, folder.path(), program, context).await?;
     }
     for _ in 0..context.scaled(ROUNDS, 1) {
         for row in &mut rows {
@@ -115,6 +106,62 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
         &distribution(&rows),
     );
     Ok(())
+}
+
+fn temporary_folder() -> Result<TempDir, BenchError> {
+    tempfile::tempdir().map_err(prepare("a temporary folder"))
+}
+
+fn prepare(what: &'static str) -> impl FnOnce(io::Error) -> BenchError {
+    move |source| BenchError::Prepare { what, source }
+}
+
+/// Rows of the other sandboxes that are installed and can run the program, and words about each. What they need is
+/// written to `folder`.
+async fn add_others(
+    rows: &mut Vec<Row<'_>>,
+    notes: &mut Vec<String>,
+    folder: &Path,
+    program: Program,
+    context: &Context,
+) -> Result<(), BenchError> {
+    let shown = folder.join("shown");
+    let command = match program {
+        Program::True => COMMAND.to_owned(),
+        Program::Static => {
+            let path = shown.join("true");
+            fs::create_dir(&shown)
+                .and_then(|()| fs::write(&path, floor::that_does_nothing()))
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+                .map_err(prepare("a program"))?;
+            path.display().to_string()
+        }
+    };
+    for peer in installed(folder, &[&command])? {
+        let (name, progress, interruption) = (peer.name, &context.progress, &context.interruption);
+        let once = peer
+            .launch
+            .latency(name, 1, Duration::ZERO, progress, interruption);
+        match once.await {
+            Ok(_) => {
+                if program == Program::True {
+                    notes.push(format!("{name}: {}.", peer.isolation));
+                }
+                let name = format!("{name}{}", after_name(program));
+                rows.push(of_command(name, Launcher::Other, program, peer.launch));
+            }
+            Err(error @ BenchError::Failed { .. }) => notes.push(format!("{name} cannot run here: {error}.")),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+const fn after_name(program: Program) -> &'static str {
+    match program {
+        Program::Static => ", two instructions",
+        Program::True => "",
+    }
 }
 
 fn of_kernel() -> Vec<Row<'static>> {
@@ -145,13 +192,9 @@ fn of_worker<'a>(
     program: Program,
     durability: Durability,
 ) -> Row<'a> {
-    let instructions = match program {
-        Program::Static => "two instructions, ",
-        Program::True => "",
-    };
     let job = job(program);
     Row {
-        name: format!("StartJob → exit, {instructions}`{}`", durability.word()),
+        name: format!("StartJob → exit{}, `{}`", after_name(program), durability.word()),
         launcher: Launcher::Stockade,
         program,
         subject: Subject::Worker(Box::new(Client {
@@ -163,11 +206,11 @@ fn of_worker<'a>(
     }
 }
 
-fn of_command(name: &str, launcher: Launcher, launch: Launch) -> Row<'static> {
+fn of_command(name: String, launcher: Launcher, program: Program, launch: Launch) -> Row<'static> {
     Row {
-        name: name.to_owned(),
+        name,
         launcher,
-        program: Program::True,
+        program,
         subject: Subject::Command(launch),
         rounds: Vec::new(),
     }

@@ -89,23 +89,18 @@ fn bwrap(program: PathBuf, dir: &Path, given: &Given, command: &[&str]) -> Resul
         PATH,
         "--hostname",
         "sandbox",
-    ];
-    for path in shown() {
-        args.extend(["--ro-bind", path, path]);
-    }
-    args.extend([
         "--proc",
         "/proc",
         "--dev",
         "/dev",
         "--tmpfs",
         "/tmp",
-        "--cap-drop",
-        "ALL",
-        "--seccomp",
-        "FD",
-        "--",
-    ]);
+    ];
+    // What is shown last lies uppermost.
+    for path in shown(command) {
+        args.extend(["--ro-bind", path, path]);
+    }
+    args.extend(["--cap-drop", "ALL", "--seccomp", "FD", "--"]);
     args.extend(command);
     Ok(Peer {
         name: "bwrap",
@@ -119,7 +114,8 @@ fn bwrap(program: PathBuf, dir: &Path, given: &Given, command: &[&str]) -> Resul
 
 fn crun(program: PathBuf, dir: &Path, given: &Given, command: &[&str]) -> Result<Peer, BenchError> {
     let bundle = dir.join("bundle");
-    oci::write_bundle(&bundle, given, &shown(), command).map_err(BenchError::prepare("crun's bundle"))?;
+    oci::write_bundle(&bundle, given, &shown(command), command)
+        .map_err(BenchError::prepare("crun's bundle"))?;
     let (state, bundle) = (
         dir.join("crun").display().to_string(),
         bundle.display().to_string(),
@@ -168,7 +164,7 @@ fn nsjail(program: PathBuf, given: &Given, command: &[&str]) -> Peer {
         "--cgroup_cpu_ms_per_sec",
         &cpu,
     ];
-    for path in shown() {
+    for path in shown(command) {
         args.extend(["-R", path]);
     }
     args.push("--");
@@ -185,7 +181,10 @@ fn isolate(program: PathBuf, given: &Given, command: &[&str]) -> Peer {
     let pids = format!("--processes={}", given.spec.limits.pids);
     let memory = format!("--mem={}", given.spec.limits.memory_bytes >> 10);
     let _ = Launch::new(&program, &["-b", "0", "--init"]).once("init");
-    let mut args = vec!["-b", "0", "--silent", &pids, &memory, "--run", "--"];
+    let own = own_folder(command).map(|folder| format!("--dir={folder}"));
+    let mut args = vec!["-b", "0", "--silent", &pids, &memory];
+    args.extend(own.as_deref());
+    args.extend(["--run", "--"]);
     args.extend(command);
     Peer {
         name: "isolate",
@@ -194,11 +193,19 @@ fn isolate(program: PathBuf, given: &Given, command: &[&str]) -> Peer {
     }
 }
 
-fn shown() -> Vec<&'static str> {
+fn shown<'a>(command: &[&'a str]) -> Vec<&'a str> {
     SHOWN
         .into_iter()
         .filter(|path| Path::new(path).exists())
+        .chain(own_folder(command))
         .collect()
+}
+
+/// The folder of a program that is in none of those that are shown anyway.
+fn own_folder<'a>(command: &[&'a str]) -> Option<&'a str> {
+    let program = Path::new(*command.first()?);
+    let elsewhere = program.is_absolute() && !SHOWN.iter().any(|shown| program.starts_with(shown));
+    elsewhere.then(|| program.parent()?.to_str()).flatten()
 }
 
 fn find(program: &str) -> Option<PathBuf> {
