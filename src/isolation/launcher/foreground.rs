@@ -194,7 +194,7 @@ impl Watch<'_> {
             while let Some(signal) = self.next_interrupt() {
                 self.interrupts += 1;
                 let order = stop_order(signal_name(signal), self.interrupts > 1);
-                let _ = slot.control.try_send(&ToSupervisor::Stop(order));
+                slot.tell(&ToSupervisor::Stop(order));
             }
             self.tails.iter_mut().for_each(Tail::pass);
             if self.interrupts == 0
@@ -202,9 +202,7 @@ impl Watch<'_> {
             {
                 self.interrupts += 1;
                 let reason = broken.loss().unwrap_or_else(|| signal_name(libc::SIGPIPE));
-                let _ = slot
-                    .control
-                    .try_send(&ToSupervisor::Stop(stop_order(reason, true)));
+                slot.tell(&ToSupervisor::Stop(stop_order(reason, true)));
             }
             match slot.control.try_receive() {
                 Ok(Some(Report::Finished { record, .. })) => return Ok((*record, launch)),
