@@ -1,5 +1,6 @@
 //! Who a job is: a user id of its own on the host, and what that is called inside; see user_namespaces(7).
 
+use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -8,7 +9,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, geteuid, getpid, getppid, kill_process,
     set_parent_process_death_signal, waitid, waitpid,
 };
-use rustix::thread::{UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
+use rustix::thread::{CapabilitySets, UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
@@ -96,8 +97,8 @@ pub fn make_namespaces(
     // SAFETY: neither the launcher nor a supervisor has more than one thread.
     let maker = match unsafe { sys::clone_into(shared, None) }.at(StartStep::Identity, "clone3")? {
         Forked::Child => {
-            let done = fill(&mut held, proc, ids.first).and_then(|()| stay(parent));
-            sys::exit_now(done.map_or_else(Errno::raw_os_error, |()| 0))
+            let Err(error) = fill(&mut held, proc, ids.first).and_then(|()| stay(parent));
+            sys::exit_now(error.raw_os_error())
         }
         Forked::Parent(pid) => pid,
     };
@@ -123,24 +124,26 @@ fn fill(held: &mut HeldNamespaces, proc: BorrowedFd<'_>, owner: u32) -> Result<(
 
 /// Does `make` as [`become_owner`] has it, and is itself again.
 pub fn owned_by<T>(owner: u32, make: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    let (user, capabilities) = (geteuid().as_raw(), capabilities(None)?);
-    become_owner(owner)?;
+    let user = geteuid().as_raw();
+    let capabilities = become_owner(owner)?;
     let made = make();
     sys::set_effective_user(user)?;
     set_capabilities(None, capabilities)?;
     made
 }
 
-/// Has a user namespace that this process makes belong to `owner`: the effective user, to the kernel.
-fn become_owner(owner: u32) -> Result<(), Errno> {
+/// Has a user namespace that this process makes belong to `owner`: the effective user, to the kernel. Gives the capabilities
+/// of before, which it keeps.
+fn become_owner(owner: u32) -> Result<CapabilitySets, Errno> {
     let capabilities = capabilities(None)?;
     sys::set_effective_user(owner)?;
     // The change has taken them, and there are hosts where only who has CAP_SYS_ADMIN may go on.
-    set_capabilities(None, capabilities)
+    set_capabilities(None, capabilities)?;
+    Ok(capabilities)
 }
 
 /// Stops until it is killed, as it is with `parent`.
-fn stay(parent: Pid) -> Result<(), Errno> {
+fn stay(parent: Pid) -> Result<Infallible, Errno> {
     // Any change of credentials would have undone it.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // One that has ended before sends nothing.

@@ -31,8 +31,8 @@ use netlink::NetlinkSockets;
 const OOM_LOOK: Duration = Duration::from_millis(2);
 const OOM_LOOKS: u32 = 50;
 
-/// How many children are reaped, and how many signals taken, before other events get their turn. A job can have them come
-/// faster than they go: among thousands of children each wait looks through all of them.
+/// How many children are reaped before other events get their turn. A job can have them come faster than they go: among
+/// thousands of children each wait looks through all of them.
 const AT_ONCE: usize = 64;
 
 /// A job that ends within this time is told of once, with its end.
