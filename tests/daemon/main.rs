@@ -27,7 +27,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use stockade::proto::v1::worker_client::WorkerClient;
-use stockade::proto::v1::{Job, QueryJobRequest, StartJobRequest, State, WaitJobRequest};
+use stockade::proto::v1::{Job, QueryJobRequest, StartJobRequest, State, StopJobRequest, WaitJobRequest};
 use tonic::transport::Channel;
 
 use worker::{Setup, Worker};
@@ -84,6 +84,16 @@ async fn wait(client: &mut Client, id: &str) -> Job {
         .into_inner()
         .job
         .expect("job")
+}
+
+/// Has it stopped as its policy says, and waits until it is.
+async fn stop(client: &mut Client, id: &str) {
+    let request = StopJobRequest {
+        job_id: id.to_owned(),
+        wait: true,
+        ..StopJobRequest::default()
+    };
+    client.stop_job(request).await.expect("stop");
 }
 
 async fn query(client: &mut Client, id: &str) -> Job {

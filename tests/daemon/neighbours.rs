@@ -3,10 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use stockade::proto::v1::{Limits, StartJobRequest, StopJobRequest};
+use stockade::proto::v1::{Limits, StartJobRequest};
 
 use super::worker::{Worker, able, eventually};
-use super::{in_runtime, start, wait};
+use super::{in_runtime, start, stop, wait};
 
 /// Files and folders that every job has, those that lie over parts of /proc among them.
 const SHARED: &str = "import os, sys\nNAME = 'stockade-neighbour-' + sys.argv[1]\n\
@@ -110,12 +110,7 @@ fn nothing_passes_between_jobs() {
             let looker = start(&mut client, python(LOOKER, policy)).await;
             assert_eq!(wait(&mut client, &looker).await.exit_code, Some(0));
             assert_eq!(output(&looker).expect("output"), "\n", "{policy}");
-            let stop = StopJobRequest {
-                job_id: holder,
-                wait: true,
-                ..StopJobRequest::default()
-            };
-            client.stop_job(stop).await.expect("stop");
+            stop(&mut client, &holder).await;
         }
     });
     worker.shut_down();
@@ -156,12 +151,7 @@ fn what_the_kernel_limits_for_each_user_is_each_jobs_own() {
         // Nor from root of the host.
         rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).expect("an instance");
         for id in ids {
-            let stop = StopJobRequest {
-                job_id: id,
-                wait: true,
-                ..StopJobRequest::default()
-            };
-            client.stop_job(stop).await.expect("stop");
+            stop(&mut client, &id).await;
         }
     });
     worker.shut_down();

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use stockade::proto::v1::{Cause, State, StopJobRequest};
+use stockade::proto::v1::{Cause, State};
 use tonic::Code;
 
 use super::worker::traces::marked;
 use super::worker::{Worker, able, eventually, kill};
-use super::{in_runtime, query, shell, start, wait};
+use super::{in_runtime, query, shell, start, stop, wait};
 
 fn worker(on_shutdown: &str, timeout_s: u64) -> Worker {
     Worker::start_with(|config| {
@@ -61,12 +61,7 @@ fn leave_lets_jobs_run_on() {
         worker.start_again();
         let mut client = worker.client().await;
         assert_eq!(query(&mut client, &id).await.state(), State::Running);
-        let stop = StopJobRequest {
-            job_id: id,
-            wait: true,
-            ..StopJobRequest::default()
-        };
-        client.stop_job(stop).await.expect("stop");
+        stop(&mut client, &id).await;
         assert_eq!(marked("sleep\x006881"), 0);
     });
     let name = worker.name();
@@ -119,12 +114,7 @@ fn a_wait_is_over_in_time_and_the_job_runs_on() {
         assert_eq!(marked("sleep\x006882"), 1);
         worker.start_again();
         let mut client = worker.client().await;
-        let stop = StopJobRequest {
-            job_id: id,
-            wait: true,
-            ..StopJobRequest::default()
-        };
-        client.stop_job(stop).await.expect("stop");
+        stop(&mut client, &id).await;
     });
     worker.shut_down();
 }
@@ -169,12 +159,7 @@ fn a_second_signal_ends_at_once_and_for_good() {
         worker.start_again();
         let mut client = worker.client().await;
         assert_eq!(query(&mut client, &id).await.state(), State::Running);
-        let stop = StopJobRequest {
-            job_id: id,
-            wait: true,
-            ..StopJobRequest::default()
-        };
-        client.stop_job(stop).await.expect("stop");
+        stop(&mut client, &id).await;
     });
     worker.shut_down();
 }
