@@ -138,16 +138,16 @@ async fn add_others(
         }
     };
     for peer in installed(folder, &[&command])? {
-        let (name, progress, interruption) = (peer.name, &context.progress, &context.interruption);
+        let name = format!("{}{}", peer.name, after_name(program));
+        let (progress, interruption) = (&context.progress, &context.interruption);
         let once = peer
             .launch
-            .latency(name, 1, Duration::ZERO, progress, interruption);
+            .latency(&name, 1, Duration::ZERO, progress, interruption);
         match once.await {
             Ok(_) => {
                 if program == Program::True {
                     notes.push(format!("{name}: {}.", peer.isolation));
                 }
-                let name = format!("{name}{}", after_name(program));
                 rows.push(of_command(name, Launcher::Other, program, peer.launch));
             }
             Err(error @ BenchError::Failed { .. }) => notes.push(format!("{name} cannot run here: {error}.")),
