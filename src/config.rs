@@ -1,7 +1,7 @@
 //! `config.toml`: what an operator decides. Every field has a default; unknown keys are refused.
 
 mod listen_addr;
-mod log_level;
+pub(crate) mod log_level;
 mod read;
 mod reread;
 
@@ -232,7 +232,7 @@ impl Tenants {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// A `tracing` filter, such as "info" or "stockade=debug".
+    /// A level, and modules with levels of their own, such as "info,stockade::server=debug".
     pub level: String,
 }
 

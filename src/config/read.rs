@@ -100,7 +100,7 @@ impl Config {
         if worker.scripts_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
             return fault("worker.scripts_dir", "not a folder: no job could start");
         }
-        if let Err(reason) = log_level::check(&self.log.level) {
+        if let Err(reason) = log_level::parse(&self.log.level) {
             return Some(("log.level", reason));
         }
         let scheduler = self.scheduler.as_ref();

@@ -1,10 +1,13 @@
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
+
+use crate::config::log_level;
 
 /// The log's filter, to be changed while the process runs.
 #[derive(Debug)]
-pub(super) struct LogLevel(reload::Handle<EnvFilter, Registry>);
+pub(super) struct LogLevel(reload::Handle<Targets, Registry>);
 
 /// Logs to standard error. `None` where the process already has a log of its own.
 pub(super) fn start(level: &str) -> Option<LogLevel> {
@@ -25,9 +28,7 @@ impl LogLevel {
     }
 }
 
-/// What of `level` makes sense; a mistake in it must not silence the log.
-fn filter(level: &str) -> EnvFilter {
-    EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .parse_lossy(level)
+/// The configuration has been checked; a mistake in it must not silence the log all the same.
+fn filter(level: &str) -> Targets {
+    log_level::parse(level).unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
 }
