@@ -1,11 +1,12 @@
 //! Compiles the .proto files without protoc: protox is a compiler in Rust, so that a fresh machine needs nothing. Writes the
-//! built-in policies and profiles as JSON, too, which is quicker to read.
+//! built-in policies and profiles as JSON, too, which is quicker to read. Links what unwinds the stack into the program.
 
 use std::{
     env,
     error::Error,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 const PROTOS: [&str; 2] = ["jobscheduler/jobscheduler.proto", "stockade/v1/worker.proto"];
@@ -21,7 +22,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".stockade.v1.Chunk.data")
         .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=policies");
+    link_unwinder();
     POLICIES.iter().try_for_each(|folder| translate(folder, &out))
+}
+
+/// Takes the C compiler's unwinder from its static library, where there is one. The shared one looks at the processor each
+/// time that it is loaded, which a virtual machine takes long to answer: a tenth of the start of this program.
+fn link_unwinder() {
+    let [host, target] = ["HOST", "TARGET"].map(|name| env::var(name).unwrap_or_default());
+    // Another target has another compiler.
+    if host != target || !target.ends_with("-linux-gnu") {
+        return;
+    }
+    let asked = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
+    let path = asked.map(|answer| PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()));
+    // Of one that it does not have it gives the bare name.
+    if let Ok(path) = path
+        && path.is_absolute()
+        && path.is_file()
+        && let Some(folder) = path.parent()
+    {
+        println!("cargo:rustc-link-search=native={}", folder.display());
+        println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
+    }
 }
 
 /// Writes each TOML file of `folder` as JSON, to the same place beneath `out`.
