@@ -40,5 +40,9 @@ bench *OPTIONS:
 bench-peers *OPTIONS:
     cargo bench --locked --bench peers -- {{OPTIONS}}
 
+# The parts of a launch, each by itself; options as criterion has them.
+bench-parts *OPTIONS:
+    cargo bench --locked --bench parts -- {{OPTIONS}}
+
 ci:
     .ci/run
