@@ -56,6 +56,48 @@ fn lines(count: u32) -> Vec<u8> {
 
 /// Needs root.
 #[test]
+fn every_step_of_a_launch_is_told_once_with_its_time() {
+    if !is_root() {
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    command.args(["run", "--timings", "--", "sh", "-c", "sleep 0.1"]);
+    let (before, output) = (Instant::now(), command.output().expect("it runs"));
+    let took = before.elapsed();
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stderr).expect("UTF-8");
+    let mut steps: Vec<(&str, Duration)> = Vec::new();
+    for line in told.lines() {
+        let line = line.strip_prefix("stockade:").expect("whose it is");
+        let (micros, step) = line.split_once(" µs  ").expect("a time and a step");
+        let micros = micros.trim().parse().expect("a number");
+        assert!(
+            steps.iter().all(|(other, _)| *other != step),
+            "{step} twice: {told}"
+        );
+        steps.push((step, Duration::from_micros(micros)));
+    }
+    for step in [
+        "launcher: command line",
+        "launcher: policy",
+        "launcher: cgroup, network",
+        "launcher: clean-up",
+        "supervisor: parts of the root",
+        "supervisor: stub to exec",
+    ] {
+        assert!(steps.iter().any(|(told, _)| *told == step), "no {step}: {told}");
+    }
+    // The launcher's are the whole of it, one after the other, but for the start of the program.
+    let launcher = steps.iter().filter(|(step, _)| step.starts_with("launcher: "));
+    let launcher: Duration = launcher.map(|(_, time)| *time).sum();
+    assert!(
+        launcher <= took && launcher >= Duration::from_millis(100),
+        "{launcher:?} of {took:?}"
+    );
+}
+
+/// Needs root.
+#[test]
 fn a_full_disk_is_no_success() {
     if !is_root() {
         return;

@@ -13,6 +13,7 @@ use super::render::{Cell, Colour, Style, Table};
 use crate::config::Config;
 use crate::isolation::ipc::{AbilityStatus, HostAbility};
 use crate::isolation::launcher::foreground::{self, Outcome};
+use crate::isolation::timings::Timings;
 use crate::isolation::{Failure, doctor};
 use crate::job::{Enforcement, IsolationFloor, JobRequest, StartStep};
 use crate::policy::{PolicySet, Site, Tenant};
@@ -98,7 +99,12 @@ fn try_policy(config: &Config, policies: &PolicySet, name: &str, trial: Trial) -
             if matches!(trial, Trial::WithoutLimits) {
                 Arc::make_mut(&mut resolved.sandbox).limits = Enforcement::BestEffort;
             }
-            foreground::run(&config.isolation, &resolved, IsolationFloor::default())
+            foreground::run(
+                &config.isolation,
+                &resolved,
+                IsolationFloor::default(),
+                Timings::start(),
+            )
         });
     let (cause, weaker) = match ran {
         Ok(Outcome { record, .. }) => (record.cause, record.receipt.weaker),

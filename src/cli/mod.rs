@@ -42,9 +42,12 @@ use args::{Arguments, Command, OWN_FAILURE};
 use client::block_on;
 use error::CliError;
 
+use crate::isolation::timings::Timings;
+
 /// Parses the arguments and runs the subcommand.
 #[must_use]
 pub fn main() -> ExitCode {
+    let mut timings = Timings::start();
     crate::sys::start_faults();
     let arguments = match Arguments::of_this_process() {
         Ok(arguments) => arguments,
@@ -52,7 +55,10 @@ pub fn main() -> ExitCode {
     };
     let style = render::Style::new(arguments.everywhere.color);
     match arguments.command {
-        Command::Run(args) => run::execute(&args),
+        Command::Run(args) => {
+            timings.mark("command line");
+            run::execute(&args, timings)
+        }
         Command::Serve(args) => serve::execute(&args),
         Command::Start(args) => {
             let failure = args.takes_the_jobs_status().then_some(OWN_FAILURE);

@@ -68,8 +68,8 @@ Exit status:
   137     out of memory";
 
 /// Runs the job to its end.
-pub(super) fn execute(args: &RunArgs) -> ExitCode {
-    match run(args) {
+pub(super) fn execute(args: &RunArgs, timings: Timings) -> ExitCode {
+    match run(args, timings) {
         Ok(code) => code,
         Err(message) => {
             print::note(&message);
@@ -78,7 +78,7 @@ pub(super) fn execute(args: &RunArgs) -> ExitCode {
     }
 }
 
-fn run(args: &RunArgs) -> Result<ExitCode, String> {
+fn run(args: &RunArgs, mut timings: Timings) -> Result<ExitCode, String> {
     let config = match &args.config {
         Some(path) => Config::load(Some(path)).map_err(|error| error.to_string())?,
         None => Config::default(),
@@ -99,7 +99,8 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
         .resolve(&request, &site, &tenant)
         .map_err(|error| error.to_string())?;
     let (id, created_at) = (JobId::random(), Timestamp::now());
-    let outcome = foreground::run(&config.isolation, &resolved, request.require.clone());
+    timings.mark("policy");
+    let outcome = foreground::run(&config.isolation, &resolved, request.require.clone(), timings);
     if let Ok(outcome) = &outcome
         && args.timings
     {

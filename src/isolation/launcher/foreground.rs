@@ -28,9 +28,14 @@ use crate::sys::{self, Delivered, SignalFd};
 
 /// Runs a job to its end, passing its output through as it comes.
 ///
-/// The process must have one thread. SIGINT and SIGTERM stop the job, a second one kills it.
-pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) -> Result<Outcome, Failure> {
-    let mut timings = Timings::start();
+/// The process must have one thread. SIGINT and SIGTERM stop the job, a second one kills it. `timings` has what this process
+/// has done before.
+pub fn run(
+    isolation: &Isolation,
+    resolved: &Resolved,
+    require: IsolationFloor,
+    mut timings: Timings,
+) -> Result<Outcome, Failure> {
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
@@ -43,6 +48,7 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
     timings.mark("host ids");
     let sandbox = &resolved.sandbox;
     let mut slot = sandboxes.spawn_alone(sandbox, &resolved.spec.limits, |sandboxes| {
+        timings.mark("supervisor fork");
         sandboxes.use_cgroups(open_cgroups(&isolation.cgroup, sandbox.limits)?);
         match require.out_of_reach(sandbox, sandboxes.ceiling()) {
             None => Ok(()),
@@ -52,9 +58,9 @@ pub fn run(isolation: &Isolation, resolved: &Resolved, require: IsolationFloor) 
             }
         }
     })?;
-    timings.mark("supervisor fork, cgroup, network");
+    timings.mark("cgroup, network");
     let result = run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups());
-    timings.skip();
+    timings.mark("hand-over, job");
     clean_up(slot, sandboxes);
     timings.mark("clean-up");
     give_back(&signals);
@@ -73,7 +79,7 @@ pub struct Outcome {
     /// What of the output could not be passed on, and why.
     pub losses: Vec<String>,
     pub launcher: Timings,
-    /// `None` where the command never ran.
+    /// Of what it did while the launcher was at work or waited; `None` where the command never ran.
     pub supervisor: Option<Timings>,
 }
 

@@ -81,7 +81,7 @@ pub(super) fn assemble<'a>(
     // told nor written; and the stub is one with this process. For each job, since the stub's change of credentials may have
     // undone it.
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
-    timings.mark("receipt");
+    timings.mark("read back");
     Ok(Assembled {
         timings,
         stub,

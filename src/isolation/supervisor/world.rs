@@ -62,8 +62,9 @@ impl World {
             caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).map_err(caps_failed)?;
         }
         let weaker = lay_root(assembly)?;
+        timings.mark("root of the namespace");
         leave_stdio()?;
-        timings.mark("root");
+        timings.mark("standard streams");
         // The kernel has the close of a view that is mounted nowhere wait for a grace period. With one job the last who closes
         // it would be the stub, on its way to its command.
         let proc = match assembly.room {
