@@ -99,12 +99,8 @@ fn try_policy(config: &Config, policies: &PolicySet, name: &str, trial: Trial) -
             if matches!(trial, Trial::WithoutLimits) {
                 Arc::make_mut(&mut resolved.sandbox).limits = Enforcement::BestEffort;
             }
-            foreground::run(
-                &config.isolation,
-                &resolved,
-                IsolationFloor::default(),
-                Timings::start(),
-            )
+            foreground::begin(&config.isolation, Timings::start())
+                .and_then(|begun| begun.run(&resolved, IsolationFloor::default()))
         });
     let (cause, weaker) = match ran {
         Ok(Outcome { record, .. }) => (record.cause, record.receipt.weaker),

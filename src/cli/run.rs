@@ -84,6 +84,9 @@ fn run(args: &RunArgs, mut timings: Timings) -> Result<ExitCode, String> {
         None => Config::default(),
     };
     let request = args.job.to_request().map_err(|error| error.to_string())?;
+    timings.mark("request");
+    // What it fails at is told only of a job that its policy allows.
+    let begun = foreground::begin(&config.isolation, timings);
     let policies = match &config.worker.policies_dir {
         Some(dir) => PolicySet::load(dir).map_err(|error| error.to_string())?,
         None => PolicySet::built_in_alone(request.policy.as_ref().unwrap_or(&config.worker.default_policy)),
@@ -99,8 +102,7 @@ fn run(args: &RunArgs, mut timings: Timings) -> Result<ExitCode, String> {
         .resolve(&request, &site, &tenant)
         .map_err(|error| error.to_string())?;
     let (id, created_at) = (JobId::random(), Timestamp::now());
-    timings.mark("policy");
-    let outcome = foreground::run(&config.isolation, &resolved, request.require.clone(), timings);
+    let outcome = begun.and_then(|begun| begun.run(&resolved, request.require.clone()));
     if let Ok(outcome) = &outcome
         && args.timings
     {

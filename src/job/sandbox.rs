@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// The sandbox that a policy gives to its jobs. Two jobs with equal values can use one template.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SandboxSpec {
     pub policy: String,
     pub root: Root,
@@ -82,7 +82,7 @@ pub struct Mount {
 }
 
 /// A compiled seccomp filter.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SeccompProfile {
     pub name: String,
     /// SHA-256 of the program, lower-case hexadecimal.

@@ -13,6 +13,7 @@ mod bombs;
 mod churn;
 mod disks;
 mod exhaustion;
+mod foreground;
 mod kills;
 mod memory;
 mod points;

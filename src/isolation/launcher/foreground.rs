@@ -13,7 +13,7 @@ use super::ids::IdPool;
 use super::in_use::InUse;
 use super::run_dir::run_dir;
 use super::slot::Slot;
-use super::spawn::Sandboxes;
+use super::spawn::{Lone, Sandboxes};
 use super::standing::{Standing, is_privileged};
 use super::tail::Tail;
 use crate::config::Isolation;
@@ -26,50 +26,79 @@ use crate::job::{Enforcement, ExitRecord, IsolationFloor, JobSpec, Receipt, Star
 use crate::policy::Resolved;
 use crate::sys::{self, Delivered, SignalFd};
 
-/// Runs a job to its end, passing its output through as it comes.
-///
-/// The process must have one thread. SIGINT and SIGTERM stop the job, a second one kills it. `timings` has what this process
-/// has done before.
-pub fn run(
-    isolation: &Isolation,
-    resolved: &Resolved,
-    require: IsolationFloor,
-    mut timings: Timings,
-) -> Result<Outcome, Failure> {
+/// A run of which it is not decided yet what it may do. Its supervisor is at work on what all sandboxes have, and ends with
+/// it.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    isolation: &'a Isolation,
+    signals: SignalFd,
+    _in_use: Option<InUse>,
+    lone: Lone,
+    sandboxes: Sandboxes,
+    timings: Timings,
+}
+
+/// Begins a run. The process must have one thread. From here on SIGINT and SIGTERM wait for the job; `timings` has what this
+/// process has done before.
+pub fn begin(isolation: &Isolation, mut timings: Timings) -> Result<Begun<'_>, Failure> {
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
     // An ordinary user's cgroup is the user's own, if there is one.
-    let _in_use = is_privileged()
+    let in_use = is_privileged()
         .then(|| run_dir().and_then(InUse::announce))
         .transpose()
         .at(StartStep::Supervisor, "/run/stockade")?;
-    let mut sandboxes = open_sandboxes(isolation)?;
+    let sandboxes = open_sandboxes(isolation)?;
     timings.mark("host ids");
-    let sandbox = &resolved.sandbox;
-    let mut slot = sandboxes.spawn_alone(sandbox, &resolved.spec.limits, |sandboxes| {
-        timings.mark("supervisor fork");
-        sandboxes.use_cgroups(open_cgroups(&isolation.cgroup, sandbox.limits)?);
-        match require.out_of_reach(sandbox, sandboxes.ceiling()) {
-            None => Ok(()),
-            Some(unmet) => {
-                let detail = format!("demanded isolation cannot be had: {unmet}");
-                Err(Failure::new(StartStep::Policy, 0, detail))
-            }
-        }
-    })?;
-    timings.mark("cgroup, network");
-    let result = run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups());
-    timings.mark("hand-over, job");
-    clean_up(slot, sandboxes);
-    timings.mark("clean-up");
-    give_back(&signals);
-    result.map(|end| Outcome {
-        record: end.record,
-        losses: end.losses,
-        launcher: timings,
-        supervisor: end.launch,
+    let lone = sandboxes.fork_alone()?;
+    timings.mark("supervisor fork");
+    Ok(Begun {
+        isolation,
+        signals,
+        _in_use: in_use,
+        lone,
+        sandboxes,
+        timings,
     })
+}
+
+impl Begun<'_> {
+    /// Runs a job to its end, passing its output through as it comes. SIGINT and SIGTERM stop it, a second one kills it.
+    pub fn run(self, resolved: &Resolved, require: IsolationFloor) -> Result<Outcome, Failure> {
+        let Self {
+            isolation,
+            signals,
+            _in_use,
+            lone,
+            mut sandboxes,
+            mut timings,
+        } = self;
+        timings.mark("policy");
+        let sandbox = &resolved.sandbox;
+        let mut slot = sandboxes.spawn_alone(lone, sandbox, &resolved.spec.limits, |sandboxes| {
+            sandboxes.use_cgroups(open_cgroups(&isolation.cgroup, sandbox.limits)?);
+            match require.out_of_reach(sandbox, sandboxes.ceiling()) {
+                None => Ok(()),
+                Some(unmet) => {
+                    let detail = format!("demanded isolation cannot be had: {unmet}");
+                    Err(Failure::new(StartStep::Policy, 0, detail))
+                }
+            }
+        })?;
+        timings.mark("cgroup, network");
+        let result = run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups());
+        timings.mark("hand-over, job");
+        clean_up(slot, sandboxes);
+        timings.mark("clean-up");
+        give_back(&signals);
+        result.map(|end| Outcome {
+            record: end.record,
+            losses: end.losses,
+            launcher: timings,
+            supervisor: end.launch,
+        })
+    }
 }
 
 /// How the job ended, and how long its launch took.

@@ -2,14 +2,14 @@
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 use sha2::{Digest, Sha256};
 
 use super::berth::{Berth, Berths};
-use super::ids::IdPool;
+use super::ids::{IdLease, IdPool};
 use super::pumps::Pumps;
 use super::slot::{Slot, last_words, limit_failure};
 use super::standing::Standing;
@@ -22,7 +22,7 @@ use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Alone, Assembly, Origin, ToSupervisor};
+use crate::isolation::supervisor::{self, Alone, Assembly, Decided, Origin, ToSupervisor};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
 
@@ -41,6 +41,31 @@ pub(super) struct Sandboxes {
     pumps: Pumps,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
+}
+
+/// What no other living sandbox has.
+struct Lease {
+    ids: IdLease,
+    /// Made ahead of time, where the root needs its id mapping.
+    user_namespace: Option<OwnedFd>,
+}
+
+/// A supervisor that knows no job yet. Dropped, it ends.
+#[derive(Debug)]
+pub(super) struct Lone {
+    pid: Pid,
+    /// `None` once it is a slot's.
+    control: Option<Channel>,
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        if let Some(control) = self.control.take() {
+            // It waits for what will not come.
+            drop(control);
+            let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
 }
 
 /// Kinds of sandbox whose template is kept.
@@ -120,26 +145,45 @@ impl Sandboxes {
         slot.berth.renew() && slot.again(limits, beside_many).is_ok()
     }
 
-    /// As [`Sandboxes::spawn`], for a launcher of one job: the supervisor lays the root by itself, and meanwhile this
+    /// Forks the supervisor of a launcher of one job, before it is known which job that is: it begins with what all
+    /// sandboxes have.
+    pub(super) fn fork_alone(&self) -> Result<Lone, Failure> {
+        let (pid, control) = self.fork(|control| {
+            supervisor::supervise_alone(&Alone {
+                control,
+                by_user: self.standing.is_user(),
+                oom_score: self.oom_score,
+                launcher_start: self.own_start,
+            })
+        })?;
+        // Both are at work now.
+        sys::run_beside(pid);
+        Ok(Lone {
+            pid,
+            control: Some(control),
+        })
+    }
+
+    /// As [`Sandboxes::spawn`], for a launcher of one job: its supervisor lays the root by itself, and meanwhile this
     /// process makes what the job has of cgroups and network, once `prepare` has found it those.
     pub(super) fn spawn_alone(
         &mut self,
+        mut lone: Lone,
         sandbox: &Arc<SandboxSpec>,
         limits: &Limits,
         prepare: impl FnOnce(&mut Self) -> Result<(), Failure>,
     ) -> Result<Slot, Failure> {
-        let by_user = self.standing.is_user();
-        let (supervisor, control) = self.fork(sandbox, limits, None, |origin| {
-            supervisor::supervise_alone(&Alone { origin, by_user })
-        })?;
-        // Both are at work now.
-        sys::run_beside(supervisor);
-        let berth = prepare(self)
+        let Some(control) = lone.control.take() else {
+            return Err(Failure::new(StartStep::Supervisor, 0, "it has its job"));
+        };
+        let berth = self
+            .send_kind(sandbox, limits, &control)
+            .and_then(|()| prepare(self))
             .and_then(|()| self.check_limits(sandbox))
             .and_then(|()| self.send_berth(sandbox, limits, &control));
         match berth {
             Ok(berth) => Ok(Slot {
-                supervisor,
+                supervisor: lone.pid,
                 pump: None,
                 reaped: false,
                 control,
@@ -149,12 +193,29 @@ impl Sandboxes {
                 weaker: self.standing.weaker(sandbox),
             }),
             Err(failure) => {
-                // Without a berth it ends.
-                drop(control);
-                let _ = waitpid(Some(supervisor), WaitOptions::empty());
+                lone.control = Some(control);
                 Err(failure)
             }
         }
+    }
+
+    /// The lock that holds the ids is the supervisor's alone from here on.
+    fn send_kind(
+        &mut self,
+        sandbox: &SandboxSpec,
+        limits: &Limits,
+        control: &Channel,
+    ) -> Result<(), Failure> {
+        let lease = self.lease(sandbox)?;
+        let message = ToSupervisor::Sandbox(Box::new(Decided {
+            sandbox: sandbox.clone(),
+            limits: *limits,
+            ids: lease.ids.ids,
+            user_namespace: lease.user_namespace.is_some(),
+        }));
+        let mut descriptors = vec![lease.ids.lock.as_fd()];
+        descriptors.extend(lease.user_namespace.as_ref().map(AsFd::as_fd));
+        tell(control, &message, &descriptors)
     }
 
     fn check_limits(&self, sandbox: &SandboxSpec) -> Result<(), Failure> {
@@ -186,9 +247,20 @@ impl Sandboxes {
         };
         let (pump, pumps) = pump.unzip();
         let launcher_namespaces = self.own_namespaces();
-        let forked = self.fork(sandbox, limits, pumps.as_ref(), |origin| {
+        let lease = self.lease(sandbox)?;
+        let forked = self.fork(|control| {
             let assembly = Assembly {
-                origin,
+                origin: Origin {
+                    control,
+                    sandbox,
+                    limits,
+                    ids: lease.ids.ids,
+                    ids_lock: lease.ids.lock.as_fd(),
+                    user_namespace: lease.user_namespace.as_ref().map(AsFd::as_fd),
+                    oom_score: self.oom_score,
+                    launcher_start: self.own_start,
+                    pump: pumps.as_ref(),
+                },
                 template,
                 room: berth.room.as_ref(),
                 laid: None,
@@ -211,14 +283,8 @@ impl Sandboxes {
         }
     }
 
-    /// Forks a process for a sandbox of this kind, in the namespaces that it has from its birth. It ends with its `life`.
-    fn fork(
-        &mut self,
-        sandbox: &SandboxSpec,
-        limits: &Limits,
-        pump: Option<&Channel>,
-        life: impl FnOnce(Origin<'_>),
-    ) -> Result<(Pid, Channel), Failure> {
+    /// What a sandbox of this kind has to itself before it is made.
+    fn lease(&mut self, sandbox: &SandboxSpec) -> Result<Lease, Failure> {
         let ids = self
             .ids
             .lease(ids_needed(sandbox.identity))
@@ -232,6 +298,11 @@ impl Sandboxes {
             }
             Root::ReadOnly => None,
         };
+        Ok(Lease { ids, user_namespace })
+    }
+
+    /// Forks a process for a sandbox, in the namespaces that it has from its birth. It ends with its `life`.
+    fn fork(&self, life: impl FnOnce(&Channel)) -> Result<(Pid, Channel), Failure> {
         fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
         let (control, supervisors_end) =
             ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
@@ -239,22 +310,11 @@ impl Sandboxes {
         let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
         match forked.at(StartStep::Namespaces, "clone3")? {
             Forked::Child => {
-                life(Origin {
-                    control: &supervisors_end,
-                    sandbox,
-                    limits,
-                    ids: ids.ids,
-                    ids_lock: ids.lock.as_fd(),
-                    user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
-                    oom_score: self.oom_score,
-                    launcher_start: self.own_start,
-                    pump,
-                });
+                life(&supervisors_end);
                 sys::exit_now(0)
             }
             Forked::Parent(pid) => {
                 fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
-                // The lock that holds its ids is the child's alone from here on.
                 Ok((pid, control))
             }
         }
@@ -356,9 +416,14 @@ fn tell_berth(
         network: berth.network.is_some(),
         launcher_namespaces: launcher_namespaces.clone(),
     };
+    tell(control, &message, &descriptors)
+}
+
+/// Tells a supervisor what it is forked without.
+fn tell(control: &Channel, message: &ToSupervisor, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
     let unsent = |detail: String| Failure::new(StartStep::Supervisor, 0, detail);
-    let bytes = postcard::to_stdvec(&message).map_err(|error| unsent(error.to_string()))?;
-    match control.try_send_with(&bytes, &descriptors) {
+    let bytes = postcard::to_stdvec(message).map_err(|error| unsent(error.to_string()))?;
+    match control.try_send_with(&bytes, descriptors) {
         Ok(true) => Ok(()),
         Ok(false) => Err(unsent("the supervisor takes no message".to_owned())),
         // One that could not lay the root has said why, and gone.

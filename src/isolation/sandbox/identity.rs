@@ -10,6 +10,7 @@ use rustix::process::{
     set_parent_process_death_signal, waitid, waitpid,
 };
 use rustix::thread::{CapabilitySets, UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
+use serde::{Deserialize, Serialize};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::layout;
@@ -18,7 +19,7 @@ use crate::job::{Identity, StartStep};
 use crate::sys::{self, Forked};
 
 /// The host ids of one job, used by no other living job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostIds {
     /// As the launcher's user namespace has them.
     pub first: u32,

@@ -9,7 +9,7 @@ pub mod files;
 pub mod identity;
 pub mod landlock;
 pub mod network;
-mod parts;
+pub mod parts;
 pub mod plan;
 pub mod proc;
 pub mod receipt;

@@ -2,7 +2,6 @@
 //! /etc, devices, covers for /proc.
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,8 +10,11 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, mkdir};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree};
-use rustix::process::{chdir, umask};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, open_tree,
+};
+use rustix::process::{chdir, fchdir, umask};
 use serde::{Deserialize, Serialize};
 
 use super::template::Layer;
@@ -72,7 +74,7 @@ const LINKS: [(&str, &str); 7] = [
     ("var/tmp", "/tmp"),
 ];
 /// Files of /etc copied into memory, at most.
-const IN_MEMORY: &CStr = c"mode=0755,size=64m";
+const IN_MEMORY: [(&str, &str); 2] = [("mode", "0755"), ("size", "64m")];
 
 /// Where layer `index` is mounted inside the template.
 #[must_use]
@@ -95,6 +97,29 @@ pub(super) struct Laid {
     pub(super) holds_root: bool,
 }
 
+/// A root of what is the same in all of them, in a file system of its own that is mounted nowhere yet.
+#[derive(Debug)]
+pub struct Base(OwnedFd);
+
+impl Base {
+    /// This process must be alone with its working directory, which is another afterwards.
+    pub fn lay() -> Result<Self, Failure> {
+        let tree = file_system_in_memory().at(StartStep::Rootfs, "tmpfs")?;
+        fchdir(&tree).at(StartStep::Rootfs, "chdir")?;
+        let made = without_umask(|| make_base(Path::new("")));
+        chdir("/").at(StartStep::Rootfs, "chdir")?;
+        made.map(|()| Self(tree))
+    }
+}
+
+/// What is made has the mode that is named, without a second call for it.
+fn without_umask<T>(make: impl FnOnce() -> T) -> T {
+    let usual = umask(Mode::empty());
+    let made = make();
+    umask(usual);
+    made
+}
+
 /// The working directory is the template then, its root is not yet. `in_place`: the root is one job's, a file system of its
 /// own and read-only, where that job has it.
 pub(super) fn lay(
@@ -102,13 +127,9 @@ pub(super) fn lay(
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-    in_place: bool,
+    in_place: Option<&Base>,
 ) -> Result<Laid, Failure> {
-    // What is made has the mode that is named, without a second call for it.
-    let usual = umask(Mode::empty());
-    let laid = lay_without_umask(spec, host_etc, layers, by_user, in_place);
-    umask(usual);
-    laid
+    without_umask(|| lay_without_umask(spec, host_etc, layers, by_user, in_place))
 }
 
 fn lay_without_umask(
@@ -116,7 +137,7 @@ fn lay_without_umask(
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-    in_place: bool,
+    in_place: Option<&Base>,
 ) -> Result<Laid, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
@@ -139,16 +160,20 @@ fn lay_without_umask(
     let etc = etc::collect(spec, host_etc, layers);
     let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let base = "/tmp";
-    mount_in_memory(base)?;
+    mount_over(base).at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
     for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, SHOWN_ROOT, devices::BOUND] {
         make_folder(name)?;
     }
-    let root = if in_place {
-        mount_in_memory(NEW_ROOT)?;
-        NEW_ROOT
-    } else {
-        ROOT
+    let root = match in_place {
+        Some(Base(tree)) => {
+            attach(tree, NEW_ROOT)?;
+            NEW_ROOT
+        }
+        None => {
+            make_base(Path::new(ROOT))?;
+            ROOT
+        }
     };
     for (name, tree) in &trees {
         place(tree, name)?;
@@ -158,7 +183,7 @@ fn lay_without_umask(
         make_folder(HOST_PROC)?;
         attach(&proc, HOST_PROC)?;
     }
-    make_root(Path::new(root), layers)?;
+    make_targets(Path::new(root), layers)?;
     etc.write(&Path::new(root).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
     let devices_bound = devices::make(Path::new(root))?;
@@ -170,7 +195,7 @@ fn lay_without_umask(
         }
     };
     make_covers(Path::new(covers), &stat)?;
-    if in_place {
+    if in_place.is_some() {
         mount_remount(NEW_ROOT, MountFlags::NOSUID | MountFlags::RDONLY, "")
             .at(StartStep::Rootfs, "read-only")?;
     }
@@ -180,8 +205,24 @@ fn lay_without_umask(
     })
 }
 
-fn mount_in_memory(target: &str) -> Result<(), Failure> {
-    mount("tmpfs", target, "tmpfs", MountFlags::NOSUID, Some(IN_MEMORY)).at(StartStep::Rootfs, "tmpfs")
+/// On a folder of the host's, which may be a link to one.
+fn mount_over(target: &str) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    move_mount(file_system_in_memory()?, "", CWD, target, flags)
+}
+
+/// Mounted nowhere yet.
+fn file_system_in_memory() -> Result<OwnedFd, Errno> {
+    let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [("source", "tmpfs")].into_iter().chain(IN_MEMORY) {
+        fsconfig_set_string(&tmpfs, key, value)?;
+    }
+    fsconfig_create(&tmpfs)?;
+    fsmount(
+        &tmpfs,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_NOSUID,
+    )
 }
 
 pub(super) fn detach(source: &Path) -> Result<OwnedFd, Failure> {
@@ -241,7 +282,7 @@ pub(super) fn attach(tree: &OwnedFd, target: &str) -> Result<(), Failure> {
     .at(StartStep::Rootfs, target)
 }
 
-fn make_root(root: &Path, layers: &[Layer]) -> Result<(), Failure> {
+fn make_base(root: &Path) -> Result<(), Failure> {
     for (name, mode) in FOLDERS {
         mkdir(root.join(name), Mode::from_raw_mode(mode)).at(StartStep::Rootfs, name)?;
     }
@@ -254,6 +295,10 @@ fn make_root(root: &Path, layers: &[Layer]) -> Result<(), Failure> {
             symlink(target, root.join(name)).at(StartStep::Rootfs, name)?;
         }
     }
+    Ok(())
+}
+
+fn make_targets(root: &Path, layers: &[Layer]) -> Result<(), Failure> {
     let targets: BTreeSet<&str> = layers.iter().map(|layer| layer.target.as_str()).collect();
     for target in targets {
         make_folders(root, target).at(StartStep::Rootfs, target)?;

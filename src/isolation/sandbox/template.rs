@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{chdir, pivot_root};
 
-use super::parts::{self, Laid, SYSTEM_FOLDERS};
+use super::parts::{self, Base, Laid, SYSTEM_FOLDERS};
 use super::proc::{self, Cover};
 use super::seccomp::Filter;
 use super::{builder, etc};
@@ -61,7 +61,7 @@ impl Template {
         let layers = layers(spec, &mut host_etc, false);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (laid, mount_namespace) = builder::in_copy(None, || {
-            let laid = parts::lay(spec, &mut host_etc, &layers, by_user, false)?;
+            let laid = parts::lay(spec, &mut host_etc, &layers, by_user, None)?;
             enter()?;
             Ok(laid)
         })?;
@@ -74,17 +74,18 @@ impl Template {
         Ok(template)
     }
 
-    /// Builds it in the mount namespace of this process, which must be its own, and leaves it the working directory. The
-    /// host's mounts are still there: they go all at once when the job's root is entered, since the kernel has every
+    /// Builds it in the mount namespace of this process, which must be its own, and leaves it the working directory. A
+    /// read-only root is laid on `base`. The host's mounts are still there: they go all at once when the job's root is entered, since the kernel has every
     /// unmount wait for a grace period.
-    pub fn build_here(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
+    pub fn build_here(spec: &SandboxSpec, base: &Base, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec);
         // An ordinary user's launcher can take no mount without what is mounted beneath it, and beneath the root there always
         // is something.
         let layers = layers(spec, &mut host_etc, !by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let root_stands = spec.root == Root::ReadOnly;
-        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, root_stands)?;
+        let base = root_stands.then_some(base);
+        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, base)?;
         Ok(Self {
             root_stands,
             ..Self::of_parts(spec, layers, laid, by_user)

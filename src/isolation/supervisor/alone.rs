@@ -1,35 +1,38 @@
-//! The supervisor of a launcher that has one job (`stockade run`): it lays the root at once in the mount namespace that
-//! the job gets, without a template to copy, while the launcher makes the job's cgroup and network namespace.
+//! The supervisor of a launcher that has one job (`stockade run`). It is forked before the policy is decided, and begins with
+//! what all roots have; it lays the job's own in the mount namespace that the job gets, without a template to copy, while the
+//! launcher makes the job's cgroup and network namespace.
 
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::oom_score::OomScore;
 use super::single::supervise_from;
-use super::{Assembly, Origin, Report, ToSupervisor, protocol};
+use super::{Assembly, Decided, Origin, Report, ToSupervisor, protocol};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::parts::Base;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::timings::Timings;
 use crate::job::StartStep;
-use crate::sys::{self, fault_point};
+use crate::sys::{self, StartMemory, fault_point};
 
-/// What such a supervisor is forked with; the rest comes as [`ToSupervisor::Berth`]. See [`Assembly`].
+/// What such a supervisor is forked with; the rest comes as [`ToSupervisor::Sandbox`] and [`ToSupervisor::Berth`].
 #[derive(Debug, Clone, Copy)]
 pub struct Alone<'a> {
-    pub origin: Origin<'a>,
+    pub control: &'a Channel,
     pub by_user: bool,
+    /// The launcher's oom_score_adj.
+    pub oom_score: i32,
+    pub launcher_start: StartMemory,
 }
 
-/// A root that stands.
-struct Laid {
-    template: Template,
-    /// What could not be had, for the receipt.
-    weaker: Vec<String>,
+/// What is the same whatever the job is.
+struct Begun {
+    base: Base,
     score: OomScore,
     timings: Timings,
 }
@@ -38,30 +41,55 @@ struct Laid {
 pub fn supervise_alone(alone: &Alone<'_>) -> ! {
     // Without it all goes on as before, and costs a little more.
     let _ = sys::use_arena();
-    match lay(alone) {
-        Ok(laid) => go_on(alone, laid),
-        Err(failure) => {
-            protocol::report(alone.origin.control, &Report::Failed(failure));
-        }
+    if let Err(failure) = begin(alone).and_then(|begun| go_on(alone, begun)) {
+        protocol::report(alone.control, &Report::Failed(failure));
     }
     sys::exit_now(0)
 }
 
+fn begin(alone: &Alone<'_>) -> Result<Begun, Failure> {
+    let mut timings = Timings::start();
+    sys::close_all_but(&mut [alone.control.as_raw_fd()]).at(StartStep::Supervisor, "close_range")?;
+    let score = OomScore::open(alone.oom_score)?;
+    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
+    sys::copy_mount_namespace(None).at(StartStep::Namespaces, "mount namespace")?;
+    timings.mark("mount namespace");
+    fault_point!("supervisor.base").at(StartStep::Rootfs, "tmpfs")?;
+    let base = Base::lay()?;
+    timings.mark("base of the root");
+    Ok(Begun { base, score, timings })
+}
+
 /// Returns where the launcher gave up.
-fn go_on(alone: &Alone<'_>, laid: Laid) {
-    let Laid {
-        template,
-        weaker,
+fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
+    let Begun {
+        base,
         score,
         mut timings,
-    } = laid;
-    timings.skip();
-    let Some(berth) = wait_for_berth(alone.origin.control) else {
-        return;
+    } = begun;
+    let Some(kind) = wait_for(alone.control, Kind::of) else {
+        return Ok(());
+    };
+    timings.mark("wait for the policy");
+    let origin = kind.origin(alone);
+    let template = Template::build_here(origin.sandbox, &base, alone.by_user)?;
+    drop(base);
+    timings.mark("parts of the root");
+    fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
+    let weaker = rootfs::assemble(
+        origin.sandbox,
+        &template,
+        origin.limits,
+        origin.ids.first,
+        origin.user_namespace,
+    )?;
+    timings.mark("root");
+    let Some(berth) = wait_for(alone.control, Berth::of) else {
+        return Ok(());
     };
     timings.mark("wait for cgroup, network");
     let assembly = Assembly {
-        origin: alone.origin,
+        origin,
         template: &template,
         room: None,
         laid: Some(&weaker),
@@ -72,31 +100,53 @@ fn go_on(alone: &Alone<'_>, laid: Laid) {
     supervise_from(&assembly, score, timings)
 }
 
-fn lay(alone: &Alone<'_>) -> Result<Laid, Failure> {
-    let mut timings = Timings::start();
-    let mut keep: Vec<RawFd> = alone.origin.descriptors().collect();
-    sys::close_all_but(&mut keep).at(StartStep::Supervisor, "close_range")?;
-    let score = OomScore::open(alone.origin.oom_score)?;
-    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
-    sys::copy_mount_namespace(None).at(StartStep::Namespaces, "mount namespace")?;
-    timings.mark("mount namespace");
-    let template = Template::build_here(alone.origin.sandbox, alone.by_user)?;
-    timings.mark("parts of the root");
-    fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
-    let weaker = rootfs::assemble(
-        alone.origin.sandbox,
-        &template,
-        alone.origin.limits,
-        alone.origin.ids.first,
-        alone.origin.user_namespace,
-    )?;
-    timings.mark("root");
-    Ok(Laid {
-        template,
-        weaker,
-        score,
-        timings,
-    })
+/// Waits for what `of` makes something of; `None` where it will never come.
+fn wait_for<T>(control: &Channel, of: impl Fn(ToSupervisor, Vec<OwnedFd>) -> Option<T>) -> Option<T> {
+    loop {
+        let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
+        match control.try_receive_with() {
+            Ok(Some((message, descriptors))) => return of(message, descriptors),
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Which sandbox it is to be, with what came along.
+struct Kind {
+    decided: Decided,
+    ids_lock: OwnedFd,
+    user_namespace: Option<OwnedFd>,
+}
+
+impl Kind {
+    fn of(message: ToSupervisor, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let ToSupervisor::Sandbox(decided) = message else {
+            return None;
+        };
+        let mut descriptors = descriptors.into_iter();
+        let ids_lock = descriptors.next()?;
+        let user_namespace = descriptors.next();
+        (user_namespace.is_some() == decided.user_namespace).then_some(Self {
+            decided: *decided,
+            ids_lock,
+            user_namespace,
+        })
+    }
+
+    fn origin<'a>(&'a self, alone: &Alone<'a>) -> Origin<'a> {
+        Origin {
+            control: alone.control,
+            sandbox: &self.decided.sandbox,
+            limits: &self.decided.limits,
+            ids: self.decided.ids,
+            ids_lock: self.ids_lock.as_fd(),
+            user_namespace: self.user_namespace.as_ref().map(AsFd::as_fd),
+            oom_score: alone.oom_score,
+            launcher_start: alone.launcher_start,
+            pump: None,
+        }
+    }
 }
 
 /// What the launcher has made meanwhile.
@@ -107,30 +157,24 @@ struct Berth {
     launcher_namespaces: NamespaceIds,
 }
 
-fn wait_for_berth(control: &Channel) -> Option<Berth> {
-    loop {
-        let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
-        match control.try_receive_with() {
-            Ok(Some((
-                ToSupervisor::Berth {
-                    cgroup,
-                    network,
-                    launcher_namespaces,
-                },
-                mut descriptors,
-            ))) => {
-                let network = match network {
-                    true => Some(descriptors.pop()?),
-                    false => None,
-                };
-                return Some(Berth {
-                    cgroup: Handles::from_parts(cgroup, descriptors)?,
-                    network,
-                    launcher_namespaces,
-                });
-            }
-            Ok(Some(_) | None) => {}
-            Err(_) => return None,
-        }
+impl Berth {
+    fn of(message: ToSupervisor, mut descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let ToSupervisor::Berth {
+            cgroup,
+            network,
+            launcher_namespaces,
+        } = message
+        else {
+            return None;
+        };
+        let network = match network {
+            true => Some(descriptors.pop()?),
+            false => None,
+        };
+        Some(Self {
+            cgroup: Handles::from_parts(cgroup, descriptors)?,
+            network,
+            launcher_namespaces,
+        })
     }
 }

@@ -46,7 +46,7 @@ pub use exit_file::{
     EXIT_FILE, STOP_FILE, StartRecord, read_exit_record, read_start_record, read_stop_order,
     write_exit_record,
 };
-pub use protocol::{Again, Go, Report, ToSupervisor};
+pub use protocol::{Again, Decided, Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
 
 /// How long, without a launcher, the record of a job's end is tried to be written.

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::isolation::cgroup::Shape;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::timings::Timings;
-use crate::job::{ExitRecord, IsolationFloor, JobSpec, Limits, Receipt, Signal, StopOrder, Timestamp};
+use crate::job::{
+    ExitRecord, IsolationFloor, JobSpec, Limits, Receipt, SandboxSpec, Signal, StopOrder, Timestamp,
+};
 
 /// Launcher to supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +27,9 @@ pub enum ToSupervisor {
     /// Make the sandbox ready for another job. Descriptors of its cgroup come with it where some are others
     /// than they were.
     Again(Again),
+    /// To a supervisor that was forked before this was known. The lock that holds the ids comes with it, then the user
+    /// namespace, if `user_namespace`.
+    Sandbox(Box<Decided>),
     /// To a supervisor that was forked without: the descriptors of the job's cgroup come with it, then that of its
     /// network namespace, if `network`.
     Berth {
@@ -31,6 +37,15 @@ pub enum ToSupervisor {
         network: bool,
         launcher_namespaces: NamespaceIds,
     },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Decided {
+    pub sandbox: SandboxSpec,
+    /// The limits that the scratch space is made with.
+    pub limits: Limits,
+    pub ids: HostIds,
+    pub user_namespace: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -318,7 +318,12 @@ impl Watch<'_> {
             match control.try_receive() {
                 Ok(Some(ToSupervisor::Stop(order))) => self.stop(order),
                 Ok(Some(ToSupervisor::Signal(signal))) => self.signal(signal),
-                Ok(Some(ToSupervisor::Go(_) | ToSupervisor::Again(_) | ToSupervisor::Berth { .. })) => {}
+                Ok(Some(
+                    ToSupervisor::Go(_)
+                    | ToSupervisor::Again(_)
+                    | ToSupervisor::Sandbox(_)
+                    | ToSupervisor::Berth { .. },
+                )) => {}
                 Ok(None) => break,
                 Err(_) => {
                     self.control = None;
