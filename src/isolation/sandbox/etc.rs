@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use super::template::Layer;
 use crate::job::{Identity, Network, SandboxSpec};
 
+const ETC: &str = "/etc";
 /// A single file that is larger is left out.
 const FILE_BYTES: u64 = 8 << 20;
 /// A small buffer, used again and again: each page of a large one would be new to this process.
@@ -41,9 +42,16 @@ pub(super) struct Host {
 
 /// Folders that were read: the names in them, and whether each is a folder.
 #[derive(Debug, Default)]
-struct Folders(BTreeMap<PathBuf, Vec<(OsString, bool)>>);
+pub(super) struct Folders(BTreeMap<PathBuf, Vec<(OsString, bool)>>);
 
 impl Folders {
+    /// That of most names, read already.
+    pub(super) fn of_etc() -> Self {
+        let mut folders = Self::default();
+        folders.names(Path::new(ETC));
+        folders
+    }
+
     fn names(&mut self, folder: &Path) -> &[(OsString, bool)] {
         self.0.entry(folder.to_owned()).or_insert_with(|| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -94,12 +102,11 @@ impl Folders {
 }
 
 impl Host {
-    pub(super) fn look(spec: &SandboxSpec) -> Self {
-        let mut folders = Folders::default();
+    pub(super) fn look(spec: &SandboxSpec, mut folders: Folders) -> Self {
         let named = spec
             .etc
             .iter()
-            .flat_map(|pattern| folders.matches(Path::new("/etc"), pattern))
+            .flat_map(|pattern| folders.matches(Path::new(ETC), pattern))
             .filter_map(|path| fs::symlink_metadata(&path).ok().map(|kind| (path, kind)))
             .collect();
         Self { named, folders }
@@ -109,7 +116,7 @@ impl Host {
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let gets_file = |folder: &Path| {
             let mut files = accounts::FOR_ROOT.iter();
-            files.any(|(name, _)| Path::new("/etc").join(name).starts_with(folder))
+            files.any(|(name, _)| Path::new(ETC).join(name).starts_with(folder))
         };
         let named = self.named.iter();
         named
@@ -150,11 +157,11 @@ pub(super) fn collect(spec: &SandboxSpec, host: &mut Host, shown: &[Layer]) -> E
     let mut etc = Etc::default();
     for (path, kind) in &host.named {
         if !shown.iter().any(|layer| layer.source == *path) {
-            etc.take(path, kind, Path::new("/etc"), &mut host.folders);
+            etc.take(path, kind, Path::new(ETC), &mut host.folders);
         }
     }
     if spec.network == Network::Host {
-        etc.take_resolver(Path::new("/etc"), &mut host.folders);
+        etc.take_resolver(Path::new(ETC), &mut host.folders);
     }
     for (name, content) in accounts::of(spec) {
         etc.put(name, content);

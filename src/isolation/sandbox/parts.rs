@@ -97,18 +97,26 @@ pub(super) struct Laid {
     pub(super) holds_root: bool,
 }
 
-/// A root of what is the same in all of them, in a file system of its own that is mounted nowhere yet.
+/// What can be had before it is known which sandbox it is to be.
 #[derive(Debug)]
-pub struct Base(OwnedFd);
+pub struct Base {
+    /// A root of what is the same in all of them, in a file system of its own that is mounted nowhere yet.
+    pub(super) root: OwnedFd,
+    pub(super) etc: etc::Folders,
+}
 
 impl Base {
     /// This process must be alone with its working directory, which is another afterwards.
     pub fn lay() -> Result<Self, Failure> {
-        let tree = file_system_in_memory().at(StartStep::Rootfs, "tmpfs")?;
-        fchdir(&tree).at(StartStep::Rootfs, "chdir")?;
-        let made = without_umask(|| make_base(Path::new("")));
+        let root = file_system_in_memory().at(StartStep::Rootfs, "tmpfs")?;
+        fchdir(&root).at(StartStep::Rootfs, "chdir")?;
+        let here = Path::new("");
+        let made = without_umask(|| make_base(here).and_then(|()| make_covers(here)));
         chdir("/").at(StartStep::Rootfs, "chdir")?;
-        made.map(|()| Self(tree))
+        made.map(|()| Self {
+            root,
+            etc: etc::Folders::of_etc(),
+        })
     }
 }
 
@@ -120,14 +128,14 @@ fn without_umask<T>(make: impl FnOnce() -> T) -> T {
     made
 }
 
-/// The working directory is the template then, its root is not yet. `in_place`: the root is one job's, a file system of its
-/// own and read-only, where that job has it.
+/// The working directory is the template then, its root is not yet. `in_place`: the root is one job's, laid on the root of a
+/// [`Base`], and read-only, where that job has it.
 pub(super) fn lay(
     spec: &SandboxSpec,
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-    in_place: Option<&Base>,
+    in_place: Option<&OwnedFd>,
 ) -> Result<Laid, Failure> {
     without_umask(|| lay_without_umask(spec, host_etc, layers, by_user, in_place))
 }
@@ -137,7 +145,7 @@ fn lay_without_umask(
     host_etc: &mut etc::Host,
     layers: &[Layer],
     by_user: bool,
-    in_place: Option<&Base>,
+    in_place: Option<&OwnedFd>,
 ) -> Result<Laid, Failure> {
     sys::make_tree_private().at(StartStep::Rootfs, "private mounts")?;
     // Taken before the new root covers anything.
@@ -158,7 +166,6 @@ fn lay_without_umask(
     trees.extend(host_root.map(|tree| (HOST_ROOT.to_owned(), tree)));
     let proc = by_user.then(by_users::detach_proc).transpose()?;
     let etc = etc::collect(spec, host_etc, layers);
-    let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let base = "/tmp";
     mount_over(base).at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
@@ -166,12 +173,20 @@ fn lay_without_umask(
         make_folder(name)?;
     }
     let root = match in_place {
-        Some(Base(tree)) => {
-            attach(tree, NEW_ROOT)?;
+        Some(base) => {
+            attach(base, NEW_ROOT)?;
             NEW_ROOT
         }
         None => {
             make_base(Path::new(ROOT))?;
+            let covers = match spec.root {
+                Root::ReadOnly => ROOT,
+                Root::Writable => {
+                    make_folder(COVERS)?;
+                    COVERS
+                }
+            };
+            make_covers(Path::new(covers))?;
             ROOT
         }
     };
@@ -187,14 +202,6 @@ fn lay_without_umask(
     etc.write(&Path::new(root).join("etc"))
         .at(StartStep::Rootfs, "etc")?;
     let devices_bound = devices::make(Path::new(root))?;
-    let covers = match spec.root {
-        Root::ReadOnly => root,
-        Root::Writable => {
-            make_folder(COVERS)?;
-            COVERS
-        }
-    };
-    make_covers(Path::new(covers), &stat)?;
     if in_place.is_some() {
         mount_remount(NEW_ROOT, MountFlags::NOSUID | MountFlags::RDONLY, "")
             .at(StartStep::Rootfs, "read-only")?;
@@ -315,7 +322,8 @@ fn make_folders(root: &Path, target: &str) -> std::io::Result<()> {
 }
 
 /// In the root itself, where nobody can change them: /proc of a job lies over them.
-fn make_covers(base: &Path, stat: &str) -> Result<(), Failure> {
+fn make_covers(base: &Path) -> Result<(), Failure> {
+    let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
     let proc = base.join("proc");
     match mkdir(&proc, PLAIN_FOLDER) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -323,7 +331,7 @@ fn make_covers(base: &Path, stat: &str) -> Result<(), Failure> {
     }
     mkdir(proc.join(proc::COVER_FOLDER), PLAIN_FOLDER).at(StartStep::Rootfs, proc::COVER_FOLDER)?;
     write_file(&proc.join(proc::COVER_FILE), "").at(StartStep::Rootfs, proc::COVER_FILE)?;
-    let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(stat)];
+    let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(&stat)];
     for (name, content) in proc::SHOWN_INSTEAD.iter().zip(shown) {
         write_file(&proc.join(name), content).at(StartStep::Rootfs, name)?;
     }

@@ -56,7 +56,7 @@ pub struct Layer {
 impl Template {
     /// Builds the template for `spec`. `by_user`: for an ordinary user's launcher.
     pub fn build(spec: &SandboxSpec, by_user: bool) -> Result<Self, Failure> {
-        let mut host_etc = etc::Host::look(spec);
+        let mut host_etc = etc::Host::look(spec, etc::Folders::default());
         // A host folder may go, or be another one, while the template is in use: each layer holds its own.
         let layers = layers(spec, &mut host_etc, false);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
@@ -77,15 +77,15 @@ impl Template {
     /// Builds it in the mount namespace of this process, which must be its own, and leaves it the working directory. A
     /// read-only root is laid on `base`. The host's mounts are still there: they go all at once when the job's root is entered, since the kernel has every
     /// unmount wait for a grace period.
-    pub fn build_here(spec: &SandboxSpec, base: &Base, by_user: bool) -> Result<Self, Failure> {
-        let mut host_etc = etc::Host::look(spec);
+    pub fn build_here(spec: &SandboxSpec, base: Base, by_user: bool) -> Result<Self, Failure> {
+        let mut host_etc = etc::Host::look(spec, base.etc);
         // An ordinary user's launcher can take no mount without what is mounted beneath it, and beneath the root there always
         // is something.
         let layers = layers(spec, &mut host_etc, !by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let root_stands = spec.root == Root::ReadOnly;
-        let base = root_stands.then_some(base);
-        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, base)?;
+        let root = root_stands.then_some(&base.root);
+        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, root)?;
         Ok(Self {
             root_stands,
             ..Self::of_parts(spec, layers, laid, by_user)

@@ -72,8 +72,7 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
     };
     timings.mark("wait for the policy");
     let origin = kind.origin(alone);
-    let template = Template::build_here(origin.sandbox, &base, alone.by_user)?;
-    drop(base);
+    let template = Template::build_here(origin.sandbox, base, alone.by_user)?;
     timings.mark("parts of the root");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
     let weaker = rootfs::assemble(
