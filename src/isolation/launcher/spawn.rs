@@ -238,6 +238,7 @@ impl Sandboxes {
             .apply(limits)
             .map_err(|error| limit_failure(&error))?;
         let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
+        let lease = self.lease(sandbox)?;
         let pump = match berth.room {
             Some(_) => {
                 let beside = self.supervisors.as_ref().map(AsFd::as_fd);
@@ -247,7 +248,6 @@ impl Sandboxes {
         };
         let (pump, pumps) = pump.unzip();
         let launcher_namespaces = self.own_namespaces();
-        let lease = self.lease(sandbox)?;
         let forked = self.fork(|control| {
             let assembly = Assembly {
                 origin: Origin {
