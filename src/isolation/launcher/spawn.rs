@@ -1,17 +1,19 @@
 //! Makes sandboxes: a supervisor in new namespaces, with a stub in a cgroup, ready for a job.
 
+mod alone;
+
 use std::cell::OnceCell;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::Pid;
 use sha2::{Digest, Sha256};
 
 use super::berth::{Berth, Berths};
 use super::ids::{IdLease, IdPool};
 use super::pumps::Pumps;
-use super::slot::{Slot, last_words, limit_failure};
+use super::slot::{Slot, limit_failure};
 use super::standing::Standing;
 use crate::isolation::cgroup::{CgroupTree, Version};
 use crate::isolation::failure::{At, Failure};
@@ -22,9 +24,10 @@ use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Alone, Assembly, Decided, Origin, ToSupervisor};
+use crate::isolation::supervisor::{self, Assembly, Origin};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, StartMemory, fault_point};
+pub(super) use alone::Lone;
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]
@@ -48,24 +51,6 @@ struct Lease {
     ids: IdLease,
     /// Made ahead of time, where the root needs its id mapping.
     user_namespace: Option<OwnedFd>,
-}
-
-/// A supervisor that knows no job yet. Dropped, it ends.
-#[derive(Debug)]
-pub(super) struct Lone {
-    pid: Pid,
-    /// `None` once it is a slot's.
-    control: Option<Channel>,
-}
-
-impl Drop for Lone {
-    fn drop(&mut self) {
-        if let Some(control) = self.control.take() {
-            // It waits for what will not come.
-            drop(control);
-            let _ = waitpid(Some(self.pid), WaitOptions::empty());
-        }
-    }
 }
 
 /// Kinds of sandbox whose template is kept.
@@ -143,79 +128,6 @@ impl Sandboxes {
     /// False where the launcher finds otherwise, or its supervisor does not listen.
     pub(super) fn ready_again(slot: &mut Slot, limits: &Limits, beside_many: bool) -> bool {
         slot.berth.renew() && slot.again(limits, beside_many).is_ok()
-    }
-
-    /// Forks the supervisor of a launcher of one job, before it is known which job that is: it begins with what all
-    /// sandboxes have.
-    pub(super) fn fork_alone(&self) -> Result<Lone, Failure> {
-        let (pid, control) = self.fork(|control| {
-            supervisor::supervise_alone(&Alone {
-                control,
-                by_user: self.standing.is_user(),
-                oom_score: self.oom_score,
-                launcher_start: self.own_start,
-            })
-        })?;
-        // Both are at work now.
-        sys::run_beside(pid);
-        Ok(Lone {
-            pid,
-            control: Some(control),
-        })
-    }
-
-    /// As [`Sandboxes::spawn`], for a launcher of one job: its supervisor lays the root by itself, and meanwhile this
-    /// process makes what the job has of cgroups and network, once `prepare` has found it those.
-    pub(super) fn spawn_alone(
-        &mut self,
-        mut lone: Lone,
-        sandbox: &Arc<SandboxSpec>,
-        limits: &Limits,
-        prepare: impl FnOnce(&mut Self) -> Result<(), Failure>,
-    ) -> Result<Slot, Failure> {
-        let Some(control) = lone.control.take() else {
-            return Err(Failure::new(StartStep::Supervisor, 0, "it has its job"));
-        };
-        let berth = self
-            .send_kind(sandbox, limits, &control)
-            .and_then(|()| prepare(self))
-            .and_then(|()| self.check_limits(sandbox))
-            .and_then(|()| self.send_berth(sandbox, limits, &control));
-        match berth {
-            Ok(berth) => Ok(Slot {
-                supervisor: lone.pid,
-                pump: None,
-                reaped: false,
-                control,
-                told_more: false,
-                berth,
-                sandbox: Arc::clone(sandbox),
-                weaker: self.standing.weaker(sandbox),
-            }),
-            Err(failure) => {
-                lone.control = Some(control);
-                Err(failure)
-            }
-        }
-    }
-
-    /// The lock that holds the ids is the supervisor's alone from here on.
-    fn send_kind(
-        &mut self,
-        sandbox: &SandboxSpec,
-        limits: &Limits,
-        control: &Channel,
-    ) -> Result<(), Failure> {
-        let lease = self.lease(sandbox)?;
-        let message = ToSupervisor::Sandbox(Box::new(Decided {
-            sandbox: sandbox.clone(),
-            limits: *limits,
-            ids: lease.ids.ids,
-            user_namespace: lease.user_namespace.is_some(),
-        }));
-        let mut descriptors = vec![lease.ids.lock.as_fd()];
-        descriptors.extend(lease.user_namespace.as_ref().map(AsFd::as_fd));
-        tell(control, &message, &descriptors)
     }
 
     fn check_limits(&self, sandbox: &SandboxSpec) -> Result<(), Failure> {
@@ -320,23 +232,6 @@ impl Sandboxes {
         }
     }
 
-    fn send_berth(
-        &mut self,
-        sandbox: &SandboxSpec,
-        limits: &Limits,
-        control: &Channel,
-    ) -> Result<Berth, Failure> {
-        let own_network = !self.standing.is_user();
-        let mut berth = self.berths.make_bare(sandbox, own_network)?;
-        match tell_berth(&mut berth, limits, &self.own_namespaces(), control) {
-            Ok(()) => Ok(berth),
-            Err(failure) => {
-                self.berths.give_back(berth);
-                Err(failure)
-            }
-        }
-    }
-
     fn own_namespaces(&self) -> Arc<NamespaceIds> {
         let read = || Arc::new(receipt::namespace_ids("self"));
         Arc::clone(self.own_namespaces.get_or_init(read))
@@ -396,39 +291,6 @@ fn no_limits() -> Failure {
     let detail =
         "this host has no cgroup hierarchy that can be used, and the policy's sandbox.limits is fail-closed";
     Failure::new(StartStep::Cgroup, 0, detail)
-}
-
-fn tell_berth(
-    berth: &mut Berth,
-    limits: &Limits,
-    launcher_namespaces: &NamespaceIds,
-    control: &Channel,
-) -> Result<(), Failure> {
-    berth
-        .cgroup
-        .apply(limits)
-        .map_err(|error| limit_failure(&error))?;
-    let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
-    let mut descriptors: Vec<_> = cgroup.descriptors().collect();
-    descriptors.extend(berth.network.as_ref().map(NetworkNamespace::as_fd));
-    let message = ToSupervisor::Berth {
-        cgroup: cgroup.shape(),
-        network: berth.network.is_some(),
-        launcher_namespaces: launcher_namespaces.clone(),
-    };
-    tell(control, &message, &descriptors)
-}
-
-/// Tells a supervisor what it is forked without.
-fn tell(control: &Channel, message: &ToSupervisor, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
-    let unsent = |detail: String| Failure::new(StartStep::Supervisor, 0, detail);
-    let bytes = postcard::to_stdvec(message).map_err(|error| unsent(error.to_string()))?;
-    match control.try_send_with(&bytes, descriptors) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(unsent("the supervisor takes no message".to_owned())),
-        // One that could not lay the root has said why, and gone.
-        Err(error) => Err(last_words(control).unwrap_or_else(|| unsent(error.to_string()))),
-    }
 }
 
 /// Those that a supervisor is cloned into. It makes its mount namespace itself, from a room or a template, and enters

@@ -1,0 +1,160 @@
+//! The supervisor of a launcher that has one job: forked before it is known which, and told afterwards.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::{Sandboxes, files_closed};
+use crate::isolation::failure::Failure;
+use crate::isolation::ipc::Channel;
+use crate::isolation::launcher::berth::Berth;
+use crate::isolation::launcher::slot::{Slot, last_words, limit_failure};
+use crate::isolation::sandbox::network::NetworkNamespace;
+use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::supervisor::{self, Alone, Decided, ToSupervisor};
+use crate::job::{Limits, SandboxSpec, StartStep};
+use crate::sys;
+
+/// A supervisor that knows no job yet. Dropped, it ends.
+#[derive(Debug)]
+pub(in crate::isolation::launcher) struct Lone {
+    pid: Pid,
+    /// `None` once it is a slot's.
+    control: Option<Channel>,
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        if let Some(control) = self.control.take() {
+            // It waits for what will not come.
+            drop(control);
+            let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
+}
+
+impl Sandboxes {
+    /// Forks the supervisor of a launcher of one job, before it is known which job that is: it begins with what all
+    /// sandboxes have.
+    pub(in crate::isolation::launcher) fn fork_alone(&self) -> Result<Lone, Failure> {
+        let (pid, control) = self.fork(|control| {
+            supervisor::supervise_alone(&Alone {
+                control,
+                by_user: self.standing.is_user(),
+                oom_score: self.oom_score,
+                launcher_start: self.own_start,
+            })
+        })?;
+        // Both are at work now.
+        sys::run_beside(pid);
+        Ok(Lone {
+            pid,
+            control: Some(control),
+        })
+    }
+
+    /// As [`Sandboxes::spawn`], for a launcher of one job: its supervisor lays the root by itself, and meanwhile this
+    /// process makes what the job has of cgroups and network, once `prepare` has found it those.
+    pub(in crate::isolation::launcher) fn spawn_alone(
+        &mut self,
+        mut lone: Lone,
+        sandbox: &Arc<SandboxSpec>,
+        limits: &Limits,
+        prepare: impl FnOnce(&mut Self) -> Result<(), Failure>,
+    ) -> Result<Slot, Failure> {
+        let Some(control) = lone.control.take() else {
+            return Err(Failure::new(StartStep::Supervisor, 0, "it has its job"));
+        };
+        let berth = self
+            .send_kind(sandbox, limits, &control)
+            .and_then(|()| prepare(self))
+            .and_then(|()| self.check_limits(sandbox))
+            .and_then(|()| self.send_berth(sandbox, limits, &control));
+        match berth {
+            Ok(berth) => Ok(Slot {
+                supervisor: lone.pid,
+                pump: None,
+                reaped: false,
+                control,
+                told_more: false,
+                berth,
+                sandbox: Arc::clone(sandbox),
+                weaker: self.standing.weaker(sandbox),
+            }),
+            Err(failure) => {
+                lone.control = Some(control);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The lock that holds the ids is the supervisor's alone from here on.
+    fn send_kind(
+        &mut self,
+        sandbox: &SandboxSpec,
+        limits: &Limits,
+        control: &Channel,
+    ) -> Result<(), Failure> {
+        let lease = self.lease(sandbox)?;
+        let message = ToSupervisor::Sandbox(Box::new(Decided {
+            sandbox: sandbox.clone(),
+            limits: *limits,
+            ids: lease.ids.ids,
+            user_namespace: lease.user_namespace.is_some(),
+        }));
+        let mut descriptors = vec![lease.ids.lock.as_fd()];
+        descriptors.extend(lease.user_namespace.as_ref().map(AsFd::as_fd));
+        tell(control, &message, &descriptors)
+    }
+
+    fn send_berth(
+        &mut self,
+        sandbox: &SandboxSpec,
+        limits: &Limits,
+        control: &Channel,
+    ) -> Result<Berth, Failure> {
+        let own_network = !self.standing.is_user();
+        let mut berth = self.berths.make_bare(sandbox, own_network)?;
+        match tell_berth(&mut berth, limits, &self.own_namespaces(), control) {
+            Ok(()) => Ok(berth),
+            Err(failure) => {
+                self.berths.give_back(berth);
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn tell_berth(
+    berth: &mut Berth,
+    limits: &Limits,
+    launcher_namespaces: &NamespaceIds,
+    control: &Channel,
+) -> Result<(), Failure> {
+    berth
+        .cgroup
+        .apply(limits)
+        .map_err(|error| limit_failure(&error))?;
+    let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
+    let mut descriptors: Vec<_> = cgroup.descriptors().collect();
+    descriptors.extend(berth.network.as_ref().map(NetworkNamespace::as_fd));
+    let message = ToSupervisor::Berth {
+        cgroup: cgroup.shape(),
+        network: berth.network.is_some(),
+        launcher_namespaces: launcher_namespaces.clone(),
+    };
+    tell(control, &message, &descriptors)
+}
+
+/// Tells a supervisor what it is forked without.
+fn tell(control: &Channel, message: &ToSupervisor, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+    let unsent = |detail: String| Failure::new(StartStep::Supervisor, 0, detail);
+    let bytes = postcard::to_stdvec(message).map_err(|error| unsent(error.to_string()))?;
+    match control.try_send_with(&bytes, descriptors) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unsent("the supervisor takes no message".to_owned())),
+        // One that could not lay the root has said why, and gone.
+        Err(error) => Err(last_words(control).unwrap_or_else(|| unsent(error.to_string()))),
+    }
+}
