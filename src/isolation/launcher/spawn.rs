@@ -107,20 +107,30 @@ impl Sandboxes {
         let own_network = !self.standing.is_user();
         let mut berth = self.berths.take(sandbox, &template, own_network)?;
         match self.fork_into(&mut berth, sandbox, limits, &template) {
-            Ok((supervisor, pump, control)) => Ok(Slot {
-                supervisor,
-                pump,
-                reaped: false,
-                control,
-                told_more: false,
-                berth,
-                sandbox: Arc::clone(sandbox),
-                weaker: self.standing.weaker(sandbox),
-            }),
+            Ok(forked) => Ok(self.slot(forked, berth, sandbox)),
             Err(failure) => {
                 self.berths.give_back(berth);
                 Err(failure)
             }
+        }
+    }
+
+    /// A sandbox with its supervisor, the pump that it may have, and the connection to it.
+    fn slot(
+        &self,
+        (supervisor, pump, control): (Pid, Option<Pid>, Channel),
+        berth: Berth,
+        sandbox: &Arc<SandboxSpec>,
+    ) -> Slot {
+        Slot {
+            supervisor,
+            pump,
+            reaped: false,
+            control,
+            told_more: false,
+            berth,
+            sandbox: Arc::clone(sandbox),
+            weaker: self.standing.weaker(sandbox),
         }
     }
 

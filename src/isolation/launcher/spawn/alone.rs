@@ -72,16 +72,7 @@ impl Sandboxes {
             .and_then(|()| self.check_limits(sandbox))
             .and_then(|()| self.send_berth(sandbox, limits, &control));
         match berth {
-            Ok(berth) => Ok(Slot {
-                supervisor: lone.pid,
-                pump: None,
-                reaped: false,
-                control,
-                told_more: false,
-                berth,
-                sandbox: Arc::clone(sandbox),
-                weaker: self.standing.weaker(sandbox),
-            }),
+            Ok(berth) => Ok(self.slot((lone.pid, None, control), berth, sandbox)),
             Err(failure) => {
                 lone.control = Some(control);
                 Err(failure)
