@@ -1,5 +1,12 @@
-//! Compiles the .proto files without protoc: protox is a compiler in Rust, so that a fresh machine needs nothing. Writes the
-//! built-in policies and profiles as JSON, too, which is quicker to read. Links what unwinds the stack into the program.
+//! Compiles the .proto files without protoc: protox is a compiler in Rust, so that a fresh machine needs nothing. Compiles the
+//! built-in policies too, by the program's own code. Links what unwinds the stack into the program.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "of the program's modules it needs a part"
+)]
 
 use std::{
     env,
@@ -9,8 +16,25 @@ use std::{
     process::Command,
 };
 
+// The part of the program that compiles policies.
+#[path = "src/job/mod.rs"]
+mod job;
+#[path = "src/isolation/layout.rs"]
+mod layout;
+#[path = "src/policy/mod.rs"]
+mod policy;
+#[path = "src/units/mod.rs"]
+mod units;
+
+mod isolation {
+    pub(crate) use crate::layout;
+}
+
+mod build_output {
+    pub(crate) const POLICIES: &[u8] = &[];
+}
+
 const PROTOS: [&str; 2] = ["jobscheduler/jobscheduler.proto", "stockade/v1/worker.proto"];
-const POLICIES: [&str; 2] = ["policies", "policies/seccomp"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -21,9 +45,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".stockade.v1.Chunk.data")
         .compile_fds(descriptors)?;
-    println!("cargo:rerun-if-changed=policies");
+    compile_policies(&out.join("policies.bin"))?;
     link_unwinder();
-    POLICIES.iter().try_for_each(|folder| translate(folder, &out))
+    Ok(())
+}
+
+/// Writes the built-in policies, each with its filter, as the program reads them. The calls of a filter have the numbers of the
+/// architecture that this script runs on: for another one nothing is written, and the program compiles them when it starts.
+fn compile_policies(file: &Path) -> Result<(), Box<dyn Error>> {
+    for source in [
+        "policies",
+        "src/policy",
+        "src/job",
+        "src/units",
+        "src/isolation/layout.rs",
+    ] {
+        println!("cargo:rerun-if-changed={source}");
+    }
+    let is_native = env::var("CARGO_CFG_TARGET_ARCH")? == env::consts::ARCH;
+    let compiled = if is_native {
+        policy::compile_built_in()?
+    } else {
+        Vec::new()
+    };
+    Ok(fs::write(file, compiled)?)
 }
 
 /// Takes the C compiler's unwinder from its static library, where there is one. The shared one looks at the processor each
@@ -45,22 +90,6 @@ fn link_unwinder() {
         println!("cargo:rustc-link-search=native={}", folder.display());
         println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
     }
-}
-
-/// Writes each TOML file of `folder` as JSON, to the same place beneath `out`.
-fn translate(folder: &str, out: &Path) -> Result<(), Box<dyn Error>> {
-    fs::create_dir_all(out.join(folder))?;
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            let content: toml::Table = toml::from_str(&fs::read_to_string(&path)?)?;
-            fs::write(
-                out.join(path.with_extension("json")),
-                serde_json::to_string(&content)?,
-            )?;
-        }
-    }
-    Ok(())
 }
 
 fn prost_encode(message: &impl prost::Message) -> Vec<u8> {

@@ -90,5 +90,26 @@ pub struct SeccompProfile {
     /// What happens to a call that no rule allows, such as "ERRNO(EPERM)".
     pub default_action: String,
     /// Classic BPF, one `struct sock_filter` (8 bytes, as in memory) each.
+    #[serde(with = "words")]
     pub program: Vec<u64>,
+}
+
+/// A program as its bytes: to read each word by itself takes longer.
+mod words {
+    use serde::de::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(words: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        serde_bytes::serialize(&bytes, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+        let bytes: Vec<u8> = serde_bytes::deserialize(deserializer)?;
+        let (words, rest) = bytes.as_chunks();
+        if !rest.is_empty() {
+            return Err(D::Error::custom("a program ends within a word"));
+        }
+        Ok(words.iter().map(|word| u64::from_ne_bytes(*word)).collect())
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::environment::Environment;
@@ -22,7 +23,7 @@ use crate::job::{
 const NO_FILTER: &str = "none";
 
 /// What one policy says, with nothing left to inherit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Policy {
     pub(super) name: String,
     description: String,
@@ -123,7 +124,7 @@ fn filter(file: &PolicyFile, library: &Library) -> Result<Option<SeccompProfile>
     if name == NO_FILTER {
         return Ok(None);
     }
-    match library.profiles.compile(name) {
+    match library.profiles.compiled(name) {
         Some(Ok(profile)) => Ok(Some(profile)),
         Some(Err(error)) => refused(KEY, error.to_string()),
         None => refused(KEY, format!("there is no seccomp profile {name:?}")),

@@ -19,8 +19,6 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub(super) struct Document {
     pub(super) path: PathBuf,
     pub(super) text: Cow<'static, str>,
-    /// The same as JSON, of a built-in file.
-    json: Option<&'static str>,
 }
 
 /// A file that is part of the program.
@@ -28,12 +26,10 @@ pub(super) struct Document {
 pub(super) struct BuiltIn {
     pub(super) name: &'static str,
     pub(super) toml: &'static str,
-    /// Written by the build script.
-    pub(super) json: &'static str,
 }
 
 /// The file of this name in a folder of `policies`.
-macro_rules! built_in {
+macro_rules! built_in_file {
     ($folder:literal, $name:literal) => {
         $crate::policy::document::BuiltIn {
             name: $name,
@@ -44,11 +40,10 @@ macro_rules! built_in {
                 $name,
                 ".toml"
             )),
-            json: include_str!(concat!(env!("OUT_DIR"), "/policies/", $folder, $name, ".json")),
         }
     };
 }
-pub(super) use built_in;
+pub(super) use built_in_file;
 
 impl Document {
     pub(super) fn read(path: &Path) -> Result<Self, PolicyError> {
@@ -65,7 +60,6 @@ impl Document {
         Self {
             path: path.to_owned(),
             text: text.into(),
-            json: None,
         }
     }
 
@@ -74,18 +68,10 @@ impl Document {
         Self {
             path: PathBuf::from(format!("built-in {folder}{}.toml", file.name)),
             text: file.toml.into(),
-            json: Some(file.json),
         }
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, PolicyError> {
-        if let Some(json) = self.json {
-            return serde_json::from_str(json).map_err(|error| PolicyError::File {
-                path: self.path.clone(),
-                position: None,
-                reason: error.to_string(),
-            });
-        }
         toml::from_str(&self.text).map_err(|error| PolicyError::File {
             path: self.path.clone(),
             position: error.span().map(|span| Position::of(&self.text, span.start)),

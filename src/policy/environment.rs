@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{Fault, refused, required};
 use super::file::EnvironmentTable;
 use super::names::Pattern;
@@ -9,7 +11,7 @@ use crate::isolation::layout;
 use crate::job::Identity;
 
 /// What a job's environment begins with, and what its request may change of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Environment {
     /// Name and `NAME=VALUE`.
     base: Vec<(String, String)>,

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::document::{BuiltIn, Document, built_in};
+use super::document::{BuiltIn, Document, built_in_file};
 use super::error::PolicyError;
 use super::inherit::Source;
 use super::names::check_name;
 use super::seccomp::Profiles;
 
 const BUILT_IN: [BuiltIn; 3] = [
-    built_in!("", "default"),
-    built_in!("", "strict"),
-    built_in!("", "ci"),
+    built_in_file!("", "default"),
+    built_in_file!("", "strict"),
+    built_in_file!("", "ci"),
 ];
 /// The policy that all others start from.
 pub(super) const BASE: &str = "default";
@@ -38,37 +38,6 @@ impl Library {
             policies,
             profiles: Profiles::default(),
         })
-    }
-
-    /// No more of the built-in ones than `name` and what it inherits; `None` where there is no such policy.
-    pub(super) fn built_in_line_of(name: &str) -> Result<Option<Self>, PolicyError> {
-        let file_of = |name: &str| BUILT_IN.iter().find(|file| file.name == name);
-        let mut policies = BTreeMap::new();
-        let mut next = Some(name.to_owned());
-        while let Some(file) = next.as_deref().and_then(file_of) {
-            let source = built_in_source(file)?;
-            next = source
-                .file
-                .inherits
-                .as_ref()
-                .map(|parent| parent.as_str().to_owned());
-            if policies.insert(file.name.to_owned(), source).is_some() {
-                break;
-            }
-        }
-        if policies.is_empty() {
-            return Ok(None);
-        }
-        let base = match (policies.get(BASE), file_of(BASE)) {
-            (Some(base), _) => base.clone(),
-            (None, Some(file)) => built_in_source(file)?,
-            (None, None) => return Ok(None),
-        };
-        Ok(Some(Self {
-            base,
-            policies,
-            profiles: Profiles::default(),
-        }))
     }
 
     /// Adds the files of `dir`: they replace what has the same name.
@@ -161,19 +130,4 @@ fn files_of(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, PolicyError
     }
     paths.sort();
     Ok(paths)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::seccomp;
-
-    #[test]
-    fn built_in_files_say_the_same_as_json() {
-        for file in BUILT_IN.iter().chain(&seccomp::BUILT_IN) {
-            let toml: toml::Table = toml::from_str(file.toml).expect("TOML");
-            let json: toml::Table = serde_json::from_str(file.json).expect("JSON");
-            assert_eq!(toml, json, "{}", file.name);
-        }
-    }
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod built_in;
 mod compiled;
 mod document;
 mod environment;
@@ -24,6 +25,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use built_in::compile_built_in;
 pub use compiled::Policy;
 pub use error::{Denial, PolicyError, Position};
 pub use set::PolicySet;

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
+
 use super::Site;
 use crate::isolation::layout;
 use crate::job::{Enforcement, Mount, Network, SandboxSpec};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Sandboxes {
     template: SandboxSpec,
+    #[serde(skip)]
     made: [OnceLock<Made>; 2],
 }
 

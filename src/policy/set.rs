@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::built_in;
 use super::compiled::Policy;
 use super::error::{Denial, PolicyError};
 use super::library::{Library, SECCOMP};
@@ -15,26 +16,37 @@ pub struct PolicySet {
     policies: BTreeMap<String, Arc<Policy>>,
 }
 
+impl FromIterator<(String, Policy)> for PolicySet {
+    fn from_iter<T: IntoIterator<Item = (String, Policy)>>(policies: T) -> Self {
+        let policies = policies
+            .into_iter()
+            .map(|(name, policy)| (name, Arc::new(policy)));
+        Self {
+            policies: policies.collect(),
+        }
+    }
+}
+
 impl PolicySet {
     #[must_use]
     pub fn built_in() -> Self {
-        Library::built_in()
-            .and_then(|library| Self::compile(&library))
-            .expect("the built-in policies are well-formed: a test compiles them")
+        match built_in::policies() {
+            Some(policies) => policies.into_iter().collect(),
+            None => Library::built_in()
+                .and_then(|library| Self::compile(&library))
+                .expect("the built-in policies are well-formed: a test compiles them"),
+        }
     }
 
-    /// The built-in policy `name` alone, for who has one request to decide: the others are not even read. Empty where
-    /// there is no such policy.
+    /// The built-in policy `name` alone, for who has one request to decide. Empty where there is no such policy.
     #[must_use]
     pub fn built_in_alone(name: &str) -> Self {
-        let compiled = Library::built_in_line_of(name)
-            .and_then(|library| library.map(|library| Policy::compile(name, &library)).transpose());
-        let policy = compiled.expect("the built-in policies are well-formed: a test compiles them");
-        Self {
-            policies: policy
-                .map(|policy| (name.to_owned(), Arc::new(policy)))
+        match built_in::policy(name) {
+            Some(policy) => policy
+                .map(|policy| (name.to_owned(), policy))
                 .into_iter()
                 .collect(),
+            None => Self::built_in(),
         }
     }
 
@@ -62,11 +74,8 @@ impl PolicySet {
     }
 
     fn compile(library: &Library) -> Result<Self, PolicyError> {
-        let mut policies = BTreeMap::new();
-        for name in library.policies.keys() {
-            policies.insert(name.clone(), Arc::new(Policy::compile(name, library)?));
-        }
-        Ok(Self { policies })
+        let compile = |name: &String| Ok((name.clone(), Policy::compile(name, library)?));
+        library.policies.keys().map(compile).collect()
     }
 
     /// Sorted.

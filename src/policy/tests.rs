@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::document::Document;
 use super::inherit::Source;
 use super::library::Library;
+use super::seccomp::Profiles;
 use super::{Policy, PolicySet, Site};
 use crate::job::JobRequest;
 
@@ -33,6 +34,43 @@ fn damaged(text: &'static str) -> impl Strategy<Value = String> {
 
 fn document(text: &str) -> Document {
     Document::new(Path::new("x.toml"), text.to_owned())
+}
+
+#[test]
+fn built_in_policies_are_what_their_files_say_now() {
+    let library = Library::built_in().expect("well-formed");
+    let set = PolicySet::built_in();
+    assert_eq!(set.names(), ["ci", "default", "strict"]);
+    for name in set.names() {
+        let compiled = Policy::compile(&name, &library).expect("well-formed");
+        let bytes = |policy| postcard::to_stdvec(policy).expect("encoded");
+        let built_in = set.get(&name).expect("there");
+        assert_eq!(bytes(built_in), bytes(&compiled), "{name}");
+    }
+}
+
+#[test]
+fn a_profile_extends_those_of_files_rather_than_built_in_ones() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let default = dir.path().join("default.toml");
+    std::fs::write(
+        &default,
+        "description = \"x\"\ndefault = \"kill\"\n[[rule]]\naction = \"allow\"\nreason = \"x\"\ncalls = [\"read\"]\n",
+    )
+    .expect("write");
+    let mut profiles = Profiles::default();
+    let before = profiles.compiled("strict").expect("there").expect("well-formed");
+    assert_eq!(
+        before,
+        profiles.compile("strict").expect("there").expect("well-formed")
+    );
+    profiles.add_file(&default).expect("well-formed");
+    let after = profiles.compiled("strict").expect("there").expect("well-formed");
+    assert_ne!(before, after);
+    assert_eq!(
+        after,
+        profiles.compile("strict").expect("there").expect("well-formed")
+    );
 }
 
 #[test]

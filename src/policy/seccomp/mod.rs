@@ -21,6 +21,4 @@ pub use action::Action;
 pub use compile::{CompileError, LONGEST_PROGRAM};
 pub use filter::{Call, Condition, Filter, Rule, Test};
 pub use names::{NATIVE_ARCH, call_name, call_number};
-#[cfg(test)]
-pub(super) use profiles::BUILT_IN;
-pub(super) use profiles::{Profiles, check_file};
+pub(super) use profiles::{BUILT_IN, Profiles, check_file};

@@ -11,15 +11,16 @@ use super::instruction::Instruction;
 use super::oci;
 use super::profile::ProfileFile;
 use crate::job::SeccompProfile;
+use crate::policy::built_in;
 use crate::policy::compiled::hex;
-use crate::policy::document::{BuiltIn, Document, built_in};
+use crate::policy::document::{BuiltIn, Document, built_in_file};
 use crate::policy::error::PolicyError;
 use crate::policy::library::name_of;
 
 pub(in crate::policy) const BUILT_IN: [BuiltIn; 3] = [
-    built_in!("seccomp/", "default"),
-    built_in!("seccomp/", "strict"),
-    built_in!("seccomp/", "ci"),
+    built_in_file!("seccomp/", "default"),
+    built_in_file!("seccomp/", "strict"),
+    built_in_file!("seccomp/", "ci"),
 ];
 
 /// Longer chains of `extends` are a mistake.
@@ -65,6 +66,16 @@ impl Profiles {
         Ok(name)
     }
 
+    /// As [`Profiles::compile`], but for a built-in one that no file can have changed, which is compiled already.
+    pub(in crate::policy) fn compiled(&self, name: &str) -> Option<Result<SeccompProfile, PolicyError>> {
+        if self.from_files.is_empty()
+            && let Some(profile) = built_in::profile(name)
+        {
+            return Some(Ok(profile));
+        }
+        self.compile(name)
+    }
+
     /// The program of the profile `name`; `None` where there is no such profile.
     pub(in crate::policy) fn compile(&self, name: &str) -> Option<Result<SeccompProfile, PolicyError>> {
         let entry = self.entry(name)?;
@@ -88,7 +99,7 @@ impl Profiles {
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
-        self.from_files.get(name).or_else(|| built_in(name))
+        self.from_files.get(name).or_else(|| built_in_entry(name))
     }
 
     /// The rules of `name`, then those of what it extends.
@@ -130,7 +141,7 @@ impl Profiles {
 }
 
 /// Each is read when it is first asked for: who runs one job needs one or two.
-fn built_in(name: &str) -> Option<&'static Entry> {
+fn built_in_entry(name: &str) -> Option<&'static Entry> {
     static READ: [OnceLock<Entry>; BUILT_IN.len()] = [const { OnceLock::new() }; BUILT_IN.len()];
     let index = BUILT_IN.iter().position(|file| file.name == name)?;
     Some(READ[index].get_or_init(|| {
