@@ -7,7 +7,7 @@
 mod accounts;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
@@ -127,16 +127,19 @@ impl Host {
 
     /// Whether one of [`Host::folders`] takes longer to copy than an overlay to mount.
     pub(super) fn is_large(&mut self, folder: &Path) -> bool {
-        let named = self.named.iter().find(|(path, _)| path == folder);
+        let named = self
+            .named
+            .iter()
+            .find(|(path, _)| path.as_os_str() == folder.as_os_str());
         named.is_some_and(|(_, kind)| kind.len() > LARGE_BYTES)
             || self.folders.count(folder, LARGE + 1) > LARGE
     }
 }
 
-/// Entries by their path relative to /etc.
+/// Entries by their path relative to /etc, compared as text: to compare paths takes several times as long.
 #[derive(Debug, Default)]
 pub(super) struct Etc {
-    entries: BTreeMap<PathBuf, Entry>,
+    entries: BTreeMap<OsString, Entry>,
 }
 
 #[derive(Debug)]
@@ -156,7 +159,10 @@ enum Entry {
 pub(super) fn collect(spec: &SandboxSpec, host: &mut Host, shown: &[Layer]) -> Etc {
     let mut etc = Etc::default();
     for (path, kind) in &host.named {
-        if !shown.iter().any(|layer| layer.source == *path) {
+        if !shown
+            .iter()
+            .any(|layer| layer.source.as_os_str() == path.as_os_str())
+        {
             etc.take(path, kind, Path::new(ETC), &mut host.folders);
         }
     }
@@ -176,7 +182,7 @@ pub(super) fn collect(spec: &SandboxSpec, host: &mut Host, shown: &[Layer]) -> E
 
 impl Etc {
     fn take(&mut self, path: &Path, kind: &Metadata, etc: &Path, folders: &mut Folders) {
-        let Ok(relative) = path.strip_prefix(etc) else {
+        let Some(relative) = beneath(etc, path) else {
             return;
         };
         if self.entries.len() >= ENTRIES {
@@ -219,14 +225,15 @@ impl Etc {
     }
 
     fn put(&mut self, name: &str, content: String) {
-        self.make_parents(Path::new(name));
+        self.make_parents(OsStr::new(name));
         self.entries.insert(name.into(), Entry::Own(content));
     }
 
-    fn make_parents(&mut self, name: &Path) {
-        let parents = name.ancestors().skip(1);
-        for parent in parents.filter(|parent| !parent.as_os_str().is_empty()) {
-            self.entries.entry(parent.to_owned()).or_insert(Entry::Folder);
+    fn make_parents(&mut self, name: &OsStr) {
+        let bytes = name.as_bytes();
+        for (end, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let parent = OsStr::from_bytes(&bytes[..end]).to_owned();
+            self.entries.entry(parent).or_insert(Entry::Folder);
         }
     }
 
@@ -253,6 +260,15 @@ impl Etc {
         }
         Ok(())
     }
+}
+
+/// The rest of a path that begins with `folder`.
+fn beneath<'a>(folder: &Path, path: &'a Path) -> Option<&'a OsStr> {
+    let rest = path
+        .as_os_str()
+        .as_bytes()
+        .strip_prefix(folder.as_os_str().as_bytes())?;
+    rest.strip_prefix(b"/").map(OsStr::from_bytes)
 }
 
 fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
