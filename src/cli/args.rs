@@ -27,14 +27,9 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// The arguments of this process.
-    pub(super) fn of_this_process() -> Result<Self, clap::Error> {
-        Self::of(&std::env::args_os().collect::<Vec<_>>())
-    }
-
-    fn of(words: &[OsString]) -> Result<Self, clap::Error> {
+    pub(super) fn of(words: &[OsString]) -> Result<Self, clap::Error> {
         // To make all subcommands takes longer than to read the words. What is wrong or asks for help is told by all.
-        if words.get(1).is_some_and(|word| word == "run")
+        if is_run(words)
             && let Ok(found) = RunAlone::try_parse_from(words)
         {
             let OnlyRun::Run(run) = found.command;
@@ -47,6 +42,16 @@ impl Arguments {
         let mut matches = command.try_get_matches_from_mut(words)?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }
+}
+
+/// The words of this process's command line, the program's name first.
+pub(super) fn of_this_process() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
+
+/// Whether they are `stockade run …`: an option before the subcommand is rare, and nothing goes wrong with one.
+pub(super) fn is_run(words: &[OsString]) -> bool {
+    words.get(1).is_some_and(|word| word == "run")
 }
 
 /// The value of --color, for what is told before all words have been read.

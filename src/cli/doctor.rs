@@ -99,7 +99,7 @@ fn try_policy(config: &Config, policies: &PolicySet, name: &str, trial: Trial) -
             if matches!(trial, Trial::WithoutLimits) {
                 Arc::make_mut(&mut resolved.sandbox).limits = Enforcement::BestEffort;
             }
-            foreground::begin(&config.isolation, Timings::start())
+            foreground::begin(&config.isolation, None, Timings::start())
                 .and_then(|begun| begun.run(&resolved, IsolationFloor::default()))
         });
     let (cause, weaker) = match ran {

@@ -42,6 +42,7 @@ use args::{Arguments, Command, OWN_FAILURE};
 use client::block_on;
 use error::CliError;
 
+use crate::isolation::launcher::foreground::Ahead;
 use crate::isolation::timings::Timings;
 
 /// Parses the arguments and runs the subcommand.
@@ -49,7 +50,10 @@ use crate::isolation::timings::Timings;
 pub fn main() -> ExitCode {
     let mut timings = Timings::start();
     crate::sys::start_faults();
-    let arguments = match Arguments::of_this_process() {
+    let words = args::of_this_process();
+    // It has something to do while the rest of the command line is read.
+    let ahead = args::is_run(&words).then(|| Ahead::fork(&mut timings)).flatten();
+    let arguments = match Arguments::of(&words) {
         Ok(arguments) => arguments,
         Err(usage) => return args::report(&usage),
     };
@@ -57,7 +61,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(args) => {
             timings.mark("command line");
-            run::execute(&args, timings)
+            run::execute(&args, ahead, timings)
         }
         Command::Serve(args) => serve::execute(&args),
         Command::Start(args) => {

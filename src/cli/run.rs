@@ -9,7 +9,7 @@ use super::args::OWN_FAILURE;
 use super::job_options::JobOptions;
 use super::{print, report};
 use crate::config::Config;
-use crate::isolation::launcher::foreground::{self, Outcome};
+use crate::isolation::launcher::foreground::{self, Ahead, Outcome};
 use crate::isolation::timings::Timings;
 use crate::job::{Cause, ExitRecord, JobId, Timestamp};
 use crate::policy::{PolicySet, Resolved, Site, Tenant};
@@ -68,8 +68,8 @@ Exit status:
   137     out of memory";
 
 /// Runs the job to its end.
-pub(super) fn execute(args: &RunArgs, timings: Timings) -> ExitCode {
-    match run(args, timings) {
+pub(super) fn execute(args: &RunArgs, ahead: Option<Ahead>, timings: Timings) -> ExitCode {
+    match run(args, ahead, timings) {
         Ok(code) => code,
         Err(message) => {
             print::note(&message);
@@ -78,7 +78,7 @@ pub(super) fn execute(args: &RunArgs, timings: Timings) -> ExitCode {
     }
 }
 
-fn run(args: &RunArgs, mut timings: Timings) -> Result<ExitCode, String> {
+fn run(args: &RunArgs, ahead: Option<Ahead>, mut timings: Timings) -> Result<ExitCode, String> {
     let config = match &args.config {
         Some(path) => Config::load(Some(path)).map_err(|error| error.to_string())?,
         None => Config::default(),
@@ -86,7 +86,7 @@ fn run(args: &RunArgs, mut timings: Timings) -> Result<ExitCode, String> {
     let request = args.job.to_request().map_err(|error| error.to_string())?;
     timings.mark("request");
     // What it fails at is told only of a job that its policy allows.
-    let begun = foreground::begin(&config.isolation, timings);
+    let begun = foreground::begin(&config.isolation, ahead, timings);
     let policies = match &config.worker.policies_dir {
         Some(dir) => PolicySet::load(dir).map_err(|error| error.to_string())?,
         None => PolicySet::built_in_alone(request.policy.as_ref().unwrap_or(&config.worker.default_policy)),

@@ -1,6 +1,7 @@
 //! `stockade run` where a step of it fails or its launcher is killed: before it is decided what the job may do, and after.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -70,6 +71,45 @@ fn a_run_that_its_policy_denies_tells_that_alone_and_leaves_nothing() {
         assert!(processes().is_empty(), "{faults}: at once, as it is waited for");
         leaves_nothing(faults);
     }
+}
+
+#[test]
+fn a_run_with_a_wrong_command_line_leaves_nothing() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    for (words, status) in [
+        (&["--no-such-option"][..], 125),
+        (&["--help"], 0),
+        (&["--script", "/nonexistent"], 125),
+    ] {
+        let output = run("", words);
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {output:?}");
+        assert!(processes().is_empty(), "{words:?}: at once, as it is waited for");
+        leaves_nothing(&words.join(" "));
+    }
+}
+
+/// It reads what the job is given as any program does.
+#[test]
+fn a_run_that_reads_its_request_is_ended_by_a_signal_and_its_supervisor_with_it() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let mut command = Command::new(BINARY);
+    command
+        .args(["run", "--stdin", "-", "--", "cat"])
+        .stdin(Stdio::piped());
+    let mut launcher = command.spawn().expect("it runs");
+    let pid = launcher.id().to_string();
+    eventually("its supervisor has begun", || processes().len() == 2);
+    let killed = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    let status = launcher.wait().expect("it ends");
+    assert_eq!(status.signal(), Some(libc::SIGINT), "{status:?}");
+    leaves_nothing("SIGINT");
 }
 
 /// The supervisor that has begun waits for a policy that nobody will tell it.

@@ -13,7 +13,7 @@ use super::ids::IdPool;
 use super::in_use::InUse;
 use super::run_dir::run_dir;
 use super::slot::Slot;
-use super::spawn::{Lone, Sandboxes};
+use super::spawn::{Lone, Own, Sandboxes};
 use super::standing::{Standing, is_privileged};
 use super::tail::Tail;
 use crate::config::Isolation;
@@ -38,9 +38,27 @@ pub struct Begun<'a> {
     timings: Timings,
 }
 
+/// The supervisor of a run of which not even the command line is read. Dropped, it ends.
+#[derive(Debug)]
+pub struct Ahead(Result<Lone, Failure>);
+
+impl Ahead {
+    /// Forks it, where this process has root's privileges. An ordinary user's launcher must become root of a namespace first,
+    /// and before that read what the job is given. The process must have one thread.
+    pub fn fork(timings: &mut Timings) -> Option<Self> {
+        let forked = is_privileged().then(|| Self(Lone::fork(false)));
+        timings.mark("supervisor fork");
+        forked
+    }
+}
+
 /// Begins a run. The process must have one thread. From here on SIGINT and SIGTERM wait for the job; `timings` has what this
 /// process has done before.
-pub fn begin(isolation: &Isolation, mut timings: Timings) -> Result<Begun<'_>, Failure> {
+pub fn begin(
+    isolation: &Isolation,
+    ahead: Option<Ahead>,
+    mut timings: Timings,
+) -> Result<Begun<'_>, Failure> {
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
@@ -49,10 +67,17 @@ pub fn begin(isolation: &Isolation, mut timings: Timings) -> Result<Begun<'_>, F
         .then(|| run_dir().and_then(InUse::announce))
         .transpose()
         .at(StartStep::Supervisor, "/run/stockade")?;
-    let sandboxes = open_sandboxes(isolation)?;
+    let standing = Standing::take()?;
+    let lone = match ahead {
+        Some(Ahead(forked)) => forked?,
+        None => {
+            let lone = Lone::fork(standing.is_user())?;
+            timings.mark("user namespace, supervisor fork");
+            lone
+        }
+    };
+    let sandboxes = open_sandboxes(isolation, standing, lone.own)?;
     timings.mark("host ids");
-    let lone = sandboxes.fork_alone()?;
-    timings.mark("supervisor fork");
     Ok(Begun {
         isolation,
         signals,
@@ -121,8 +146,7 @@ fn give_back(signals: &SignalFd) {
 }
 
 /// Without cgroups yet: the supervisor needs none at first.
-fn open_sandboxes(isolation: &Isolation) -> Result<Sandboxes, Failure> {
-    let standing = Standing::take()?;
+fn open_sandboxes(isolation: &Isolation, standing: Standing, own: Own) -> Result<Sandboxes, Failure> {
     let ids = match standing {
         Standing::User { uid, .. } => IdPool::own(uid),
         Standing::Root => {
@@ -132,7 +156,7 @@ fn open_sandboxes(isolation: &Isolation) -> Result<Sandboxes, Failure> {
     };
     let prefix = format!("{PREFIX}{}-", std::process::id());
     let berths = Berths::new(CgroupTree::absent(), &prefix, false);
-    Sandboxes::new(standing, berths, None, ids)
+    Ok(Sandboxes::new(standing, berths, None, ids, own))
 }
 
 fn open_cgroups(branch: &str, limits: Enforcement) -> Result<CgroupTree, Failure> {

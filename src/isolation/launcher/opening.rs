@@ -11,7 +11,7 @@ use super::berth::Berths;
 use super::daemon::SUPERVISORS;
 use super::ids::IdPool;
 use super::run_dir::run_dir;
-use super::spawn::Sandboxes;
+use super::spawn::{Own, Sandboxes};
 use super::standing::Standing;
 use crate::config::Config;
 use crate::isolation::cgroup::{CgroupError, CgroupTree};
@@ -52,6 +52,9 @@ impl StateDir {
 }
 
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
+///
+/// It is the first hash of this process, which finds out once for all forks which instructions there are for it: a virtual machine
+/// takes long to tell.
 pub(super) fn worker_name(state: &StateDir) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(state.path.as_os_str().as_encoded_bytes());
@@ -86,10 +89,11 @@ pub(super) fn open_sandboxes(
     let prefix = format!("{:x}-", Timestamp::now().as_micros());
     // What reading the configuration took.
     sys::release_heap();
-    Sandboxes::new(
+    Ok(Sandboxes::new(
         Standing::Root,
         Berths::new(branch, &prefix, true),
         supervisors,
         ids,
-    )
+        Own::find()?,
+    ))
 }

@@ -4,11 +4,10 @@ mod alone;
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::process::Pid;
-use sha2::{Digest, Sha256};
 
 use super::berth::{Berth, Berths};
 use super::ids::{IdLease, IdPool};
@@ -39,11 +38,26 @@ pub(super) struct Sandboxes {
     ids: IdPool,
     /// Read when they are first asked for: a launcher of one job has forked its supervisor by then.
     own_namespaces: OnceCell<Arc<NamespaceIds>>,
-    own_start: StartMemory,
-    oom_score: i32,
+    own: Own,
     pumps: Pumps,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
+}
+
+/// What a launcher's forks need to know of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    start: StartMemory,
+    oom_score: i32,
+}
+
+impl Own {
+    pub(super) fn find() -> Result<Self, Failure> {
+        Ok(Self {
+            start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
+            oom_score: own_oom_score().at(StartStep::Supervisor, "/proc/self/oom_score_adj")?,
+        })
+    }
 }
 
 /// What no other living sandbox has.
@@ -62,22 +76,20 @@ impl Sandboxes {
         berths: Berths,
         supervisors: Option<OwnedFd>,
         ids: IdPool,
-    ) -> Result<Self, Failure> {
-        // Finds out once for all forks which instructions there are for it, which a virtual machine takes long to tell.
-        let _ = Sha256::digest([]);
+        own: Own,
+    ) -> Self {
         // Most hosts give it enough already, or do not let it have more.
         let _ = sys::raise_open_files();
-        Ok(Self {
+        Self {
             standing,
             berths,
             supervisors,
             ids,
             own_namespaces: OnceCell::new(),
-            own_start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
-            oom_score: own_oom_score().at(StartStep::Supervisor, "/proc/self/oom_score_adj")?,
+            own,
             pumps: Pumps::default(),
             templates: VecDeque::new(),
-        })
+        }
     }
 
     /// What no job here can have more of.
@@ -164,13 +176,13 @@ impl Sandboxes {
         let pump = match berth.room {
             Some(_) => {
                 let beside = self.supervisors.as_ref().map(AsFd::as_fd);
-                Some(self.pumps.fork(&mut self.ids, beside, self.own_start)?)
+                Some(self.pumps.fork(&mut self.ids, beside, self.own.start)?)
             }
             None => None,
         };
         let (pump, pumps) = pump.unzip();
         let launcher_namespaces = self.own_namespaces();
-        let forked = self.fork(|control| {
+        let forked = fork(self.supervisors.as_ref().map(AsFd::as_fd), |control| {
             let assembly = Assembly {
                 origin: Origin {
                     control,
@@ -179,8 +191,8 @@ impl Sandboxes {
                     ids: lease.ids.ids,
                     ids_lock: lease.ids.lock.as_fd(),
                     user_namespace: lease.user_namespace.as_ref().map(AsFd::as_fd),
-                    oom_score: self.oom_score,
-                    launcher_start: self.own_start,
+                    oom_score: self.own.oom_score,
+                    launcher_start: self.own.start,
                     pump: pumps.as_ref(),
                 },
                 template,
@@ -221,25 +233,6 @@ impl Sandboxes {
             Root::ReadOnly => None,
         };
         Ok(Lease { ids, user_namespace })
-    }
-
-    /// Forks a process for a sandbox, in the namespaces that it has from its birth. It ends with its `life`.
-    fn fork(&self, life: impl FnOnce(&Channel)) -> Result<(Pid, Channel), Failure> {
-        fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
-        let (control, supervisors_end) =
-            ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
-        // SAFETY: the launcher has one thread.
-        let forked = unsafe { sys::clone_into(NAMESPACES, self.supervisors.as_ref().map(AsFd::as_fd)) };
-        match forked.at(StartStep::Namespaces, "clone3")? {
-            Forked::Child => {
-                life(&supervisors_end);
-                sys::exit_now(0)
-            }
-            Forked::Parent(pid) => {
-                fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
-                Ok((pid, control))
-            }
-        }
     }
 
     fn own_namespaces(&self) -> Arc<NamespaceIds> {
@@ -284,6 +277,25 @@ impl Sandboxes {
         self.templates.push_front(entry);
         self.templates.truncate(TEMPLATES);
         Ok(template)
+    }
+}
+
+/// Forks a process for a sandbox, in the namespaces that it has from its birth. It ends with its `life`.
+fn fork(cgroup: Option<BorrowedFd<'_>>, life: impl FnOnce(&Channel)) -> Result<(Pid, Channel), Failure> {
+    fault_point!("launcher.channel").at(StartStep::Supervisor, "socketpair")?;
+    let (control, supervisors_end) =
+        ipc::pair().map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
+    // SAFETY: the launcher has one thread.
+    let forked = unsafe { sys::clone_into(NAMESPACES, cgroup) };
+    match forked.at(StartStep::Namespaces, "clone3")? {
+        Forked::Child => {
+            life(&supervisors_end);
+            sys::exit_now(0)
+        }
+        Forked::Parent(pid) => {
+            fault_point!("launcher.forked").at(StartStep::Namespaces, "clone3")?;
+            Ok((pid, control))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The supervisor of a launcher that has one job (`stockade run`). It is forked before the policy is decided, and begins with
+//! The supervisor of a launcher that has one job (`stockade run`). It is forked before it is known which, and begins with
 //! what all roots have; it lays the job's own in the mount namespace that the job gets, without a template to copy, while the
 //! launcher makes the job's cgroup and network namespace.
 
@@ -49,6 +49,9 @@ pub fn supervise_alone(alone: &Alone<'_>) -> ! {
 
 fn begin(alone: &Alone<'_>) -> Result<Begun, Failure> {
     let mut timings = Timings::start();
+    // A launcher that has not read its command line takes signals as any program does.
+    sys::default_all_signals();
+    sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     sys::close_all_but(&mut [alone.control.as_raw_fd()]).at(StartStep::Supervisor, "close_range")?;
     let score = OomScore::open(alone.oom_score)?;
     fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;

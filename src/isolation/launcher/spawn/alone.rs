@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::{Sandboxes, files_closed};
+use super::{Own, Sandboxes, files_closed, fork};
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::launcher::berth::Berth;
@@ -22,6 +22,29 @@ pub(in crate::isolation::launcher) struct Lone {
     pid: Pid,
     /// `None` once it is a slot's.
     control: Option<Channel>,
+    pub(in crate::isolation::launcher) own: Own,
+}
+
+impl Lone {
+    /// Forks it, before it is known which job it gets: it begins with what all sandboxes have.
+    pub(in crate::isolation::launcher) fn fork(by_user: bool) -> Result<Self, Failure> {
+        let own = Own::find()?;
+        let (pid, control) = fork(None, |control| {
+            supervisor::supervise_alone(&Alone {
+                control,
+                by_user,
+                oom_score: own.oom_score,
+                launcher_start: own.start,
+            })
+        })?;
+        // Both are at work now.
+        sys::run_beside(pid);
+        Ok(Self {
+            pid,
+            control: Some(control),
+            own,
+        })
+    }
 }
 
 impl Drop for Lone {
@@ -35,25 +58,6 @@ impl Drop for Lone {
 }
 
 impl Sandboxes {
-    /// Forks the supervisor of a launcher of one job, before it is known which job that is: it begins with what all
-    /// sandboxes have.
-    pub(in crate::isolation::launcher) fn fork_alone(&self) -> Result<Lone, Failure> {
-        let (pid, control) = self.fork(|control| {
-            supervisor::supervise_alone(&Alone {
-                control,
-                by_user: self.standing.is_user(),
-                oom_score: self.oom_score,
-                launcher_start: self.own_start,
-            })
-        })?;
-        // Both are at work now.
-        sys::run_beside(pid);
-        Ok(Lone {
-            pid,
-            control: Some(control),
-        })
-    }
-
     /// As [`Sandboxes::spawn`], for a launcher of one job: its supervisor lays the root by itself, and meanwhile this
     /// process makes what the job has of cgroups and network, once `prepare` has found it those.
     pub(in crate::isolation::launcher) fn spawn_alone(
