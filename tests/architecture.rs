@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// A folder of `src`, and the only modules of this crate, beside itself, that its code names.
 const MAY_USE: [(&str, &[&str]); 9] = [
     ("job", &["isolation::layout"]),
-    ("policy", &["job", "units", "isolation::layout"]),
+    ("policy", &["job", "units", "isolation::layout", "build_output"]),
     (
         "grpc",
         &[
