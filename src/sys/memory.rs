@@ -1,8 +1,5 @@
 //! How much of this process is kept in memory.
 
-use std::fs;
-use std::io;
-
 use rustix::mm::{Advice, madvise};
 
 /// Lets all threads of this process share one heap arena.
@@ -20,81 +17,76 @@ pub fn release_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Gives the pages of the program's file back that nobody has written to: what is needed again comes from the page
+/// Gives the pages of the program and its libraries back that cannot be written to: what is needed again comes from the page
 /// cache.
 ///
 /// They count as this process's for as long as it runs, and most of them were for the start alone.
-pub fn release_program() -> io::Result<()> {
-    let maps = fs::read_to_string("/proc/self/smaps")?;
-    for (start, bytes) in unwritten(&maps) {
-        // SAFETY: pages of a file, none of which differs from the file, are read again as they were.
-        unsafe {
+pub fn release_program() {
+    // SAFETY: the function has the signature that is asked for, and takes nothing of the second argument.
+    unsafe { libc::dl_iterate_phdr(Some(release_object), std::ptr::null_mut()) };
+}
+
+/// Of one program or library; 0 has the rest follow.
+unsafe extern "C" fn release_object(
+    object: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the caller, the C library, has it live for the call.
+    let object = unsafe { &*object };
+    // SAFETY: so many there are, for as long as it is loaded.
+    let headers = unsafe { std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) };
+    for segment in headers.iter().filter(|segment| is_as_in_its_file(segment)) {
+        let Some((start, bytes)) = whole_pages(object.dlpi_addr + segment.p_vaddr, segment.p_memsz) else {
+            continue;
+        };
+        // SAFETY: pages of a file that differ nowhere from it are read again as they were. Where it is none (the kernel's own
+        // object) the call fails.
+        let _ = unsafe {
             madvise(
                 std::ptr::without_provenance_mut(start),
                 bytes,
                 Advice::LinuxDontNeed,
             )
-        }?;
+        };
     }
-    Ok(())
+    0
 }
 
-/// Start and size of each mapping of /proc/self/smaps that is of a file, cannot be written, and never was.
-fn unwritten(maps: &str) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    let mut candidate = None;
-    for line in maps.lines() {
-        match line.split_once(':') {
-            Some(("Anonymous", bytes)) if bytes.trim() == "0 kB" => found.extend(candidate.take()),
-            Some((name, _)) if !name.contains(' ') => {}
-            _ => candidate = read_only_file(line),
-        }
-    }
-    found
+/// Loaded, and writable at no time: the part that is written while it is loaded, and then protected, is of a writable segment.
+fn is_as_in_its_file(segment: &libc::Elf64_Phdr) -> bool {
+    segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_W == 0
 }
 
-/// Start and size, of the first line of such a mapping.
-fn read_only_file(line: &str) -> Option<(usize, usize)> {
-    let mut words = line.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
-    let (permissions, _offset, _device, inode) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let start = usize::from_str_radix(start, 16).ok()?;
-    let end = usize::from_str_radix(end, 16).ok()?;
-    (matches!(permissions, "r--p" | "r-xp") && inode != "0").then_some((start, end.checked_sub(start)?))
+/// Start and size of those in `bytes` from `start`, if there are any.
+fn whole_pages(start: u64, bytes: u64) -> Option<(usize, usize)> {
+    let page = rustix::param::page_size();
+    let end = usize::try_from(start.checked_add(bytes)?).ok()? / page * page;
+    let start = usize::try_from(start).ok()?.checked_next_multiple_of(page)?;
+    end.checked_sub(start)
+        .filter(|bytes| *bytes > 0)
+        .map(|bytes| (start, bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MAPS: &str = "\
-1000-3000 r--p 00000000 fe:00 1234                       /usr/bin/stockade
-Rss:                   8 kB
-Anonymous:             0 kB
-VmFlags: rd mr mw me
-3000-9000 r-xp 00002000 fe:00 1234                       /usr/bin/a: strange name
-Anonymous:             0 kB
-9000-a000 r--p 00008000 fe:00 1234                       /usr/bin/stockade
-Anonymous:             4 kB
-a000-b000 rw-p 00009000 fe:00 1234                       /usr/bin/stockade
-Anonymous:             0 kB
-b000-c000 r-xp 00000000 00:00 0                          [vdso]
-Anonymous:             0 kB
-";
-
     #[test]
-    fn only_what_is_as_in_its_file_is_given_back() {
-        assert_eq!(unwritten(MAPS), [(0x1000, 0x2000), (0x3000, 0x6000)]);
-        for nonsense in ["", "Anonymous: 0 kB", "x-y r-xp 0 0 1\nAnonymous: 0 kB", "\n\n"] {
-            assert_eq!(unwritten(nonsense), [], "{nonsense}");
-        }
+    fn only_whole_pages_are_given_back() {
+        let page = rustix::param::page_size();
+        let size = page as u64;
+        assert_eq!(whole_pages(size, 2 * size), Some((page, 2 * page)));
+        assert_eq!(whole_pages(size + 1, 3 * size - 1), Some((2 * page, 2 * page)));
+        assert_eq!(whole_pages(size + 1, size), None);
+        assert_eq!(whole_pages(u64::MAX, 1), None);
     }
 
     #[test]
     fn a_program_goes_on_without_its_pages() {
         const KEPT: &[u8; 16] = b"is read again...";
         let before = std::hint::black_box(KEPT).to_vec();
-        release_program().expect("madvise");
+        release_program();
         assert_eq!(std::hint::black_box(KEPT)[..], before[..]);
     }
 }

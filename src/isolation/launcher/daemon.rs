@@ -220,7 +220,7 @@ impl Daemon {
             self.parked.trim(&mut self.clean_up);
             if !self.slim && !self.has_spare() {
                 // Without it there is more memory in use, and nothing else is worse.
-                let _ = sys::release_program();
+                sys::release_program();
                 self.slim = true;
             }
         }

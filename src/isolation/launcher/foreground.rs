@@ -220,7 +220,7 @@ fn run_in(
     // While the supervisor is at work.
     sweep_abandoned(cgroups);
     // Most of it was for the start alone, and would be taken from this process at its end, when somebody waits.
-    let _ = sys::release_program();
+    sys::release_program();
     let mut watch = Watch {
         signals,
         tails,
