@@ -13,8 +13,8 @@ use super::ids::IdPool;
 use super::in_use::InUse;
 use super::run_dir::run_dir;
 use super::slot::Slot;
-use super::spawn::{Lone, Own, Sandboxes};
-use super::standing::{Standing, is_privileged};
+use super::spawn::{Lone, Sandboxes};
+use super::standing::{Standing, may_be_privileged};
 use super::tail::Tail;
 use crate::config::Isolation;
 use crate::isolation::cgroup::CgroupTree;
@@ -43,10 +43,10 @@ pub struct Begun<'a> {
 pub struct Ahead(Result<Lone, Failure>);
 
 impl Ahead {
-    /// Forks it, where this process has root's privileges. An ordinary user's launcher must become root of a namespace first,
+    /// Forks it, where this process seems to have root's privileges. An ordinary user's launcher must become root of a namespace first,
     /// and before that read what the job is given. The process must have one thread.
     pub fn fork(timings: &mut Timings) -> Option<Self> {
-        let forked = is_privileged().then(|| Self(Lone::fork(false)));
+        let forked = may_be_privileged().then(|| Self(Lone::fork(false)));
         timings.mark("supervisor fork");
         forked
     }
@@ -62,21 +62,21 @@ pub fn begin(
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
-    // An ordinary user's cgroup is the user's own, if there is one.
-    let in_use = is_privileged()
-        .then(|| run_dir().and_then(InUse::announce))
-        .transpose()
-        .at(StartStep::Supervisor, "/run/stockade")?;
     let standing = Standing::take()?;
-    let lone = match ahead {
-        Some(Ahead(forked)) => forked?,
-        None => {
+    let lone = match (ahead, standing) {
+        (Some(Ahead(forked)), Standing::Root) => forked?,
+        _ => {
             let lone = Lone::fork(standing.is_user())?;
             timings.mark("user namespace, supervisor fork");
             lone
         }
     };
-    let sandboxes = open_sandboxes(isolation, standing, lone.own)?;
+    // An ordinary user's cgroup is the user's own, if there is one.
+    let in_use = (!standing.is_user())
+        .then(|| run_dir().and_then(InUse::announce))
+        .transpose()
+        .at(StartStep::Supervisor, "/run/stockade")?;
+    let sandboxes = open_sandboxes(isolation, standing)?;
     timings.mark("host ids");
     Ok(Begun {
         isolation,
@@ -146,7 +146,7 @@ fn give_back(signals: &SignalFd) {
 }
 
 /// Without cgroups yet: the supervisor needs none at first.
-fn open_sandboxes(isolation: &Isolation, standing: Standing, own: Own) -> Result<Sandboxes, Failure> {
+fn open_sandboxes(isolation: &Isolation, standing: Standing) -> Result<Sandboxes, Failure> {
     let ids = match standing {
         Standing::User { uid, .. } => IdPool::own(uid),
         Standing::Root => {
@@ -156,7 +156,7 @@ fn open_sandboxes(isolation: &Isolation, standing: Standing, own: Own) -> Result
     };
     let prefix = format!("{PREFIX}{}-", std::process::id());
     let berths = Berths::new(CgroupTree::absent(), &prefix, false);
-    Ok(Sandboxes::new(standing, berths, None, ids, own))
+    Ok(Sandboxes::new(standing, berths, None, ids))
 }
 
 fn open_cgroups(branch: &str, limits: Enforcement) -> Result<CgroupTree, Failure> {

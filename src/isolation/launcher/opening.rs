@@ -11,7 +11,7 @@ use super::berth::Berths;
 use super::daemon::SUPERVISORS;
 use super::ids::IdPool;
 use super::run_dir::run_dir;
-use super::spawn::{Own, Sandboxes};
+use super::spawn::Sandboxes;
 use super::standing::Standing;
 use crate::config::Config;
 use crate::isolation::cgroup::{CgroupError, CgroupTree};
@@ -94,6 +94,5 @@ pub(super) fn open_sandboxes(
         Berths::new(branch, &prefix, true),
         supervisors,
         ids,
-        Own::find()?,
     ))
 }

@@ -23,9 +23,9 @@ use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Assembly, Origin};
+use crate::isolation::supervisor::{self, Assembly, Inherited, Origin};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
-use crate::sys::{self, Forked, StartMemory, fault_point};
+use crate::sys::{self, Forked, fault_point};
 pub(super) use alone::Lone;
 
 /// What all sandboxes of one launcher are made from.
@@ -38,26 +38,11 @@ pub(super) struct Sandboxes {
     ids: IdPool,
     /// Read when they are first asked for: a launcher of one job has forked its supervisor by then.
     own_namespaces: OnceCell<Arc<NamespaceIds>>,
-    own: Own,
+    /// Found when it is first asked for.
+    inherited: OnceCell<Inherited>,
     pumps: Pumps,
     /// One for each kind of sandbox in use, the last used first.
     templates: VecDeque<(Arc<SandboxSpec>, Arc<Template>)>,
-}
-
-/// What a launcher's forks need to know of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Own {
-    start: StartMemory,
-    oom_score: i32,
-}
-
-impl Own {
-    pub(super) fn find() -> Result<Self, Failure> {
-        Ok(Self {
-            start: StartMemory::find().at(StartStep::Supervisor, "/proc/self/stat")?,
-            oom_score: own_oom_score().at(StartStep::Supervisor, "/proc/self/oom_score_adj")?,
-        })
-    }
 }
 
 /// What no other living sandbox has.
@@ -71,13 +56,7 @@ struct Lease {
 const TEMPLATES: usize = 16;
 
 impl Sandboxes {
-    pub(super) fn new(
-        standing: Standing,
-        berths: Berths,
-        supervisors: Option<OwnedFd>,
-        ids: IdPool,
-        own: Own,
-    ) -> Self {
+    pub(super) fn new(standing: Standing, berths: Berths, supervisors: Option<OwnedFd>, ids: IdPool) -> Self {
         // Most hosts give it enough already, or do not let it have more.
         let _ = sys::raise_open_files();
         Self {
@@ -86,7 +65,7 @@ impl Sandboxes {
             supervisors,
             ids,
             own_namespaces: OnceCell::new(),
-            own,
+            inherited: OnceCell::new(),
             pumps: Pumps::default(),
             templates: VecDeque::new(),
         }
@@ -172,11 +151,12 @@ impl Sandboxes {
             .apply(limits)
             .map_err(|error| limit_failure(&error))?;
         let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
+        let inherited = self.inherited()?;
         let lease = self.lease(sandbox)?;
         let pump = match berth.room {
             Some(_) => {
                 let beside = self.supervisors.as_ref().map(AsFd::as_fd);
-                Some(self.pumps.fork(&mut self.ids, beside, self.own.start)?)
+                Some(self.pumps.fork(&mut self.ids, beside, inherited.start)?)
             }
             None => None,
         };
@@ -191,8 +171,7 @@ impl Sandboxes {
                     ids: lease.ids.ids,
                     ids_lock: lease.ids.lock.as_fd(),
                     user_namespace: lease.user_namespace.as_ref().map(AsFd::as_fd),
-                    oom_score: self.own.oom_score,
-                    launcher_start: self.own.start,
+                    inherited,
                     pump: pumps.as_ref(),
                 },
                 template,
@@ -233,6 +212,14 @@ impl Sandboxes {
             Root::ReadOnly => None,
         };
         Ok(Lease { ids, user_namespace })
+    }
+
+    fn inherited(&self) -> Result<Inherited, Failure> {
+        if let Some(found) = self.inherited.get() {
+            return Ok(*found);
+        }
+        let found = Inherited::find()?;
+        Ok(*self.inherited.get_or_init(|| found))
     }
 
     fn own_namespaces(&self) -> Arc<NamespaceIds> {
@@ -297,12 +284,6 @@ fn fork(cgroup: Option<BorrowedFd<'_>>, life: impl FnOnce(&Channel)) -> Result<(
             Ok((pid, control))
         }
     }
-}
-
-fn own_oom_score() -> std::io::Result<i32> {
-    let text = std::fs::read_to_string("/proc/self/oom_score_adj")?;
-    let number = text.trim().parse();
-    number.map_err(|_| std::io::ErrorKind::InvalidData.into())
 }
 
 fn files_closed() -> Failure {

@@ -77,7 +77,12 @@ impl Standing {
 
 /// Over the host: root of a user namespace that has one id has them over that namespace alone.
 pub(crate) fn is_privileged() -> bool {
-    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false) && !has_one_id()
+    may_be_privileged() && !has_one_id()
+}
+
+/// As [`is_privileged`], but not sure, and told at once.
+pub(super) fn may_be_privileged() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
 }
 
 /// Not root of the host or of a container, but at most of a user namespace of one id.

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::oom_score::OomScore;
 use super::single::supervise_from;
-use super::{Assembly, Decided, Origin, Report, ToSupervisor, protocol};
+use super::{Assembly, Decided, Inherited, Origin, Report, ToSupervisor, protocol};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
@@ -18,21 +18,19 @@ use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::timings::Timings;
 use crate::job::StartStep;
-use crate::sys::{self, StartMemory, fault_point};
+use crate::sys::{self, fault_point};
 
 /// What such a supervisor is forked with; the rest comes as [`ToSupervisor::Sandbox`] and [`ToSupervisor::Berth`].
 #[derive(Debug, Clone, Copy)]
 pub struct Alone<'a> {
     pub control: &'a Channel,
     pub by_user: bool,
-    /// The launcher's oom_score_adj.
-    pub oom_score: i32,
-    pub launcher_start: StartMemory,
 }
 
 /// What is the same whatever the job is.
 struct Begun {
     base: Base,
+    inherited: Inherited,
     score: OomScore,
     timings: Timings,
 }
@@ -53,20 +51,27 @@ fn begin(alone: &Alone<'_>) -> Result<Begun, Failure> {
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     sys::close_all_but(&mut [alone.control.as_raw_fd()]).at(StartStep::Supervisor, "close_range")?;
-    let score = OomScore::open(alone.oom_score)?;
+    let inherited = Inherited::find()?;
+    let score = OomScore::open(inherited.oom_score)?;
     fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
     sys::copy_mount_namespace(None).at(StartStep::Namespaces, "mount namespace")?;
     timings.mark("mount namespace");
     fault_point!("supervisor.base").at(StartStep::Rootfs, "tmpfs")?;
     let base = Base::lay()?;
     timings.mark("base of the root");
-    Ok(Begun { base, score, timings })
+    Ok(Begun {
+        base,
+        inherited,
+        score,
+        timings,
+    })
 }
 
 /// Returns where the launcher gave up.
 fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
     let Begun {
         base,
+        inherited,
         score,
         mut timings,
     } = begun;
@@ -74,7 +79,7 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
         return Ok(());
     };
     timings.mark("wait for the policy");
-    let origin = kind.origin(alone);
+    let origin = kind.origin(alone, inherited);
     let template = Template::build_here(origin.sandbox, base, alone.by_user)?;
     timings.mark("parts of the root");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
@@ -136,7 +141,7 @@ impl Kind {
         })
     }
 
-    fn origin<'a>(&'a self, alone: &Alone<'a>) -> Origin<'a> {
+    fn origin<'a>(&'a self, alone: &Alone<'a>, inherited: Inherited) -> Origin<'a> {
         Origin {
             control: alone.control,
             sandbox: &self.decided.sandbox,
@@ -144,8 +149,7 @@ impl Kind {
             ids: self.decided.ids,
             ids_lock: self.ids_lock.as_fd(),
             user_namespace: self.user_namespace.as_ref().map(AsFd::as_fd),
-            oom_score: alone.oom_score,
-            launcher_start: alone.launcher_start,
+            inherited,
             pump: None,
         }
     }

@@ -9,6 +9,7 @@ mod alone;
 mod assemble;
 mod evidence;
 mod exit_file;
+mod inherited;
 mod oom_score;
 mod output;
 mod protocol;
@@ -35,7 +36,7 @@ use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
-use crate::sys::{StartMemory, fault_point};
+use crate::sys::fault_point;
 
 use output::Outlet;
 pub use output::{PumpIdentity, STDERR_FILE, STDOUT_FILE, serve_pump};
@@ -46,6 +47,7 @@ pub use exit_file::{
     EXIT_FILE, STOP_FILE, StartRecord, read_exit_record, read_start_record, read_stop_order,
     write_exit_record,
 };
+pub use inherited::Inherited;
 pub use protocol::{Again, Decided, Go, Report, ToSupervisor};
 pub(crate) use watch::FORWARD_SIGNAL;
 
@@ -65,10 +67,7 @@ pub struct Origin<'a> {
     pub ids_lock: BorrowedFd<'a>,
     /// A user namespace made ahead of time, where the root needs its id mapping.
     pub user_namespace: Option<BorrowedFd<'a>>,
-    /// The launcher's oom_score_adj.
-    pub oom_score: i32,
-    /// The launcher's command line and environment, of which a fork has a copy.
-    pub launcher_start: StartMemory,
+    pub inherited: Inherited,
     /// To the process that moves the output, for who supervises one job after another.
     pub pump: Option<&'a Channel>,
 }

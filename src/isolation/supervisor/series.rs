@@ -36,7 +36,7 @@ pub fn serve(assembly: &Assembly<'_>) -> ! {
 
 fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
-    let score = OomScore::open(first.origin.oom_score)?;
+    let score = OomScore::open(first.origin.inherited.oom_score)?;
     let mut world = World::enter(first, score, &mut Timings::start())?;
     first.origin.pump.map_or(Ok(()), await_pump)?;
     let mut user_namespace = world.user_namespace.take();

@@ -14,7 +14,7 @@ use crate::sys;
 pub fn supervise(assembly: &Assembly<'_>) -> ! {
     // Without it all goes on as before, and costs a little more.
     let _ = sys::use_arena();
-    match OomScore::open(assembly.origin.oom_score) {
+    match OomScore::open(assembly.origin.inherited.oom_score) {
         Ok(score) => supervise_from(assembly, score, Timings::start()),
         Err(failure) => fail(assembly, failure),
     }

@@ -206,7 +206,7 @@ fn lay_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
 /// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its signals.
 fn prepare_process(assembly: &Assembly<'_>, score: &OomScore) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
-    unsafe { assembly.origin.launcher_start.erase() };
+    unsafe { assembly.origin.inherited.start.erase() };
     fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
     setsid().at(StartStep::Supervisor, "setsid")?;
     enter_namespaces(assembly)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::{Own, Sandboxes, files_closed, fork};
+use super::{Sandboxes, files_closed, fork};
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::launcher::berth::Berth;
@@ -22,27 +22,19 @@ pub(in crate::isolation::launcher) struct Lone {
     pid: Pid,
     /// `None` once it is a slot's.
     control: Option<Channel>,
-    pub(in crate::isolation::launcher) own: Own,
 }
 
 impl Lone {
     /// Forks it, before it is known which job it gets: it begins with what all sandboxes have.
     pub(in crate::isolation::launcher) fn fork(by_user: bool) -> Result<Self, Failure> {
-        let own = Own::find()?;
         let (pid, control) = fork(None, |control| {
-            supervisor::supervise_alone(&Alone {
-                control,
-                by_user,
-                oom_score: own.oom_score,
-                launcher_start: own.start,
-            })
+            supervisor::supervise_alone(&Alone { control, by_user })
         })?;
         // Both are at work now.
         sys::run_beside(pid);
         Ok(Self {
             pid,
             control: Some(control),
-            own,
         })
     }
 }
