@@ -1,5 +1,5 @@
-//! Compiles the .proto files without protoc: protox is a compiler in Rust, so that a fresh machine needs nothing. Compiles the
-//! built-in policies too, by the program's own code. Links what unwinds the stack into the program.
+//! Compiles the .proto files without protoc: protox is a compiler in Rust, so that a fresh machine needs nothing.
+//! Compiles the built-in policies too, by the program's own code. Links what unwinds the stack into the program.
 
 #![allow(
     dead_code,
@@ -50,8 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes the built-in policies, each with its filter, as the program reads them. The calls of a filter have the numbers of the
-/// architecture that this script runs on: for another one nothing is written, and the program compiles them when it starts.
+/// Writes the built-in policies, each with its filter, as the program reads them. The calls of a filter have the numbers
+/// of the architecture that this script runs on: for another one nothing is written, and the program compiles them when
+/// it starts.
 fn compile_policies(file: &Path) -> Result<(), Box<dyn Error>> {
     for source in [
         "policies",

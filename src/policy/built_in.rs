@@ -1,5 +1,5 @@
-//! The built-in policies as the build script has compiled them: they are the same whenever this program starts, and to compile
-//! one again would take a good part of the time that one job's launch takes.
+//! The built-in policies as the build script has compiled them: they are the same whenever this program starts, and to
+//! compile one again would take a good part of the time that one job's launch takes.
 
 use std::collections::BTreeMap;
 

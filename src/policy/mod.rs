@@ -1,7 +1,7 @@
 //! What a job may have: policy files, their inheritance, and the decision on a request.
 //!
 //! Pure: no system call but reading the policy files. Server and launcher decide by the same code.
-//! docs/policies.md describes the files.
+//! docs/policies.md describes the files. The build script compiles this module too, for the built-in ones (ADR 0015).
 
 #![forbid(unsafe_code)]
 

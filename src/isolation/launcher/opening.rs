@@ -53,8 +53,8 @@ impl StateDir {
 
 /// The worker's branch is named after its state folder: two workers of one machine do not sweep each other's.
 ///
-/// It is the first hash of this process, which finds out once for all forks which instructions there are for it: a virtual machine
-/// takes long to tell.
+/// It is the first hash of this process, which finds out once for all forks which instructions there are for it: a
+/// virtual machine takes long to tell.
 pub(super) fn worker_name(state: &StateDir) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(state.path.as_os_str().as_encoded_bytes());

@@ -75,8 +75,8 @@ impl Template {
     }
 
     /// Builds it in the mount namespace of this process, which must be its own, and leaves it the working directory. A
-    /// read-only root is laid on `base`. The host's mounts are still there: they go all at once when the job's root is entered, since the kernel has every
-    /// unmount wait for a grace period.
+    /// read-only root is laid on `base`. The host's mounts are still there: they go all at once when the job's root is
+    /// entered, since the kernel has every unmount wait for a grace period.
     pub fn build_here(spec: &SandboxSpec, base: Base, by_user: bool) -> Result<Self, Failure> {
         let mut host_etc = etc::Host::look(spec, base.etc);
         // An ordinary user's launcher can take no mount without what is mounted beneath it, and beneath the root there always

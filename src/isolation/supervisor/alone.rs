@@ -1,6 +1,6 @@
 //! The supervisor of a launcher that has one job (`stockade run`). It is forked before it is known which, and begins with
-//! what all roots have; it lays the job's own in the mount namespace that the job gets, without a template to copy, while the
-//! launcher makes the job's cgroup and network namespace.
+//! what all roots have; it lays the job's own in the mount namespace that the job gets, without a template to copy, while
+//! the launcher makes the job's cgroup and network namespace.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 

@@ -17,8 +17,8 @@ const BLOCKS: usize = 2;
 /// Hashing takes no stack to speak of.
 const STACK_BYTES: usize = 128 << 10;
 
-/// SHA-256 of nothing. Many a stream is empty, and the first hash of a process finds out which instructions there are for it:
-/// a virtual machine takes long to tell.
+/// SHA-256 of nothing. Many a stream is empty, and the first hash of a process finds out which instructions there are for
+/// it: a virtual machine takes long to tell.
 const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[derive(Debug)]
