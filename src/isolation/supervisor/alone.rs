@@ -50,6 +50,12 @@ fn begin(alone: &Alone<'_>) -> Result<Begun, Failure> {
     // A launcher that has not read its command line takes signals as any program does.
     sys::default_all_signals();
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
+    if !alone.by_user {
+        // Else root's own would go on in its job. A user's launcher cannot leave its groups.
+        sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
+    }
+    // A job may have more than the launcher was given. Most hosts give it enough already, or do not let it have more.
+    let _ = sys::raise_open_files();
     sys::close_all_but(&mut [alone.control.as_raw_fd()]).at(StartStep::Supervisor, "close_range")?;
     let inherited = Inherited::find()?;
     let score = OomScore::open(inherited.oom_score)?;
