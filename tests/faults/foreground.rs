@@ -105,11 +105,12 @@ fn a_run_that_reads_its_request_is_ended_by_a_signal_and_its_supervisor_with_it(
     let mut launcher = command.spawn().expect("it runs");
     let pid = launcher.id().to_string();
     eventually("its supervisor has begun", || processes().len() == 2);
-    let killed = Command::new("kill").args(["-INT", &pid]).status();
+    // SIGINT is ignored by what a shell has started in the background.
+    let killed = Command::new("kill").args(["-TERM", &pid]).status();
     assert!(killed.is_ok_and(|status| status.success()));
     let status = launcher.wait().expect("it ends");
-    assert_eq!(status.signal(), Some(libc::SIGINT), "{status:?}");
-    leaves_nothing("SIGINT");
+    assert_eq!(status.signal(), Some(libc::SIGTERM), "{status:?}");
+    leaves_nothing("SIGTERM");
 }
 
 /// The supervisor that has begun waits for a policy that nobody will tell it.
