@@ -14,7 +14,7 @@ use crate::job::SeccompProfile;
 
 /// Each encoded by itself, since most need but one.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Compiled<T> {
+pub(super) struct Compiled<T> {
     policies: BTreeMap<String, T>,
     profiles: BTreeMap<String, T>,
 }
@@ -35,30 +35,25 @@ pub fn compile_built_in() -> Result<Vec<u8>, PolicyError> {
     Ok(encoded(&compiled))
 }
 
-/// All, if the build script could compile them: it cannot for another architecture than its own.
-pub(super) fn policies() -> Option<BTreeMap<String, Policy>> {
-    let policies = compiled()?.policies;
-    Some(
-        policies
-            .into_iter()
-            .map(|(name, bytes)| (name, decoded(bytes)))
-            .collect(),
-    )
-}
-
-/// `None` where they are not compiled; of those that are, the one of this name.
-pub(super) fn policy(name: &str) -> Option<Option<Policy>> {
-    Some(compiled()?.policies.get(name).map(|bytes| decoded(bytes)))
-}
-
-/// The profile of this name, if it is built in and compiled.
-pub(super) fn profile(name: &str) -> Option<SeccompProfile> {
-    compiled()?.profiles.get(name).map(|bytes| decoded(bytes))
-}
-
-fn compiled() -> Option<Compiled<&'static [u8]>> {
+/// What it has written; `None` where it could not: for another architecture than its own.
+pub(super) fn compiled() -> Option<Compiled<&'static [u8]>> {
     let bytes = build_output::POLICIES;
     (!bytes.is_empty()).then(|| decoded(bytes))
+}
+
+impl Compiled<&'static [u8]> {
+    pub(super) fn policies(self) -> impl Iterator<Item = (String, Policy)> {
+        let policies = self.policies.into_iter();
+        policies.map(|(name, bytes)| (name, decoded(bytes)))
+    }
+
+    pub(super) fn policy(&self, name: &str) -> Option<Policy> {
+        self.policies.get(name).map(|bytes| decoded(bytes))
+    }
+
+    pub(super) fn profile(&self, name: &str) -> Option<SeccompProfile> {
+        self.profiles.get(name).map(|bytes| decoded(bytes))
+    }
 }
 
 fn encoded(value: &impl Serialize) -> Vec<u8> {

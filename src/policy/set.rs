@@ -30,8 +30,8 @@ impl FromIterator<(String, Policy)> for PolicySet {
 impl PolicySet {
     #[must_use]
     pub fn built_in() -> Self {
-        match built_in::policies() {
-            Some(policies) => policies.into_iter().collect(),
+        match built_in::compiled() {
+            Some(compiled) => compiled.policies().collect(),
             None => Library::built_in()
                 .and_then(|library| Self::compile(&library))
                 .expect("the built-in policies are well-formed: a test compiles them"),
@@ -41,11 +41,11 @@ impl PolicySet {
     /// The built-in policy `name` alone, for who has one request to decide. Empty where there is no such policy.
     #[must_use]
     pub fn built_in_alone(name: &str) -> Self {
-        match built_in::policy(name) {
-            Some(policy) => policy
-                .map(|policy| (name.to_owned(), policy))
-                .into_iter()
-                .collect(),
+        match built_in::compiled() {
+            Some(compiled) => {
+                let policy = compiled.policy(name).map(|policy| (name.to_owned(), policy));
+                policy.into_iter().collect()
+            }
             None => Self::built_in(),
         }
     }

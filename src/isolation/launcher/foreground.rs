@@ -46,9 +46,11 @@ impl Ahead {
     /// Forks it, where this process seems to have root's privileges. An ordinary user's launcher must become root of a
     /// namespace first, and before that read what the job is given. The process must have one thread.
     pub fn fork(timings: &mut Timings) -> Option<Self> {
-        let forked = may_be_privileged().then(|| Self(Lone::fork(false)));
-        timings.mark("supervisor fork");
-        forked
+        may_be_privileged().then(|| {
+            let forked = Self(Lone::fork(false));
+            timings.mark("supervisor fork");
+            forked
+        })
     }
 }
 

@@ -87,6 +87,8 @@ pub(super) fn open_sandboxes(
     .at(StartStep::Identity, "host ids")?;
     // Names go on where an earlier launcher of the same branch may have left some: the time makes them new.
     let prefix = format!("{:x}-", Timestamp::now().as_micros());
+    // Most hosts give it enough already, or do not let it have more.
+    let _ = sys::raise_open_files();
     // What reading the configuration took.
     sys::release_heap();
     Ok(Sandboxes::new(

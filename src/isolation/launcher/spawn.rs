@@ -57,8 +57,6 @@ const TEMPLATES: usize = 16;
 
 impl Sandboxes {
     pub(super) fn new(standing: Standing, berths: Berths, supervisors: Option<OwnedFd>, ids: IdPool) -> Self {
-        // Most hosts give it enough already, or do not let it have more.
-        let _ = sys::raise_open_files();
         Self {
             standing,
             berths,

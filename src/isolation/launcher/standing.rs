@@ -35,8 +35,6 @@ impl Standing {
             return Ok(*taken);
         }
         let standing = if is_privileged() {
-            // Else root's own would go on in its jobs.
-            sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
             Self::Root
         } else {
             become_root_of_own_namespaces()?

@@ -69,7 +69,7 @@ impl Profiles {
     /// As [`Profiles::compile`], but for a built-in one that no file can have changed, which is compiled already.
     pub(in crate::policy) fn compiled(&self, name: &str) -> Option<Result<SeccompProfile, PolicyError>> {
         if self.from_files.is_empty()
-            && let Some(profile) = built_in::profile(name)
+            && let Some(profile) = built_in::compiled().and_then(|compiled| compiled.profile(name))
         {
             return Some(Ok(profile));
         }
