@@ -1,5 +1,5 @@
 //! Compiles the .proto files without protoc: protox is a compiler in Rust, so that a fresh machine needs nothing.
-//! Compiles the built-in policies too, by the program's own code. Links what unwinds the stack into the program.
+//! Compiles the built-in policies too, by the program's own code. Links the program.
 
 #![allow(
     dead_code,
@@ -12,6 +12,7 @@ use std::{
     env,
     error::Error,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -46,8 +47,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".stockade.v1.Chunk.data")
         .compile_fds(descriptors)?;
     compile_policies(&out.join("policies.bin"))?;
-    link_unwinder();
-    Ok(())
+    match env::var_os("CARGO_FEATURE_STATIC") {
+        Some(_) => link_statically(&out),
+        None => Ok(()),
+    }
 }
 
 /// Writes the built-in policies, each with its filter, as the program reads them. The calls of a filter have the numbers
@@ -72,25 +75,59 @@ fn compile_policies(file: &Path) -> Result<(), Box<dyn Error>> {
     Ok(fs::write(file, compiled)?)
 }
 
-/// Takes the C compiler's unwinder from its static library, where there is one. The shared one looks at the processor each
-/// time that it is loaded, which a virtual machine takes long to answer: a tenth of the start of this program.
-fn link_unwinder() {
-    let [host, target] = ["HOST", "TARGET"].map(|name| env::var(name).unwrap_or_default());
-    // Another target has another compiler.
-    if host != target || !target.ends_with("-linux-gnu") {
-        return;
+/// What rustc names for the linker, and the archive that has it.
+const ARCHIVES: [(&str, &str); 7] = [
+    ("libc", "libc.a"),
+    ("libdl", "libdl.a"),
+    ("libgcc_s", "libgcc_eh.a"),
+    ("libm", "libm.a"),
+    ("libpthread", "libpthread.a"),
+    ("librt", "librt.a"),
+    ("libutil", "libutil.a"),
+];
+
+/// Links the C library into the program, which stays position-independent: without a loader it starts in half the time, and
+/// nobody's `LD_PRELOAD` or library gets into a process of root. Where the C compiler has no such archives (some
+/// distributions have them in a package of their own), or another C library or machine is built for, all stays as rustc
+/// does it.
+///
+/// This is what `-C target-feature=+crt-static` does, which cargo can have only together with `--target`: without it that
+/// goes for procedural macros too.
+fn link_statically(out: &Path) -> Result<(), Box<dyn Error>> {
+    let [host, target] = [env::var("HOST")?, env::var("TARGET")?];
+    let is_static = env::var("CARGO_CFG_TARGET_FEATURE")?
+        .split(',')
+        .any(|feature| feature == "crt-static");
+    let folder = out.join("archives");
+    if host != target || !target.ends_with("-linux-gnu") || is_static || compilers_file("rcrt1.o").is_none() {
+        return Ok(());
     }
-    let asked = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
-    let path = asked.map(|answer| PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()));
+    let found = ARCHIVES.map(|(name, archive)| compilers_file(archive).map(|path| (name, path)));
+    let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
+        return Ok(());
+    };
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir(&folder)?;
+    for (name, path) in found {
+        symlink(path, folder.join(name).with_extension("a"))?;
+    }
+    // The linker takes a library from the first folder that has it, shared or not.
+    println!("cargo:rustc-link-arg-bins=-L{}", folder.display());
+    println!("cargo:rustc-link-arg-bins=-static-pie");
+    Ok(())
+}
+
+/// Where the C compiler has a file of its own or of the C library.
+fn compilers_file(name: &str) -> Option<PathBuf> {
+    let asked = Command::new("cc")
+        .arg(format!("-print-file-name={name}"))
+        .output()
+        .ok()?;
+    let path = PathBuf::from(String::from_utf8(asked.stdout).ok()?.trim());
     // Of one that it does not have it gives the bare name.
-    if let Ok(path) = path
-        && path.is_absolute()
-        && path.is_file()
-        && let Some(folder) = path.parent()
-    {
-        println!("cargo:rustc-link-search=native={}", folder.display());
-        println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
-    }
+    (path.is_absolute() && path.is_file()).then_some(path)
 }
 
 fn prost_encode(message: &impl prost::Message) -> Vec<u8> {

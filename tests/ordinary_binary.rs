@@ -1,9 +1,43 @@
-//! The binary that is built without the feature `fault-points` has no place to fail at a test's word.
+//! The binary that is built without the feature `fault-points` has no place to fail at a test's word. It is one file.
 
 #![cfg(not(feature = "fault-points"))]
 
 use std::fs;
 use std::path::Path;
+
+#[test]
+#[cfg(all(feature = "static", target_os = "linux", target_env = "gnu"))]
+fn it_has_no_loader() {
+    if !has_archives() {
+        let what = "the C library's archives are not installed";
+        assert!(std::env::var_os("STOCKADE_TEST_REQUIRE").is_none(), "{what}");
+        eprintln!("skipped: {what}");
+        return;
+    }
+    let binary = fs::read(env!("CARGO_BIN_EXE_stockade")).expect("the binary");
+    let word = |at: usize, bytes: usize| {
+        let mut whole = [0; 8];
+        whole[..bytes].copy_from_slice(&binary[at..at + bytes]);
+        usize::try_from(u64::from_le_bytes(whole)).expect("a small number")
+    };
+    // elf(5): the file's type, and the types of its program headers.
+    const ET_DYN: usize = 3;
+    const PT_DYNAMIC: usize = 2;
+    const PT_INTERP: usize = 3;
+    let (table, size, count) = (word(32, 8), word(54, 2), word(56, 2));
+    let kinds: Vec<usize> = (0..count).map(|index| word(table + index * size, 4)).collect();
+    assert_eq!(word(16, 2), ET_DYN, "its address is random");
+    assert!(kinds.contains(&PT_DYNAMIC), "{kinds:?}");
+    assert!(!kinds.contains(&PT_INTERP), "{kinds:?}");
+}
+
+#[cfg(all(feature = "static", target_os = "linux", target_env = "gnu"))]
+fn has_archives() -> bool {
+    let asked = std::process::Command::new("cc")
+        .arg("-print-file-name=libc.a")
+        .output();
+    asked.is_ok_and(|answer| answer.stdout.starts_with(b"/"))
+}
 
 #[test]
 fn it_has_no_fault_points() {
