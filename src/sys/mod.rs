@@ -12,6 +12,7 @@ mod mount;
 mod page_buffer;
 mod process;
 mod readiness;
+mod scheduling;
 mod seccomp;
 mod signal;
 
@@ -29,10 +30,11 @@ pub use mount::{idmap_mount, make_read_only, make_tree_private};
 pub use page_buffer::PageBuffer;
 pub use process::{
     ChildUsage, Reaped, StartMemory, children_usage, copy_mount_namespace, end_with_parent, enter_namespace,
-    execve, exit_now, hard_limit, private_memory, raise_open_files, reap, reap_next, run_beside,
-    set_effective_user, set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
+    execve, exit_now, hard_limit, private_memory, raise_open_files, reap, reap_next, set_effective_user,
+    set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
 };
 pub use readiness::readiness;
+pub use scheduling::{CpuHeld, run_beside};
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};
 pub use signal::{
     Delivered, SignalFd, block_all_but_faults, default_all_signals, ignore_broken_pipes, is_thread_of,

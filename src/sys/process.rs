@@ -7,8 +7,7 @@ use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
-use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
 use super::clone::check;
 
@@ -223,21 +222,6 @@ impl StartMemory {
     }
 }
 
-/// Has a child that was forked a moment ago run on another CPU than this process, if there is one that it may use. The
-/// kernel may leave it behind its parent for milliseconds, while another CPU has nothing to do.
-pub fn run_beside(child: Pid) {
-    let Ok(all) = sched_getaffinity(None) else {
-        return;
-    };
-    let mut others = all;
-    others.unset(sched_getcpu());
-    // One that waits behind its parent is moved at once, one that runs elsewhere stays.
-    if others.count() > 0 && sched_setaffinity(Some(child), &others).is_ok() {
-        // The kernel lets no mask be widened beyond the cpuset, which held before, too.
-        let _ = sched_setaffinity(Some(child), &all);
-    }
-}
-
 /// Has what `command` starts get SIGTERM when the thread that starts it has ended, however that came.
 pub fn end_with_parent(command: &mut Command) {
     let parent = getpid();
@@ -282,20 +266,4 @@ fn map_memory(bytes: usize, flags: MapFlags) -> Result<&'static mut [u8], Errno>
     };
     // SAFETY: the mapping is `bytes` long, zero-filled, and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts_mut(start.cast(), bytes) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_moved_to_another_cpu_may_come_back() {
-        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-        let pid = Pid::from_child(&child);
-        run_beside(pid);
-        let found = sched_getaffinity(Some(pid));
-        child.kill().expect("kill");
-        child.wait().expect("wait");
-        assert_eq!(found, sched_getaffinity(None));
-    }
 }

@@ -27,11 +27,17 @@ pub(in crate::isolation::launcher) struct Lone {
 impl Lone {
     /// Forks it, before it is known which job it gets: it begins with what all sandboxes have.
     pub(in crate::isolation::launcher) fn fork(by_user: bool) -> Result<Self, Failure> {
-        let (pid, control) = fork(None, |control| {
+        let cpu = sys::CpuHeld::by_this_thread();
+        let forked = fork(None, |control| {
+            cpu.release();
             supervisor::supervise_alone(&Alone { control, by_user })
-        })?;
-        // Both are at work now.
-        sys::run_beside(pid);
+        });
+        // From here on both are at work.
+        if let Ok((pid, _)) = forked {
+            sys::run_beside(pid);
+        }
+        cpu.release();
+        let (pid, control) = forked?;
         Ok(Self {
             pid,
             control: Some(control),
