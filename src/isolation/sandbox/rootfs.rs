@@ -28,14 +28,14 @@ use crate::sys::{self, fault_point};
 /// Builds the root in this mount namespace, a copy of the template's or where it was built, and makes it the root of the
 /// namespace.
 ///
-/// `owner` is the job's uid and gid on the host. Gives what could not be had, for the receipt.
+/// `owner` is the job's uid and gid on the host.
 pub fn assemble(
     spec: &SandboxSpec,
     template: &Template,
     limits: &Limits,
     owner: u32,
     user_namespace: Option<BorrowedFd<'_>>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Standing, Failure> {
     let mut weaker = Vec::new();
     if template.mount_namespace.is_some() {
         chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
@@ -60,11 +60,11 @@ pub fn assemble(
         mount_terminals(owner, template.by_user)?;
     }
     let new_proc = format!("{}/proc", parts::NEW_ROOT);
-    match spec.root {
+    let before = match spec.root {
         Root::ReadOnly => {
             chdir(new_proc).at(StartStep::Proc, "chdir")?;
             lay_proc(spec, template)?;
-            enter("..")?;
+            Some(Before::enter_beside()?)
         }
         Root::Writable => {
             proc::mount_proc(spec.proc, &new_proc)
@@ -75,9 +75,46 @@ pub fn assemble(
                 proc::mask(&template.proc_covers, &folder, &new_proc)?;
             }
             enter(parts::NEW_ROOT)?;
+            None
         }
+    };
+    Ok(Standing { weaker, before })
+}
+
+/// A root that is entered.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// What could not be had, for the receipt.
+    pub weaker: Vec<String>,
+    /// Must be taken off before a job runs.
+    pub before: Option<Before>,
+}
+
+impl Standing {
+    pub fn new(weaker: Vec<String>) -> Self {
+        Self { weaker, before: None }
     }
-    Ok(weaker)
+}
+
+/// The root that was the namespace's before, with all that was mounted in it. The kernel has whoever unmounts it wait for a
+/// grace period, so that is done where the process would wait anyhow. Until then it is mounted beneath the job's /proc, and
+/// the working directory is the only way to it: no name leads there.
+#[derive(Debug, Clone)]
+pub struct Before(());
+
+impl Before {
+    /// Enters the root that the working directory is the folder `proc` of, beneath what is mounted there.
+    ///
+    /// The old root must not lie over the new one meanwhile: from there the kernel makes no user namespace.
+    fn enter_beside() -> Result<Self, Failure> {
+        pivot_root("..", proc::COVER_FOLDER).at(StartStep::PivotRoot, "pivot_root")?;
+        Ok(Self(()))
+    }
+
+    pub fn take_off(self) -> Result<(), Failure> {
+        unmount(proc::COVER_FOLDER, UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
+        chdir("/").at(StartStep::PivotRoot, "chdir")
+    }
 }
 
 /// Lays the part of a read-only root that jobs leave as it was; see [`super::room`].

@@ -57,7 +57,7 @@ pub(super) fn assemble<'a>(
 ) -> Result<Assembled<'a>, Failure> {
     let sandbox = assembly.origin.sandbox;
     let (ties, ends) = ties::tie(rules)?;
-    let mut weaker = world.weaker.clone();
+    let mut weaker = world.root.weaker.clone();
     weaker.extend(landlock::weaker(sandbox.landlock, ties.landlock_abi));
     timings.mark("landlock rules, pipes");
     world.score.before_stub()?;
@@ -68,6 +68,7 @@ pub(super) fn assemble<'a>(
     world.with_proc(|proc| introduce(assembly, stub, proc, &link))?;
     timings.mark("id maps");
     // While the stub is at work.
+    world.leave_root_before()?;
     world
         .namespaces
         .get_or_insert_with(|| receipt::of_all_stubs(None, None));

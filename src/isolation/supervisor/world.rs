@@ -16,7 +16,7 @@ use crate::isolation::sandbox::proc::{self, LastPid};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::rlimits;
 use crate::isolation::sandbox::room::Room;
-use crate::isolation::sandbox::rootfs;
+use crate::isolation::sandbox::rootfs::{self, Standing};
 use crate::isolation::timings::Timings;
 use crate::job::{Network, StartStep};
 use crate::sys::{self, CapabilitySets, SignalFd, fault_point};
@@ -24,8 +24,7 @@ use crate::sys::{self, CapabilitySets, SignalFd, fault_point};
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) signals: SignalFd,
-    /// What could not be had, for the receipt.
-    pub(super) weaker: Vec<String>,
+    pub(super) root: Standing,
     /// A view of /proc that can be written to. A supervisor of one job has it until it knows its stub: then that view, the
     /// job's own, becomes read-only.
     proc: Option<OwnedFd>,
@@ -61,7 +60,7 @@ impl World {
             // Nothing here needs it, and OOM scores must not be set with it.
             caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).map_err(caps_failed)?;
         }
-        let weaker = lay_root(assembly)?;
+        let root = lay_root(assembly)?;
         timings.mark("root of the namespace");
         leave_stdio()?;
         timings.mark("standard streams");
@@ -73,7 +72,7 @@ impl World {
         };
         let mut world = Self {
             signals,
-            weaker,
+            root,
             score,
             proc: Some(proc),
             last_pid: None,
@@ -131,6 +130,15 @@ impl World {
         Ok(())
     }
 
+    /// What was mounted before is gone from the namespace then.
+    pub(super) fn leave_root_before(&mut self) -> Result<(), Failure> {
+        fault_point!("supervisor.root-before").at(StartStep::PivotRoot, "detach the old root")?;
+        match self.root.before.take() {
+            Some(before) => before.take_off(),
+            None => Ok(()),
+        }
+    }
+
     /// Once the stub has become the command, `main`.
     pub(super) fn settle_score(&self, main: i32) -> Result<(), Failure> {
         let view = self.proc.as_ref().map(AsFd::as_fd).zip(self.last_pid.as_ref());
@@ -183,15 +191,14 @@ fn caps_failed(error: caps::errors::CapsError) -> Failure {
     Failure::new(StartStep::Supervisor, 0, error.to_string())
 }
 
-/// Gives what could not be had, for the receipt.
-fn lay_root(assembly: &Assembly<'_>) -> Result<Vec<String>, Failure> {
+fn lay_root(assembly: &Assembly<'_>) -> Result<Standing, Failure> {
     let origin = assembly.origin;
     if let Some(laid) = assembly.laid {
-        return Ok(laid.to_vec());
+        return Ok(laid.clone());
     }
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
     if assembly.room.is_some() {
-        return rootfs::furnish(origin.sandbox, assembly.template);
+        return rootfs::furnish(origin.sandbox, assembly.template).map(Standing::new);
     }
     // Files of a writable root belong to the first id of the job's range, which is its root.
     rootfs::assemble(
