@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, mkdir};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, open_tree,
+    fsconfig_set_string, fsmount, fsopen, mount_bind, mount_remount, move_mount, open_tree,
 };
 use rustix::process::{chdir, fchdir, umask};
 use serde::{Deserialize, Serialize};
@@ -100,21 +100,25 @@ pub(super) struct Laid {
 /// What can be had before it is known which sandbox it is to be.
 #[derive(Debug)]
 pub struct Base {
-    /// A root of what is the same in all of them, in a file system of its own that is mounted nowhere yet.
-    pub(super) root: OwnedFd,
+    /// A file system that is mounted nowhere yet, with a root in it of what is the same in all of them ([`NEW_ROOT`]).
+    pub(super) parts: OwnedFd,
     pub(super) etc: etc::Folders,
 }
 
 impl Base {
     /// This process must be alone with its working directory, which is another afterwards.
     pub fn lay() -> Result<Self, Failure> {
-        let root = file_system_in_memory().at(StartStep::Rootfs, "tmpfs")?;
-        fchdir(&root).at(StartStep::Rootfs, "chdir")?;
-        let here = Path::new("");
-        let made = without_umask(|| make_base(here).and_then(|()| make_covers(here)));
+        let parts = file_system_in_memory().at(StartStep::Rootfs, "tmpfs")?;
+        fchdir(&parts).at(StartStep::Rootfs, "chdir")?;
+        let root = Path::new(NEW_ROOT);
+        let made = without_umask(|| {
+            make_folder(NEW_ROOT)?;
+            make_base(root)?;
+            make_covers(root)
+        });
         chdir("/").at(StartStep::Rootfs, "chdir")?;
         made.map(|()| Self {
-            root,
+            parts,
             etc: etc::Folders::of_etc(),
         })
     }
@@ -128,8 +132,8 @@ fn without_umask<T>(make: impl FnOnce() -> T) -> T {
     made
 }
 
-/// The working directory is the template then, its root is not yet. `in_place`: the root is one job's, laid on the root of a
-/// [`Base`], and read-only, where that job has it.
+/// The working directory is the template then, its root is not yet. `in_place`: the root is one job's, laid on that of a
+/// [`Base`], of which these are the parts, and read-only, where that job has it.
 pub(super) fn lay(
     spec: &SandboxSpec,
     host_etc: &mut etc::Host,
@@ -167,17 +171,21 @@ fn lay_without_umask(
     let proc = by_user.then(by_users::detach_proc).transpose()?;
     let etc = etc::collect(spec, host_etc, layers);
     let base = "/tmp";
-    mount_over(base).at(StartStep::Rootfs, "tmpfs")?;
+    match in_place {
+        Some(parts) => mount_over(parts, base),
+        None => file_system_in_memory().and_then(|parts| mount_over(&parts, base)),
+    }
+    .at(StartStep::Rootfs, "tmpfs")?;
     chdir(base).at(StartStep::Rootfs, "chdir")?;
-    for name in [ROOT, EMPTY, SCRATCH, NEW_ROOT, SHOWN_ROOT, devices::BOUND] {
+    for name in [SCRATCH, SHOWN_ROOT, devices::BOUND] {
         make_folder(name)?;
     }
     let root = match in_place {
-        Some(base) => {
-            attach(base, NEW_ROOT)?;
-            NEW_ROOT
-        }
+        Some(_) => NEW_ROOT,
         None => {
+            for name in [ROOT, EMPTY, NEW_ROOT] {
+                make_folder(name)?;
+            }
             make_base(Path::new(ROOT))?;
             let covers = match spec.root {
                 Root::ReadOnly => ROOT,
@@ -203,6 +211,7 @@ fn lay_without_umask(
         .at(StartStep::Rootfs, "etc")?;
     let devices_bound = devices::make(Path::new(root))?;
     if in_place.is_some() {
+        mount_bind(NEW_ROOT, NEW_ROOT).at(StartStep::Rootfs, "bind")?;
         mount_remount(NEW_ROOT, MountFlags::NOSUID | MountFlags::RDONLY, "")
             .at(StartStep::Rootfs, "read-only")?;
     }
@@ -213,9 +222,9 @@ fn lay_without_umask(
 }
 
 /// On a folder of the host's, which may be a link to one.
-fn mount_over(target: &str) -> Result<(), Errno> {
+fn mount_over(parts: &OwnedFd, target: &str) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    move_mount(file_system_in_memory()?, "", CWD, target, flags)
+    move_mount(parts, "", CWD, target, flags)
 }
 
 /// Mounted nowhere yet.

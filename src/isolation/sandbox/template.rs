@@ -84,8 +84,8 @@ impl Template {
         let layers = layers(spec, &mut host_etc, !by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let root_stands = spec.root == Root::ReadOnly;
-        let root = root_stands.then_some(&base.root);
-        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, root)?;
+        let in_place = root_stands.then_some(&base.parts);
+        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, in_place)?;
         Ok(Self {
             root_stands,
             ..Self::of_parts(spec, layers, laid, by_user)
