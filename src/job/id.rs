@@ -1,8 +1,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 /// A job's id: a version 4 UUID, as text 36 lower-case characters.
 ///
@@ -16,9 +17,18 @@ pub struct JobId(Uuid);
 pub struct InvalidJobId;
 
 impl JobId {
+    /// Asks the kernel alone: what asks the C library where that is linked statically finds no getrandom(2), and needs a
+    /// descriptor for /dev/urandom, which a worker may not have left.
+    ///
+    /// # Panics
+    ///
+    /// On a kernel without getrandom(2).
     #[must_use]
     pub fn random() -> Self {
-        Self(Uuid::new_v4())
+        let mut bytes = [0; 16];
+        // So few come whole. A signal can interrupt only the wait of a machine that is booting.
+        rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty())).expect("getrandom(2)");
+        Self(Builder::from_random_bytes(bytes).into_uuid())
     }
 
     #[must_use]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use stockade::job::JobId;
 use stockade::proto::v1::{Cause, State};
 
 use super::worker::{Worker, able, kill};
@@ -67,7 +68,7 @@ fn a_start_after_a_loss_of_power_knows_all_that_was_acknowledged() {
             }));
         }
         for number in 0..MOMENTS {
-            let pause = 150 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 2;
+            let pause = 150 + u64::from(JobId::random().as_bytes()[0]) * 2;
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let known = acknowledged.lock().expect("lock").clone();
             let copy = tokio::task::block_in_place(|| snapshot(&worker, number));
