@@ -54,6 +54,32 @@ fn lines(count: u32) -> Vec<u8> {
     })
 }
 
+/// Needs root. The old root is taken off late, when the job's stub is there already.
+#[test]
+fn a_job_finds_no_mount_of_the_host() {
+    if !is_root() {
+        return;
+    }
+    let table = run("cat /proc/self/mountinfo").output().expect("it runs");
+    assert!(table.status.success(), "{table:?}");
+    let table = String::from_utf8(table.stdout).expect("text");
+    let mounts: Vec<(&str, &str)> = table
+        .lines()
+        .map(|line| {
+            // proc_pid_mountinfo(5): the fifth field is where, and behind the dash comes the type.
+            let (place, kind) = line.split_once(" - ").expect("two parts");
+            let at = place.split(' ').nth(4).expect("a mount point");
+            (at, kind.split(' ').next().expect("a type"))
+        })
+        .collect();
+    assert_eq!(mounts.iter().filter(|(at, _)| *at == "/").count(), 1, "{table}");
+    for (at, kind) in mounts {
+        assert!(matches!(kind, "tmpfs" | "overlay" | "proc"), "{at}: {kind}");
+        // Where the old root was.
+        assert_ne!(at, "/proc/empty");
+    }
+}
+
 /// Needs root.
 #[test]
 fn every_step_of_a_launch_is_told_once_with_its_time() {

@@ -11,7 +11,7 @@ use super::worker::{able, eventually};
 const BINARY: &str = env!("CARGO_BIN_EXE_stockade");
 
 /// Place, and the step that is told.
-const STEPS: [(&str, &str); 15] = [
+const STEPS: [(&str, &str); 16] = [
     ("launcher.ids", "identity"),
     ("launcher.channel", "supervisor"),
     ("supervisor.namespaces", "namespaces"),
@@ -26,6 +26,7 @@ const STEPS: [(&str, &str); 15] = [
     ("supervisor.clone", "namespaces"),
     ("supervisor.maps", "identity"),
     ("supervisor.proc", "proc"),
+    ("supervisor.root-before", "pivot-root"),
     ("stub.seccomp", "seccomp"),
 ];
 
