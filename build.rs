@@ -86,8 +86,8 @@ const ARCHIVES: [(&str, &str); 7] = [
     ("libutil", "libutil.a"),
 ];
 
-/// Links the C library into the program, which stays position-independent: without a loader it starts in half the time, and
-/// nobody's `LD_PRELOAD` or library gets into a process of root. Where the C compiler has no such archives (some
+/// Links the C library into the program, which stays position-independent: without a loader it starts sooner, and nobody's
+/// `LD_PRELOAD` or library gets into a process of root. Where the C compiler has no such archives (some
 /// distributions have them in a package of their own), or another C library or machine is built for, all stays as rustc
 /// does it.
 ///
@@ -95,10 +95,8 @@ const ARCHIVES: [(&str, &str); 7] = [
 /// goes for procedural macros too.
 fn link_statically(out: &Path) -> Result<(), Box<dyn Error>> {
     let [host, target] = [env::var("HOST")?, env::var("TARGET")?];
-    let is_static = env::var("CARGO_CFG_TARGET_FEATURE")?
-        .split(',')
-        .any(|feature| feature == "crt-static");
-    let folder = out.join("archives");
+    let features = env::var("CARGO_CFG_TARGET_FEATURE")?;
+    let is_static = features.split(',').any(|feature| feature == "crt-static");
     if host != target || !target.ends_with("-linux-gnu") || is_static || compilers_file("rcrt1.o").is_none() {
         return Ok(());
     }
@@ -106,6 +104,7 @@ fn link_statically(out: &Path) -> Result<(), Box<dyn Error>> {
     let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
         return Ok(());
     };
+    let folder = out.join("archives");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }

@@ -35,7 +35,7 @@ pub fn assemble(
     limits: &Limits,
     owner: u32,
     user_namespace: Option<BorrowedFd<'_>>,
-) -> Result<Standing, Failure> {
+) -> Result<Entered, Failure> {
     let mut weaker = Vec::new();
     if template.mount_namespace.is_some() {
         chdir("/").at(StartStep::Rootfs, "chdir to the template")?;
@@ -78,19 +78,19 @@ pub fn assemble(
             None
         }
     };
-    Ok(Standing { weaker, before })
+    Ok(Entered { weaker, before })
 }
 
-/// A root that is entered.
+/// A root that is this process's.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct Entered {
     /// What could not be had, for the receipt.
     pub weaker: Vec<String>,
     /// Must be taken off before a job runs.
     pub before: Option<Before>,
 }
 
-impl Standing {
+impl Entered {
     pub fn new(weaker: Vec<String>) -> Self {
         Self { weaker, before: None }
     }

@@ -89,7 +89,7 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
     let template = Template::build_here(origin.sandbox, base, alone.by_user)?;
     timings.mark("parts of the root");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
-    let standing = rootfs::assemble(
+    let entered = rootfs::assemble(
         origin.sandbox,
         &template,
         origin.limits,
@@ -105,7 +105,7 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
         origin,
         template: &template,
         room: None,
-        laid: Some(&standing),
+        laid: Some(&entered),
         network: berth.network.as_ref().map(AsFd::as_fd),
         cgroup: &berth.cgroup,
         launcher_namespaces: &berth.launcher_namespaces,

@@ -34,7 +34,7 @@ use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::room::Room;
-use crate::isolation::sandbox::rootfs::Standing;
+use crate::isolation::sandbox::rootfs::Entered;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::fault_point;
@@ -93,7 +93,7 @@ pub struct Assembly<'a> {
     /// A root that is laid already, for one job after another.
     pub room: Option<&'a Room>,
     /// The root was laid by this supervisor already, in its mount namespace.
-    pub laid: Option<&'a Standing>,
+    pub laid: Option<&'a Entered>,
     /// `None`: the host's, or one that the supervisor makes.
     pub network: Option<BorrowedFd<'a>>,
     pub cgroup: &'a Handles,

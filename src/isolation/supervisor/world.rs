@@ -16,7 +16,7 @@ use crate::isolation::sandbox::proc::{self, LastPid};
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::rlimits;
 use crate::isolation::sandbox::room::Room;
-use crate::isolation::sandbox::rootfs::{self, Standing};
+use crate::isolation::sandbox::rootfs::{self, Entered};
 use crate::isolation::timings::Timings;
 use crate::job::{Network, StartStep};
 use crate::sys::{self, CapabilitySets, SignalFd, fault_point};
@@ -24,7 +24,7 @@ use crate::sys::{self, CapabilitySets, SignalFd, fault_point};
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) signals: SignalFd,
-    pub(super) root: Standing,
+    pub(super) root: Entered,
     /// A view of /proc that can be written to. A supervisor of one job has it until it knows its stub: then that view, the
     /// job's own, becomes read-only.
     proc: Option<OwnedFd>,
@@ -191,14 +191,14 @@ fn caps_failed(error: caps::errors::CapsError) -> Failure {
     Failure::new(StartStep::Supervisor, 0, error.to_string())
 }
 
-fn lay_root(assembly: &Assembly<'_>) -> Result<Standing, Failure> {
+fn lay_root(assembly: &Assembly<'_>) -> Result<Entered, Failure> {
     let origin = assembly.origin;
     if let Some(laid) = assembly.laid {
         return Ok(laid.clone());
     }
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
     if assembly.room.is_some() {
-        return rootfs::furnish(origin.sandbox, assembly.template).map(Standing::new);
+        return rootfs::furnish(origin.sandbox, assembly.template).map(Entered::new);
     }
     // Files of a writable root belong to the first id of the job's range, which is its root.
     rootfs::assemble(
