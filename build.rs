@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".stockade.v1.Chunk.data")
         .compile_fds(descriptors)?;
     compile_policies(&out.join("policies.bin"))?;
+    println!("cargo:rustc-check-cfg=cfg(static_libc)");
     match env::var_os("CARGO_FEATURE_STATIC") {
         Some(_) => link_statically(&out),
         None => Ok(()),
@@ -96,8 +97,12 @@ const ARCHIVES: [(&str, &str); 7] = [
 fn link_statically(out: &Path) -> Result<(), Box<dyn Error>> {
     let [host, target] = [env::var("HOST")?, env::var("TARGET")?];
     let features = env::var("CARGO_CFG_TARGET_FEATURE")?;
-    let is_static = features.split(',').any(|feature| feature == "crt-static");
-    if host != target || !target.ends_with("-linux-gnu") || is_static || compilers_file("rcrt1.o").is_none() {
+    if features.split(',').any(|feature| feature == "crt-static") {
+        println!("cargo:rustc-cfg=static_libc");
+        return Ok(());
+    }
+    let is_ours = host == target && target.ends_with("-linux-gnu");
+    if !is_ours || !finds_hosts_by_itself() || compilers_file("rcrt1.o").is_none() {
         return Ok(());
     }
     let found = ARCHIVES.map(|(name, archive)| compilers_file(archive).map(|path| (name, path)));
@@ -115,7 +120,25 @@ fn link_statically(out: &Path) -> Result<(), Box<dyn Error>> {
     // The linker takes a library from the first folder that has it, shared or not.
     println!("cargo:rustc-link-arg-bins=-L{}", folder.display());
     println!("cargo:rustc-link-arg-bins=-static-pie");
+    println!("cargo:rustc-cfg=static_libc");
     Ok(())
+}
+
+/// Whether this machine's C library has DNS in it, where older ones load a library for that; see `src/sys/host_names.rs`.
+fn finds_hosts_by_itself() -> bool {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: a constant text.
+        let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+        let mut numbers = version
+            .to_str()
+            .unwrap_or_default()
+            .split('.')
+            .map(str::parse::<u32>);
+        matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (2, 34))
+    }
+    #[cfg(not(target_env = "gnu"))]
+    false
 }
 
 /// Where the C compiler has a file of its own or of the C library.

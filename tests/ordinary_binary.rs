@@ -2,6 +2,9 @@
 
 #![cfg(not(feature = "fault-points"))]
 
+#[path = "support/needs.rs"]
+mod needs;
+
 use std::fs;
 use std::path::Path;
 
@@ -71,4 +74,27 @@ fn places_in(folder: &Path) -> Vec<String> {
         }
     }
     places
+}
+
+/// Needs root, unshare and strace. A library would bring a second C library into a static program.
+#[test]
+#[cfg(all(feature = "static", target_os = "linux", target_env = "gnu"))]
+fn it_loads_no_library_to_find_a_host() {
+    if !needs::needs("root", rustix::process::geteuid().is_root()) || !has_archives() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("tempdir");
+    let switch = dir.path().join("nsswitch.conf");
+    fs::write(&switch, "hosts: made-up myhostname files dns\n").expect("write");
+    let script = "mount --bind \"$1\" /etc/nsswitch.conf && exec strace -f -e trace=openat,connect \
+                  \"$2\" list --endpoint http://localhost:1";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .args([switch.as_os_str(), env!("CARGO_BIN_EXE_stockade").as_ref()])
+        .output()
+        .expect("unshare");
+    let calls = String::from_utf8_lossy(&output.stderr);
+    assert!(calls.contains("/etc/hosts"), "{calls}");
+    assert!(calls.contains("sin_port=htons(1)"), "it was found: {calls}");
+    assert!(!calls.contains(".so"), "{calls}");
 }

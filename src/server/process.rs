@@ -31,6 +31,7 @@ where
     }
     // The database and its log are nobody else's.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    crate::sys::find_hosts_without_libraries();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .max_blocking_threads(16)

@@ -6,6 +6,7 @@ mod arena;
 mod clone;
 mod confine;
 pub(crate) mod fault;
+mod host_names;
 mod loopback;
 mod memory;
 mod mount;
@@ -24,6 +25,7 @@ pub use confine::{
 };
 pub(crate) use fault::fault_point;
 pub use fault::start as start_faults;
+pub use host_names::find_hosts_without_libraries;
 pub use loopback::bring_loopback_up;
 pub use memory::{release_heap, release_program, share_heap};
 pub use mount::{idmap_mount, make_read_only, make_tree_private};

@@ -34,6 +34,7 @@ pub(super) fn block_on<T, F>(work: impl FnOnce() -> F) -> Result<T, CliError>
 where
     F: Future<Output = Result<T, CliError>>,
 {
+    crate::sys::find_hosts_without_libraries();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(CliError::Runtime)?.block_on(work())
 }
