@@ -128,8 +128,10 @@ fn link_statically(out: &Path) -> Result<(), Box<dyn Error>> {
 fn finds_hosts_by_itself() -> bool {
     #[cfg(target_env = "gnu")]
     {
-        // SAFETY: a constant text.
-        let version = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
+        // SAFETY: it always gives the same text.
+        let version = unsafe { libc::gnu_get_libc_version() };
+        // SAFETY: a C string that stays.
+        let version = unsafe { std::ffi::CStr::from_ptr(version) };
         let mut numbers = version
             .to_str()
             .unwrap_or_default()
