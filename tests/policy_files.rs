@@ -50,6 +50,10 @@ fn errors_name_file_line_and_column() {
             "x.toml:1:2: sandbox.allow_network",
         ),
         (
+            "[sandbox]\nroot = \"writable\"",
+            "x.toml:2:1: sandbox.root: \"writable\" needs sandbox.identity",
+        ),
+        (
             "[sandbox]\nseccomp = \"absent\"",
             "x.toml:2:1: sandbox.seccomp: there is no seccomp profile",
         ),

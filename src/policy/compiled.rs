@@ -15,8 +15,8 @@ use super::mounts;
 use super::names::Pattern;
 use super::sandboxes::Sandboxes;
 use crate::job::{
-    Enforcement, LandlockMode, Limit, Limits, Mount, Network, OnOutputLimit, SandboxSpec, SeccompProfile,
-    Signal, bounds,
+    Enforcement, Identity, LandlockMode, Limit, Limits, Mount, Network, OnOutputLimit, Root, SandboxSpec,
+    SeccompProfile, Signal, bounds,
 };
 
 /// `sandbox.seccomp` of a policy without a filter.
@@ -88,6 +88,10 @@ impl Policy {
             return refused("sandbox.allow_network", "does not hold sandbox.network");
         }
         let identity = required("sandbox.identity", file.sandbox.identity)?;
+        if file.sandbox.root == Some(Root::Writable) && identity != Identity::Root {
+            // Nobody inside has the ids of its files, device nodes included.
+            return refused("sandbox.root", "\"writable\" needs sandbox.identity = \"root\"");
+        }
         let grace_ms = required("stop.grace", file.stop.grace)?.0;
         if grace_ms > bounds::GRACE_MS {
             return refused("stop.grace", "more than a day");
