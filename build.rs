@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), prost_encode(&descriptors))?;
     tonic_prost_build::configure()
         .bytes(".stockade.v1.Chunk.data")
+        .codec_path("crate::proto::codec::Codec")
         .compile_fds(descriptors)?;
     compile_policies(&out.join("policies.bin"))?;
     println!("cargo:rustc-check-cfg=cfg(static_libc)");

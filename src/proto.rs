@@ -1,5 +1,7 @@
 //! The generated wire types.
 
+mod codec;
+
 /// The existing scheduler's contract.
 #[allow(
     clippy::all,
