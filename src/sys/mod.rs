@@ -37,7 +37,7 @@ pub use process::{
 };
 pub use readiness::readiness;
 pub use scheduling::{CpuHeld, run_beside};
-pub use seccomp::{SeccompListener, StoppedCall, install_seccomp};
+pub use seccomp::{SeccompListener, StoppedCall, install_seccomp, install_seccomp_with_listener};
 pub use signal::{
     Delivered, SignalFd, block_all_but_faults, default_all_signals, ignore_broken_pipes, is_thread_of,
     kill_all_others, queue_signal, signal_group, signal_thread, unblock_all_signals,

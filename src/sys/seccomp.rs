@@ -35,25 +35,34 @@ impl AsFd for SeccompListener {
     }
 }
 
-/// Installs a program of `struct sock_filter` values for good, and gives its listener.
-pub fn install_seccomp(program: &[u64]) -> Result<SeccompListener, Errno> {
+/// Installs a program of `struct sock_filter` values for good, for this thread and what it forks.
+pub fn install_seccomp(program: &[u64]) -> Result<(), Errno> {
+    install(program, 0).map(drop)
+}
+
+/// As [`install_seccomp`], and gives the listener of the program.
+pub fn install_seccomp_with_listener(program: &[u64]) -> Result<SeccompListener, Errno> {
+    let fd = install(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    // SAFETY: the call gave a descriptor that nobody else owns.
+    Ok(SeccompListener(unsafe {
+        OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1))
+    }))
+}
+
+fn install(program: &[u64], flags: libc::c_ulong) -> Result<i64, Errno> {
     let fprog = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
         filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
     };
     // SAFETY: a sock_filter is 8 bytes with the alignment of u32; the kernel copies the program.
-    let fd = check(unsafe {
+    check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            flags,
             &raw const fprog,
         )
-    })?;
-    // SAFETY: the call gave a descriptor that nobody else owns.
-    Ok(SeccompListener(unsafe {
-        OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1))
-    }))
+    })
 }
 
 impl SeccompListener {

@@ -252,6 +252,54 @@ fn no_ipc_object_tells_of_a_job_before() {
     worker.shut_down();
 }
 
+/// Of a filter in two halves the supervisor has one, and each of its jobs adds the other.
+#[test]
+fn each_job_of_a_worker_has_all_of_its_filter() {
+    /// What `ci` gives on purpose.
+    const GIVEN: [&str; 4] = ["ptrace", "personality", "mbind", "set_mempolicy"];
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    let probe = format!(
+        "import os\nPLANTED = {{'on_the_host': False}}\n{}\n{}\nrun_attacks()\n",
+        include_str!("../containment/probes/attack.py"),
+        include_str!("../containment/probes/calls.py"),
+    );
+    in_runtime(async {
+        let mut client = worker.client().await;
+        // More than sandboxes wait at the start, so that some serve several.
+        for (policy, rounds) in [("default", 12), ("strict", 4), ("ci", 4)] {
+            for round in 0..rounds {
+                let request = StartJobRequest {
+                    argv: ["python3", "-c", &probe].map(str::to_owned).to_vec(),
+                    policy: policy.to_owned(),
+                    ..StartJobRequest::default()
+                };
+                let id = start(&mut client, request).await;
+                let probed = wait(&mut client, &id).await;
+                let told = output(&mut client, &id).await;
+                assert!(
+                    told.contains("CONTAINED calls_bpf"),
+                    "{policy}, {round}: {told} {probed:?}"
+                );
+                let is_given = |attack: &str| policy == "ci" && GIVEN.contains(&attack);
+                for line in told.lines() {
+                    let attack = line
+                        .strip_prefix("ESCAPED calls_")
+                        .and_then(|rest| rest.split(':').next());
+                    let through = line.starts_with("ESCAPED") || line.starts_with("ERROR");
+                    assert!(
+                        !through || attack.is_some_and(is_given),
+                        "{policy}, {round}: {line}"
+                    );
+                }
+            }
+        }
+    });
+    worker.shut_down();
+}
+
 /// Of a short job its start is told with its end, and before it.
 #[test]
 fn who_watches_sees_short_jobs_run() {

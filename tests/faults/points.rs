@@ -73,7 +73,7 @@ impl Drop for Switch {
 }
 
 /// Place, and the step that a job's start failure names.
-const STEPS: [(&str, &str); 36] = [
+const STEPS: [(&str, &str); 37] = [
     ("launcher.job-folder", "state-dir"),
     ("launcher.outputs", "state-dir"),
     ("launcher.job-file", "state-dir"),
@@ -98,6 +98,7 @@ const STEPS: [(&str, &str); 36] = [
     ("supervisor.clone", "namespaces"),
     ("supervisor.maps", "identity"),
     ("supervisor.proc", "proc"),
+    ("supervisor.seccomp", "seccomp"),
     ("supervisor.scratch", "scratch"),
     ("supervisor.files", "files"),
     ("stub.cgroup", "cgroup"),

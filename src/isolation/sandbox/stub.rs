@@ -285,7 +285,7 @@ impl Stub {
             return Ok(());
         };
         // SAFETY: the filter is the template's, which the supervisor keeps.
-        let listener = sys::install_seccomp(unsafe { &*program })?;
+        let listener = sys::install_seccomp_with_listener(unsafe { &*program })?;
         let descriptors = [listener.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);

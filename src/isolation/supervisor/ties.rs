@@ -143,7 +143,7 @@ impl StubEnds {
                 .template
                 .filter
                 .as_ref()
-                .map(|filter| std::ptr::from_ref(filter.program())),
+                .map(|filter| std::ptr::from_ref(filter.of_stub())),
             filter_ahead: assembly.template.filter_ahead,
         }));
         fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;

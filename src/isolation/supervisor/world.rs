@@ -17,6 +17,7 @@ use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::rlimits;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs::{self, Entered};
+use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::timings::Timings;
 use crate::job::{Network, StartStep};
 use crate::sys::{self, CapabilitySets, SignalFd, fault_point};
@@ -84,6 +85,7 @@ impl World {
         if assembly.room.is_some() {
             world.prepare_for_many(assembly)?;
         }
+        give_up_calls(assembly)?;
         Ok(world)
     }
 
@@ -157,6 +159,15 @@ impl World {
 fn seal() -> Result<(), Failure> {
     fault_point!("supervisor.proc").at(StartStep::Proc, "read-only")?;
     proc::seal()
+}
+
+/// Calls that no stub's filter looks at any more.
+fn give_up_calls(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    let filter = assembly.template.filter.as_ref().and_then(Filter::of_supervisor);
+    fault_point!("supervisor.seccomp").at(StartStep::Seccomp, "supervisor's filter")?;
+    filter
+        .map_or(Ok(()), sys::install_seccomp)
+        .at(StartStep::Seccomp, "supervisor's filter")
 }
 
 /// What making a sandbox ready and supervising one job after another takes; of those that the launcher has. Not

@@ -5,53 +5,57 @@
 
 use std::collections::BTreeMap;
 
-use super::action::Action;
+use super::compile::LONGEST_PROGRAM;
 use super::instruction::{AND, Instruction, JUMP, LOAD, RETURN};
 
 /// An instruction that is written already, by its count from the program's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Label(usize);
+pub struct Label(usize);
 
 /// One less than a jump reaches, so that a stepping stone still fits in between.
 const REACH: usize = 254;
 
 #[derive(Debug, Default)]
-pub(super) struct Assembler {
+pub struct Assembler {
     reversed: Vec<Instruction>,
-    returns: BTreeMap<Action, Label>,
+    returns: BTreeMap<u32, Label>,
     /// The last stepping stone to a label.
     stones: BTreeMap<Label, Label>,
 }
 
 impl Assembler {
-    pub(super) fn finish(mut self) -> Vec<Instruction> {
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Instruction> {
         self.reversed.reverse();
         self.reversed
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.reversed.len()
+    /// The kernel would not take it.
+    #[must_use]
+    pub const fn is_too_long(&self) -> bool {
+        self.reversed.len() > LONGEST_PROGRAM
     }
 
-    pub(super) fn ret(&mut self, action: Action) -> Label {
-        match self.returns.get(&action) {
+    /// Returns a value of `SECCOMP_RET_*`.
+    pub fn ret(&mut self, value: u32) -> Label {
+        match self.returns.get(&value) {
             Some(label) if self.distance(*label) < REACH => *label,
             _ => {
-                let label = self.push(RETURN, 0, 0, action.return_value());
-                self.returns.insert(action, label);
+                let label = self.push(RETURN, 0, 0, value);
+                self.returns.insert(value, label);
                 label
             }
         }
     }
 
     /// Loads a word of `struct seccomp_data`, then goes on at `next`.
-    pub(super) fn load(&mut self, offset: u32, next: Label) -> Label {
+    pub fn load(&mut self, offset: u32, next: Label) -> Label {
         self.adjoin(next);
         self.push(LOAD, 0, 0, offset)
     }
 
     /// Masks the loaded word, then goes on at `next`.
-    pub(super) fn and(&mut self, mask: u32, next: Label) -> Label {
+    pub fn and(&mut self, mask: u32, next: Label) -> Label {
         if mask == u32::MAX {
             return next;
         }
@@ -60,7 +64,7 @@ impl Assembler {
     }
 
     /// Compares the loaded word with `k`.
-    pub(super) fn branch(&mut self, test: u16, k: u32, yes: Label, no: Label) -> Label {
+    pub fn branch(&mut self, test: u16, k: u32, yes: Label, no: Label) -> Label {
         if yes == no {
             return yes;
         }

@@ -1,8 +1,4 @@
-//! A filter as a program: a balanced search tree over ranges of call numbers, argument tests at its leaves.
-//!
-//! Numbers next to each other that share a decision are one leaf, but for single ones among them that do not: each is one
-//! comparison more, where two further leaves would be two. A linear list costs each call up to one instruction for every
-//! number before it, and the kernel as much again for each number when it is installed.
+//! A filter as a program: a search for the call's number, argument tests at its leaves.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +7,7 @@ use super::assemble::{Assembler, Label};
 use super::filter::{Condition, Filter, Rule, Test};
 use super::instruction::{Instruction, JUMP_EQ, JUMP_GE, JUMP_GT};
 use super::names::NATIVE_ARCH;
+use super::search::search;
 
 /// BPF_MAXINSNS: the kernel takes no longer program.
 pub const LONGEST_PROGRAM: usize = 4096;
@@ -37,13 +34,13 @@ impl Filter {
     pub(super) fn compile(&self) -> Result<Vec<Instruction>, CompileError> {
         let ranges = self.ranges();
         let mut program = Assembler::default();
-        let search = tree(&mut program, &runs(&ranges))?;
+        let search = search(&mut program, &ranges, &mut leaf)?;
         let native = program.load(NUMBER, search);
-        let foreign = program.ret(Action::Kill);
+        let foreign = program.ret(Action::Kill.return_value());
         // The numbers of another architecture mean other calls.
         let check = program.branch(JUMP_EQ, NATIVE_ARCH, native, foreign);
         program.load(ARCH, check);
-        if program.len() > LONGEST_PROGRAM {
+        if program.is_too_long() {
             return Err(CompileError::TooLong);
         }
         Ok(program.finish())
@@ -119,64 +116,10 @@ fn kill_x32<'a>(ranges: &mut Vec<(u32, Decision<'a>)>, no_rule: Decision<'a>) {
     ranges.push((u32::MAX, minus_one));
 }
 
-/// Numbers from `start` on.
-struct Run<'a> {
-    start: u32,
-    decision: &'a Decision<'a>,
-    /// Single numbers among them that are decided otherwise.
-    except: Vec<(u32, &'a Decision<'a>)>,
-}
-
-/// More would save next to nothing, and the calls around them would have a longer way.
-const MOST_EXCEPTIONS: usize = 2;
-
-fn runs<'a>(ranges: &'a [(u32, Decision<'a>)]) -> Vec<Run<'a>> {
-    let mut runs: Vec<Run> = Vec::new();
-    let mut rest = ranges;
-    while let [(start, decision), following @ ..] = rest {
-        let mut run = Run {
-            start: *start,
-            decision,
-            except: Vec::new(),
-        };
-        rest = following;
-        while run.except.len() < MOST_EXCEPTIONS
-            && let [(number, other), (next, again), following @ ..] = rest
-            && *next == number + 1
-            && again == decision
-        {
-            run.except.push((*number, other));
-            rest = following;
-        }
-        runs.push(run);
-    }
-    runs
-}
-
-/// Each branch of a binary search is one instruction.
-fn tree(program: &mut Assembler, runs: &[Run]) -> Result<Label, CompileError> {
-    // A filter of many long rules stops here, before it has become large.
-    if program.len() > LONGEST_PROGRAM {
-        return Err(CompileError::TooLong);
-    }
-    if let [run] = runs {
-        let mut next = leaf(program, run.decision);
-        for (number, decision) in run.except.iter().rev() {
-            let other = leaf(program, decision);
-            next = program.branch(JUMP_EQ, *number, other, next);
-        }
-        return Ok(next);
-    }
-    let (low, high) = runs.split_at(runs.len() / 2);
-    let above = tree(program, high)?;
-    let below = tree(program, low)?;
-    Ok(program.branch(JUMP_GE, high[0].start, above, below))
-}
-
 fn leaf(program: &mut Assembler, decision: &Decision) -> Label {
-    let mut next = program.ret(decision.otherwise);
+    let mut next = program.ret(decision.otherwise.return_value());
     for (conditions, action) in decision.tested.iter().rev() {
-        let mut holds = program.ret(*action);
+        let mut holds = program.ret(action.return_value());
         for condition in conditions.iter().rev() {
             holds = test(program, condition, holds, next);
         }

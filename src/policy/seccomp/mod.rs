@@ -14,11 +14,14 @@ mod names;
 mod oci;
 mod profile;
 mod profiles;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use action::Action;
+pub use assemble::{Assembler, Label};
 pub use compile::{CompileError, LONGEST_PROGRAM};
 pub use filter::{Call, Condition, Filter, Rule, Test};
 pub use names::{NATIVE_ARCH, call_name, call_number};
 pub(super) use profiles::{BUILT_IN, Profiles, check_file};
+pub use search::search;

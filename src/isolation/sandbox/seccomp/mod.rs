@@ -8,21 +8,26 @@
 //!
 //! So does each call that makes a netlink socket, of which the supervisor lets a job have a few at one time.
 
+mod halves;
 mod program;
 
-use crate::policy::seccomp::instruction::{Instruction, JUMP, JUMP_EQ, LOAD, RETURN};
-use crate::policy::seccomp::{Call, LONGEST_PROGRAM, NATIVE_ARCH, call_name};
+use crate::policy::seccomp::instruction::{Instruction, JUMP_EQ, LOAD, RETURN};
+use crate::policy::seccomp::{Call, NATIVE_ARCH, call_name};
 use crate::sys::StoppedCall;
+use halves::{Halves, halve};
 use program::{
-    ACTION, ALLOW, ERRNO, KILL_PROCESS, KILL_THREAD, TRAP, USER_NOTIF, plain, returns_only, verdict,
+    ACTION, ALLOW, ERRNO, FIRST_ARGUMENT, KILL_PROCESS, KILL_THREAD, NUMBER, TRAP, USER_NOTIF, plain,
+    returns_only, verdict,
 };
 
 /// A profile's program, as it is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    program: Vec<u64>,
-    /// Where in it the profile's own begins.
-    profile_at: usize,
+    /// With its kills turned into notifications.
+    profile: Vec<u64>,
+    /// Of a supervisor of one job after another.
+    of_supervisor: Option<Vec<u64>>,
+    of_stub: Vec<u64>,
 }
 
 /// What a supervisor answers to a call that the filter has stopped.
@@ -65,23 +70,24 @@ impl Filter {
             };
             reports.to_word()
         };
-        let filter = Self {
-            program: program.iter().copied().map(report).collect(),
-            profile_at: 0,
+        let profile: Vec<u64> = program.iter().copied().map(report).collect();
+        // One that is too long by this is refused by the kernel.
+        let of_stub = match may_succeed(&profile, SOCKET) {
+            true => ask_for_netlink()
+                .into_iter()
+                .chain(profile.iter().copied())
+                .collect(),
+            false => profile.clone(),
         };
-        if !filter.may_succeed(SOCKET) {
-            return filter;
-        }
-        let ask = ask_for_netlink();
         Self {
-            profile_at: ask.len(),
-            // One that is too long by this is refused by the kernel.
-            program: ask.into_iter().chain(filter.program).collect(),
+            profile,
+            of_supervisor: None,
+            of_stub,
         }
     }
 
-    /// Has the supervisor asked before anything is made that can stay in an IPC namespace. `None` where it cannot answer
-    /// as the profile would.
+    /// For one job after another: has the supervisor asked before anything is made that can stay in an IPC namespace. `None`
+    /// where it cannot answer as the profile would.
     #[must_use]
     pub fn telling_ipc(&self) -> Option<Self> {
         let answered = |value: u32| matches!(value & ACTION, ALLOW | ERRNO | USER_NOTIF);
@@ -91,27 +97,37 @@ impl Filter {
             .collect::<Option<Vec<u32>>>()?;
         if !numbers
             .iter()
-            .all(|number| returns_only(&self.program, *number, answered))
+            .all(|number| returns_only(&self.profile, *number, answered))
         {
             return None;
         }
         // One that can never succeed makes nothing.
         let told: Vec<u32> = numbers
             .into_iter()
-            .filter(|number| self.may_succeed(*number))
+            .filter(|number| may_succeed(&self.profile, *number))
             .collect();
-        if told.is_empty() {
-            return Some(self.clone());
-        }
-        let mut program = ask_first(&told);
-        let profile_at = program.len() + self.profile_at;
-        program.extend_from_slice(&self.program);
-        (program.len() <= LONGEST_PROGRAM).then_some(Self { program, profile_at })
+        let netlink = may_succeed(&self.profile, SOCKET).then_some((SOCKET, NETLINK));
+        let Halves {
+            of_supervisor,
+            of_stub,
+        } = halve(&self.profile, &told, netlink)?;
+        Some(Self {
+            profile: self.profile.clone(),
+            of_supervisor: Some(of_supervisor),
+            of_stub,
+        })
     }
 
+    /// What a supervisor of one job after another installs before its stubs, for itself and them.
     #[must_use]
-    pub fn program(&self) -> &[u64] {
-        &self.program
+    pub fn of_supervisor(&self) -> Option<&[u64]> {
+        self.of_supervisor.as_deref()
+    }
+
+    /// What a stub installs.
+    #[must_use]
+    pub fn of_stub(&self) -> &[u64] {
+        &self.of_stub
     }
 
     /// What becomes of a call that it has stopped. Its arguments are what the kernel had in registers, so nobody can
@@ -123,7 +139,7 @@ impl Filter {
             arch: call.arch,
             arguments: call.arguments,
         };
-        match verdict(&self.program[self.profile_at..], &asked) {
+        match verdict(&self.profile, &asked) {
             Some(ALLOW) => Answer::Proceed,
             Some(value) if value & ACTION == ERRNO => Answer::Refuse((value & !ACTION).cast_signed()),
             _ => Answer::Kill,
@@ -151,7 +167,7 @@ impl Filter {
         const MORE: [libc::c_long; 2] = [libc::SYS_open, libc::SYS_dup2];
         #[cfg(not(target_arch = "x86_64"))]
         const MORE: [libc::c_long; 0] = [];
-        let is_allowed = |number| verdict(&self.program, &plain(number)) == Some(ALLOW);
+        let is_allowed = |number| verdict(&self.profile, &plain(number)) == Some(ALLOW);
         CALLS
             .iter()
             .chain(&MORE)
@@ -164,44 +180,24 @@ impl Filter {
     pub fn lets_keep_keys(&self) -> bool {
         [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl]
             .into_iter()
-            .any(|call| u32::try_from(call).map_or(true, |number| self.may_succeed(number)))
-    }
-
-    /// Whether there are arguments with which the call `number` is let through, or the program cannot be told.
-    fn may_succeed(&self, number: u32) -> bool {
-        let fails = |value: u32| {
-            matches!(
-                value & ACTION,
-                ERRNO | TRAP | USER_NOTIF | KILL_PROCESS | KILL_THREAD
-            )
-        };
-        !returns_only(&self.program, number, fails)
+            .any(|call| u32::try_from(call).map_or(true, |number| may_succeed(&self.profile, number)))
     }
 }
 
-/// A beginning of a program that asks the supervisor for these calls, and goes on with the profile for all others. One of
-/// another ABI with such a number is asked for, too, and answered as the profile says.
-fn ask_first(numbers: &[u32]) -> Vec<u64> {
-    let instruction = |code, if_true, k| Instruction {
-        code,
-        if_true,
-        if_false: 0,
-        k,
+/// Whether there are arguments with which the call `number` is let through, or the program cannot be told.
+fn may_succeed(program: &[u64], number: u32) -> bool {
+    let fails = |value: u32| {
+        matches!(
+            value & ACTION,
+            ERRNO | TRAP | USER_NOTIF | KILL_PROCESS | KILL_THREAD
+        )
     };
-    let mut program = vec![instruction(LOAD, 0, 0)];
-    for (to_go, number) in (1..=numbers.len()).rev().zip(numbers) {
-        let to_the_return = u8::try_from(to_go).unwrap_or(u8::MAX);
-        program.push(instruction(JUMP_EQ, to_the_return, *number));
-    }
-    program.push(instruction(JUMP, 0, 1));
-    program.push(instruction(RETURN, 0, USER_NOTIF));
-    program.into_iter().map(Instruction::to_word).collect()
+    !returns_only(program, number, fails)
 }
 
-/// As [`ask_first`], for what makes a netlink socket.
+/// A beginning of a program that asks the supervisor for what makes a netlink socket, and goes on with the profile for all
+/// other calls. One of another ABI with such a number is asked for, too, and answered as the profile says.
 fn ask_for_netlink() -> [u64; 5] {
-    /// Offset of the low half of the first argument in struct seccomp_data.
-    const FAMILY: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
     let instruction = |code, if_false, k| Instruction {
         code,
         if_true: 0,
@@ -209,9 +205,9 @@ fn ask_for_netlink() -> [u64; 5] {
         k,
     };
     let program = [
-        instruction(LOAD, 0, 0),
+        instruction(LOAD, 0, NUMBER),
         instruction(JUMP_EQ, 3, SOCKET),
-        instruction(LOAD, 0, FAMILY),
+        instruction(LOAD, 0, FIRST_ARGUMENT),
         instruction(JUMP_EQ, 1, NETLINK),
         instruction(RETURN, 0, USER_NOTIF),
     ];

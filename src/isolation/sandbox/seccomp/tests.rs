@@ -1,4 +1,10 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
+use crate::policy::seccomp::LONGEST_PROGRAM;
+use crate::policy::seccomp::instruction::{JUMP, JUMP_GE};
+use program::ARCH;
 
 fn word(code: u16, if_true: u8, if_false: u8, k: u32) -> u64 {
     let instruction = Instruction {
@@ -27,17 +33,17 @@ fn is(number: libc::c_long, otherwise: u8) -> u64 {
 fn kills_alone_become_notifications() {
     let filter = Filter::reporting(&[load(0), returns(KILL_PROCESS), returns(ERRNO | 1)]);
     assert_eq!(
-        filter.program(),
+        filter.of_stub(),
         [load(0), returns(USER_NOTIF), returns(ERRNO | 1)]
     );
 }
 
-#[test]
-fn built_in_filters_let_a_stub_go_on() {
+/// The programs of the built-in policies.
+fn built_in() -> Vec<(String, Vec<u64>)> {
     use crate::job::JobRequest;
     use crate::policy::{PolicySet, Site, Tenant};
     let policies = PolicySet::built_in();
-    for name in policies.names() {
+    let program = |name: &String| {
         let request = JobRequest {
             argv: vec!["true".to_owned()],
             ..JobRequest::default()
@@ -49,8 +55,22 @@ fn built_in_filters_let_a_stub_go_on() {
         let resolved = policies
             .resolve(&request, &site, &Tenant { name: String::new() })
             .expect("resolved");
-        let program = &resolved.sandbox.seccomp.as_ref().expect("a filter").program;
-        let filter = Filter::reporting(program);
+        let program = resolved
+            .sandbox
+            .seccomp
+            .as_ref()
+            .expect("a filter")
+            .program
+            .clone();
+        (name.clone(), program)
+    };
+    policies.names().iter().map(program).collect()
+}
+
+#[test]
+fn built_in_filters_let_a_stub_go_on() {
+    for (name, program) in built_in() {
+        let filter = Filter::reporting(&program);
         assert!(filter.lets_stub_go_on(), "{name}");
         assert!(filter.telling_ipc().expect("told").lets_stub_go_on(), "{name}");
     }
@@ -94,8 +114,31 @@ fn stopped(number: libc::c_long, arguments: [u64; 6]) -> StoppedCall {
     }
 }
 
+/// What the kernel does with a call under all that a filter has installed: the severest, and of two alike the later.
+fn decided(filter: &Filter, call: &Call) -> Option<u32> {
+    let of_stub = verdict(filter.of_stub(), call)?;
+    let Some(before) = filter.of_supervisor() else {
+        return Some(of_stub);
+    };
+    let before = verdict(before, call)?;
+    // As the kernel compares them: as signed numbers.
+    let severity = |value: u32| (value & ACTION).cast_signed();
+    Some(if severity(before) < severity(of_stub) {
+        before
+    } else {
+        of_stub
+    })
+}
+
 fn returned(filter: &Filter, number: libc::c_long) -> Option<u32> {
-    verdict(filter.program(), &plain(u32::try_from(number).expect("small")))
+    decided(filter, &plain(u32::try_from(number).expect("small")))
+}
+
+/// A program as our compiler begins them, that kills calls of other architectures.
+fn native(program: &[u64]) -> Vec<u64> {
+    let beyond = u8::try_from(program.len()).expect("short");
+    let head = [load(ARCH), word(JUMP_EQ, 0, beyond, NATIVE_ARCH)];
+    [&head, program, &[returns(KILL_PROCESS)]].concat()
 }
 
 #[test]
@@ -125,7 +168,7 @@ fn netlink_sockets_are_asked_for_and_answered_as_the_profile_says() {
             arguments: call.arguments,
             ..plain(SOCKET)
         };
-        let told = verdict(filter.program(), &asked) == Some(USER_NOTIF);
+        let told = decided(&filter, &asked) == Some(USER_NOTIF);
         assert_eq!((told, makes_netlink(&call)), (counted, counted), "{family}");
     }
     assert_eq!(filter.answer(&socket(netlink, 0)), Answer::Proceed);
@@ -143,7 +186,7 @@ fn netlink_sockets_are_asked_for_and_answered_as_the_profile_says() {
 #[test]
 fn what_stays_in_an_ipc_namespace_is_asked_for_and_answered_as_the_profile_says() {
     // shmget with 7 as its third argument is refused, semget always, mount kills.
-    let profile = Filter::reporting(&[
+    let profile = Filter::reporting(&native(&[
         load(0),
         is(libc::SYS_mount, 1),
         returns(KILL_PROCESS),
@@ -154,7 +197,7 @@ fn what_stays_in_an_ipc_namespace_is_asked_for_and_answered_as_the_profile_says(
         is(7, 1),
         returns(ERRNO | 1),
         returns(ALLOW),
-    ]);
+    ]));
     let telling = profile.telling_ipc().expect("it can be answered");
     for number in [libc::SYS_shmget, libc::SYS_msgget, libc::SYS_mq_open] {
         assert_eq!(returned(&telling, number), Some(USER_NOTIF), "{number}");
@@ -170,16 +213,12 @@ fn what_stays_in_an_ipc_namespace_is_asked_for_and_answered_as_the_profile_says(
 }
 
 #[test]
-fn a_profile_that_makes_no_ipc_is_left_as_it_is() {
-    let profile = Filter::reporting(&[returns(ERRNO | 1)]);
-    assert_eq!(profile.telling_ipc(), Some(profile));
-}
-
-#[test]
 fn a_profile_that_the_supervisor_cannot_answer_for_is_not_told() {
     const TRACE: u32 = 0x7ff0_0000;
-    let traced = [load(0), is(libc::SYS_msgget, 1), returns(TRACE), returns(ALLOW)];
+    let traced = native(&[load(0), is(libc::SYS_msgget, 1), returns(TRACE), returns(ALLOW)]);
     assert_eq!(Filter::reporting(&traced).telling_ipc(), None);
+    let unlike_ours = [load(0), is(libc::SYS_mount, 1), returns(ERRNO), returns(ALLOW)];
+    assert_eq!(Filter::reporting(&unlike_ours).telling_ipc(), None);
     let long = vec![load(0); LONGEST_PROGRAM - 1];
     let long = [long, vec![returns(ALLOW)]].concat();
     assert_eq!(
@@ -204,4 +243,106 @@ fn calls_have_names() {
     );
     assert_eq!(call(0x4000_0003, 21), "call 21 of a foreign ABI");
     assert_eq!(call(NATIVE_ARCH, 9999), "call 9999");
+}
+
+/// Whether two halves do what the profile does, but for what they ask.
+fn assert_halves_agree(name: &str, filter: &Filter, halves: &Filter, call: &Call) {
+    let expected = verdict(&filter.profile, call);
+    let asked = call.arch == NATIVE_ARCH
+        && (MAKE_IPC.iter().any(|number| *number == i64::from(call.number))
+            || makes_netlink(&StoppedCall {
+                id: 0,
+                thread: 0,
+                arch: call.arch,
+                number: call.number.cast_signed(),
+                arguments: call.arguments,
+            }));
+    let is_told = asked && may_succeed(&filter.profile, call.number);
+    let expected = if is_told { Some(USER_NOTIF) } else { expected };
+    assert_eq!(decided(halves, call), expected, "{name}: {call:x?}");
+}
+
+#[test]
+fn halves_of_built_in_filters_agree_with_the_whole_for_each_number() {
+    for (name, program) in built_in() {
+        let filter = Filter::reporting(&program);
+        let halves = filter.telling_ipc().expect("told");
+        let edges = [0x3fff_ffff, 0x4000_0000, 0x4000_0001, u32::MAX - 1, u32::MAX];
+        for number in (0..600).chain(edges) {
+            for arch in [NATIVE_ARCH, 0x4000_0003] {
+                let call = Call {
+                    arch,
+                    ..plain(number)
+                };
+                assert_halves_agree(&name, &filter, &halves, &call);
+            }
+        }
+        let lengths = [halves.of_supervisor().expect("one").len(), halves.of_stub().len()];
+        let whole = filter.of_stub().len();
+        println!("{name}: {lengths:?} of {whole}");
+        assert!(lengths[1] * 5 < whole * 4, "{name}: {lengths:?} of {whole}");
+    }
+}
+
+/// Of a number: it is refused, killed for, or so with one first argument alone.
+fn rules() -> impl Strategy<Value = Vec<(u32, u32, Option<u32>)>> {
+    let number = prop_oneof![0..512_u32, Just(600), Just(u32::MAX)];
+    let value = prop_oneof![
+        Just(ALLOW),
+        Just(ERRNO | 1),
+        Just(ERRNO | 38),
+        Just(KILL_PROCESS),
+        Just(TRAP)
+    ];
+    vec((number, value, proptest::option::of(0..3_u32)), 0..60)
+}
+
+/// Tries each rule after the other.
+fn listed(rules: &[(u32, u32, Option<u32>)], default: u32) -> Vec<u64> {
+    let mut program = vec![load(NUMBER)];
+    for (number, value, argument) in rules {
+        match argument {
+            None => program.extend([word(JUMP_EQ, 0, 1, *number), returns(*value)]),
+            Some(argument) => program.extend([
+                word(JUMP_EQ, 0, 4, *number),
+                load(FIRST_ARGUMENT),
+                word(JUMP_EQ, 0, 1, *argument),
+                returns(*value),
+                returns(default),
+            ]),
+        }
+    }
+    program.push(word(JUMP_GE, 0, 1, 0x4000_0000));
+    program.push(returns(KILL_PROCESS));
+    program.push(returns(default));
+    // The other architectures are further off than a comparison reaches.
+    let beyond = u32::try_from(program.len()).expect("short");
+    let head = [
+        load(ARCH),
+        word(JUMP_EQ, 1, 0, NATIVE_ARCH),
+        word(JUMP, 0, 0, beyond),
+    ];
+    [&head, &program[..], &[returns(KILL_PROCESS)]].concat()
+}
+
+proptest! {
+    #[test]
+    fn halves_agree_with_the_whole(
+        rules in rules(),
+        default in prop_oneof![Just(ALLOW), Just(ERRNO | 1), Just(ERRNO | 38)],
+        calls in vec((prop_oneof![0..520_u32, Just(600), Just(0x4000_0000), Just(u32::MAX)], 0..4_u64, any::<bool>()), 200),
+    ) {
+        let filter = Filter::reporting(&listed(&rules, default));
+        // Not where the supervisor could not answer.
+        let Some(halves) = filter.telling_ipc() else { return Ok(()) };
+        let of_rules = rules.iter().map(|(number, _, argument)| (*number, argument.unwrap_or(0).into(), true));
+        for (number, first, native) in calls.into_iter().chain(of_rules) {
+            let call = Call {
+                number,
+                arch: if native { NATIVE_ARCH } else { 0x4000_0003 },
+                arguments: [first, 0, 0, 0, 0, 0],
+            };
+            assert_halves_agree("listed", &filter, &halves, &call);
+        }
+    }
 }
