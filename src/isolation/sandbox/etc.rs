@@ -13,6 +13,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{Mode, mkdir};
 use rustix::io::Errno;
@@ -149,6 +150,8 @@ enum Entry {
     Copy {
         of: PathBuf,
         mode: u32,
+        /// Programs know by it whether what they have made of a file is still good, such as Python's bytecode.
+        modified: SystemTime,
     },
     Own(String),
     Link(PathBuf),
@@ -206,11 +209,16 @@ impl Etc {
                     self.take(&inner, &kind, etc, folders);
                 }
             }
-        } else if kind.is_file() && others_read && kind.len() <= FILE_BYTES {
+        } else if kind.is_file()
+            && others_read
+            && kind.len() <= FILE_BYTES
+            && let Ok(modified) = kind.modified()
+        {
             // What the host keeps from others is kept from jobs.
             let copy = Entry::Copy {
                 of: path.to_owned(),
                 mode: kind.permissions().mode() & 0o755,
+                modified,
             };
             self.entries.insert(relative.to_owned(), copy);
         }
@@ -250,10 +258,12 @@ impl Etc {
                 },
                 Entry::Link(to) => symlink(to, &path)?,
                 Entry::Own(content) => create(&path, 0o644)?.write_all(content.as_bytes())?,
-                Entry::Copy { of, mode } => {
+                Entry::Copy { of, mode, modified } => {
                     // One that cannot be read is left out.
                     if let Ok(from) = fs::File::open(of) {
-                        copy(from, create(&path, *mode)?, &mut buffer)?;
+                        let to = create(&path, *mode)?;
+                        copy(from, &to, &mut buffer)?;
+                        to.set_modified(*modified)?;
                     }
                 }
             }
@@ -276,7 +286,7 @@ fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
     options.write(true).create_new(true).mode(mode).open(path)
 }
 
-fn copy(mut from: fs::File, mut to: fs::File, buffer: &mut [u8]) -> io::Result<()> {
+fn copy(mut from: fs::File, mut to: &fs::File, buffer: &mut [u8]) -> io::Result<()> {
     let mut left = FILE_BYTES;
     loop {
         let count = from.read(buffer)?;
@@ -339,13 +349,31 @@ mod tests {
             let opened = fs::File::open(&from).expect("open");
             copy(
                 opened,
-                create(&to, 0o644).expect("create"),
+                &create(&to, 0o644).expect("create"),
                 &mut [0; COPIED_AT_ONCE],
             )
             .expect("copy");
             assert!(fs::read(&to).expect("read") == content, "{length} bytes");
             fs::remove_file(&to).expect("remove");
         }
+    }
+
+    #[test]
+    fn a_copy_is_as_old_as_the_file() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (etc, target) = (dir.path().join("etc"), dir.path().join("target"));
+        for folder in [&etc, &target] {
+            fs::create_dir(folder).expect("mkdir");
+        }
+        let file = create(&etc.join("file"), 0o644).expect("create");
+        let then = SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 7);
+        file.set_modified(then).expect("set");
+        let kind = fs::metadata(etc.join("file")).expect("there");
+        let mut taken = Etc::default();
+        taken.take(&etc.join("file"), &kind, &etc, &mut Folders::default());
+        taken.write(&target).expect("written");
+        let copy = fs::metadata(target.join("file")).expect("there");
+        assert_eq!(copy.modified().expect("a time"), then);
     }
 
     #[test]
