@@ -36,7 +36,7 @@ bench *OPTIONS:
     cargo build --release --locked
     target/release/stockade bench {{OPTIONS}}
 
-# The tables and pictures of docs/performance.md: nine minutes on a quiet machine, as root. --quick takes one.
+# The tables and pictures of docs/performance.md: ten minutes on a quiet machine, as root. --quick takes one.
 bench-peers *OPTIONS:
     cargo bench --locked --bench peers -- {{OPTIONS}}
 

@@ -28,7 +28,7 @@ struct Work {
 
 fn works(context: &Context) -> [Work; 4] {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-    let count = context.scaled("10000000", "1000000");
+    let count = context.scaled("4000000", "1000000");
     let python = format!("n = 0\nfor i in range({count}): n += i * i");
     let calls = context.scaled("count=1000000", "count=100000");
     let files = context.scaled(3000, 500);
