@@ -218,7 +218,7 @@ fn a_stop_is_kept_and_given_once() {
             reason: "not needed".to_owned(),
             ..StopJobRequest::default()
         };
-        client.stop_job(request).await.expect("stop");
+        client.stop_job(request.clone()).await.expect("stop");
         // At once: nothing but the answer says that it is kept.
         worker.die_and_start_again(|_| {});
         let mut client = worker.client().await;
@@ -233,6 +233,7 @@ fn a_stop_is_kept_and_given_once() {
             });
             let mut client = worker.client().await;
             assert_eq!(query(&mut client, &id).await.state(), State::Stopping);
+            client.stop_job(request.clone()).await.expect("stop again");
         }
         eventually("it has had its signal", || written(&worker, &id).contains("term"));
         std::thread::sleep(Duration::from_millis(300));

@@ -73,6 +73,8 @@ struct Watch<'a> {
     /// Threads of processes that made a denied call, and when they are killed.
     condemned: Vec<(i32, Instant)>,
     stop: Option<Stop>,
+    /// The last one to stop the job.
+    order: Option<StopOrder>,
     wall_deadline: Instant,
     cpu_look: Instant,
     grace_end: Option<Instant>,
@@ -154,6 +156,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         denied: None,
         condemned: Vec::new(),
         stop: None,
+        order: None,
         wall_deadline: running.started + Duration::from_millis(limits.wall_time_ms),
         cpu_look: running.started,
         grace_end: None,

@@ -21,11 +21,16 @@ impl Watch<'_> {
         }
     }
 
-    /// Signals the job's process group, and sets the end of the grace period. A second order can only shorten it.
+    /// Signals the job's process group, and sets the end of the grace period. A second order can only shorten it; one that is
+    /// given again, as by a launcher whose predecessor was killed before it had noted that, changes nothing.
     pub(super) fn stop(&mut self, order: StopOrder) {
         if self.main_status.is_some() || self.trigger.is_some_and(|trigger| trigger != Trigger::Stop) {
             return;
         }
+        if self.order.as_ref() == Some(&order) {
+            return;
+        }
+        self.order = Some(order.clone());
         self.trigger = Some(Trigger::Stop);
         let grace = Duration::from_millis(order.grace_ms.unwrap_or(self.go.spec.grace_ms));
         let end = Instant::now() + grace;
