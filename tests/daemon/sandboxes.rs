@@ -89,6 +89,12 @@ fn a_job_that_no_sandbox_has_received_was_not_started() {
             "{}",
             job.error_text
         );
+        // One that is still dying would be given the next job.
+        eventually("the others have gone, too", || {
+            named(launcher, SUPERVISOR)
+                .iter()
+                .all(|pid| !waiting.contains(pid))
+        });
         let id = start(&mut client, shell("exit 3")).await;
         assert_eq!(wait(&mut client, &id).await.exit_code, Some(3));
     });
