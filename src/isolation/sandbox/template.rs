@@ -120,7 +120,7 @@ impl Template {
     fn tell_ipc(&mut self, identity: Identity) {
         if identity == Identity::Unprivileged
             && !self.keeps_keys
-            && let Some(telling) = self.filter.as_ref().and_then(Filter::telling_ipc)
+            && let Some(telling) = self.filter.as_ref().and_then(Filter::in_halves)
         {
             self.filter = Some(telling);
             self.tells_ipc = true;

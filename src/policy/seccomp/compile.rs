@@ -5,17 +5,12 @@ use std::collections::BTreeMap;
 use super::action::Action;
 use super::assemble::{Assembler, Label};
 use super::filter::{Condition, Filter, Rule, Test};
-use super::instruction::{Instruction, JUMP_EQ, JUMP_GE, JUMP_GT};
+use super::instruction::{ARCH, ARGUMENTS, Instruction, JUMP_EQ, JUMP_GE, JUMP_GT, NUMBER};
 use super::names::NATIVE_ARCH;
 use super::search::search;
 
 /// BPF_MAXINSNS: the kernel takes no longer program.
 pub const LONGEST_PROGRAM: usize = 4096;
-
-// Offsets in struct seccomp_data (linux/seccomp.h).
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const ARGUMENTS: u32 = 16;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompileError {

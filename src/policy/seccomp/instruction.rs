@@ -19,6 +19,12 @@ pub const JUMP_GT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 pub const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 pub const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
+// Offsets in struct seccomp_data (linux/seccomp.h), for LOAD.
+pub const NUMBER: u32 = 0;
+pub const ARCH: u32 = 4;
+/// Six of 8 bytes each.
+pub const ARGUMENTS: u32 = 16;
+
 impl Instruction {
     /// As the kernel reads it from memory.
     #[must_use]

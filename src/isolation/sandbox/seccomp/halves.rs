@@ -8,12 +8,12 @@
 //! Of two filters the kernel takes what is more severe, and of two errors that of the later filter. So a call that the
 //! supervisor's half decides is let through by the stub's, or gets the same error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::program::{
-    ACTION, ALLOW, ARCH, ERRNO, FIRST_ARGUMENT, Leaf, NUMBER, USER_NOTIF, leaf, returns_only, ways,
+use super::program::{ACTION, ALLOW, ERRNO, FIRST_ARGUMENT, Leaf, USER_NOTIF, leaf, returns_only, ways};
+use crate::policy::seccomp::instruction::{
+    AND, ARCH, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, NUMBER, RETURN,
 };
-use crate::policy::seccomp::instruction::{AND, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
 use crate::policy::seccomp::{Assembler, Label, NATIVE_ARCH, call_name, search};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ const NOT_OURS: [&str; 79] = [
     "vserver",
 ];
 
-/// Numbers below it are looked at one by one. No kernel has so many calls yet.
+/// No kernel has so many calls yet.
 const NUMBERS: u32 = 512;
 
 /// What becomes of a number in one of the halves.
@@ -117,8 +117,6 @@ enum Decision {
     Ask,
     /// The supervisor is asked if the first argument is this, else as the profile does.
     AskIf(u32, Leaf),
-    /// As the profile does for all numbers from [`NUMBERS`] on.
-    Beyond,
 }
 
 /// By the number that each begins with.
@@ -131,7 +129,7 @@ const LET_THROUGH: Decision = Decision::Profile(Leaf::Return(ALLOW));
 pub(super) fn halve(profile: &[u64], asked: &[u32], asked_if: Option<(u32, u32)>) -> Option<Halves> {
     let (mut of_supervisor, mut of_stub): (Decisions, Decisions) = (vec![], vec![]);
     let (of_native, _) = ways(profile)?;
-    for number in 0..NUMBERS {
+    for number in starts(profile) {
         let leaf = leaf(profile, of_native, number)?;
         let (first, second) = if asked.contains(&number) {
             (LET_THROUGH, Decision::Ask)
@@ -148,12 +146,21 @@ pub(super) fn halve(profile: &[u64], asked: &[u32], asked_if: Option<(u32, u32)>
         of_supervisor.push((number, first));
         of_stub.push((number, second));
     }
-    of_supervisor.push((NUMBERS, LET_THROUGH));
-    of_stub.push((NUMBERS, Decision::Beyond));
     Some(Halves {
         of_supervisor: write(profile, of_supervisor, Foreign::LetThrough)?,
         of_stub: write(profile, of_stub, Foreign::Profile)?,
     })
+}
+
+/// Each number that a call may have, and of all others where the profile may begin to decide otherwise.
+fn starts(profile: &[u64]) -> BTreeSet<u32> {
+    let compared = profile
+        .iter()
+        .copied()
+        .map(Instruction::from_word)
+        .filter(|instruction| matches!(instruction.code, JUMP_EQ | JUMP_GE | JUMP_GT))
+        .flat_map(|compare| [Some(compare.k), compare.k.checked_add(1)]);
+    (0..=NUMBERS).chain(compared.flatten()).collect()
 }
 
 /// Whether all that the profile does with a call of ours that we do not make is to refuse it, at least with some arguments.
@@ -180,10 +187,9 @@ enum Foreign {
 
 fn write(profile: &[u64], mut decisions: Decisions, foreign: Foreign) -> Option<Vec<u64>> {
     decisions.dedup_by(|(_, later), (_, earlier)| later == earlier);
-    let (of_native, of_foreign) = ways(profile)?;
+    let (_, of_foreign) = ways(profile)?;
     let mut excerpt = Excerpt {
         profile,
-        of_native,
         written: BTreeMap::new(),
     };
     let mut program = Assembler::default();
@@ -202,8 +208,6 @@ fn write(profile: &[u64], mut decisions: Decisions, foreign: Foreign) -> Option<
 /// What a half takes over of the profile's program. That has been looked at before: all of its jumps lead on.
 struct Excerpt<'a> {
     profile: &'a [u64],
-    /// Where it has the number of a call of ours loaded.
-    of_native: usize,
     /// By where it is in the profile.
     written: BTreeMap<usize, Label>,
 }
@@ -219,7 +223,6 @@ impl Excerpt<'_> {
                 let compare = program.branch(JUMP_EQ, value, ask, otherwise);
                 program.load(FIRST_ARGUMENT, compare)
             }
-            Decision::Beyond => self.beyond(program, self.of_native),
         }
     }
 
@@ -256,28 +259,5 @@ impl Excerpt<'_> {
         };
         self.written.insert(at, label);
         label
-    }
-
-    /// As [`Excerpt::block`], of what there is to do with a number that is loaded and not below [`NUMBERS`].
-    fn beyond(&mut self, program: &mut Assembler, at: usize) -> Label {
-        let instruction = Instruction::from_word(self.profile[at]);
-        let next = at + 1;
-        let known = match instruction.code {
-            JUMP_EQ if instruction.k < NUMBERS => Some(false),
-            JUMP_GE if instruction.k <= NUMBERS => Some(true),
-            JUMP_GT if instruction.k < NUMBERS => Some(true),
-            _ => None,
-        };
-        match (instruction.code, known) {
-            (LOAD, _) if instruction.k == NUMBER => self.beyond(program, next),
-            (JUMP, _) => self.beyond(program, next + instruction.k as usize),
-            (_, Some(taken)) => self.beyond(program, next + instruction.jump(taken)),
-            (JUMP_EQ | JUMP_GE | JUMP_GT, None) => {
-                let yes = self.beyond(program, next + instruction.jump(true));
-                let no = self.beyond(program, next + instruction.jump(false));
-                program.branch(instruction.code, instruction.k, yes, no)
-            }
-            _ => self.block(program, at),
-        }
     }
 }

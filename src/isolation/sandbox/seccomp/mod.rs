@@ -11,13 +11,13 @@
 mod halves;
 mod program;
 
-use crate::policy::seccomp::instruction::{Instruction, JUMP_EQ, LOAD, RETURN};
+use crate::policy::seccomp::instruction::{Instruction, JUMP_EQ, LOAD, NUMBER, RETURN};
 use crate::policy::seccomp::{Call, NATIVE_ARCH, call_name};
 use crate::sys::StoppedCall;
 use halves::{Halves, halve};
 use program::{
-    ACTION, ALLOW, ERRNO, FIRST_ARGUMENT, KILL_PROCESS, KILL_THREAD, NUMBER, TRAP, USER_NOTIF, plain,
-    returns_only, verdict,
+    ACTION, ALLOW, ERRNO, FIRST_ARGUMENT, KILL_PROCESS, KILL_THREAD, TRAP, USER_NOTIF, plain, returns_only,
+    verdict,
 };
 
 /// A profile's program, as it is installed.
@@ -86,10 +86,10 @@ impl Filter {
         }
     }
 
-    /// For one job after another: has the supervisor asked before anything is made that can stay in an IPC namespace. `None`
-    /// where it cannot answer as the profile would.
+    /// For one job after another. The supervisor is also asked before anything is made that can stay in an IPC namespace;
+    /// `None` where it cannot answer as the profile would.
     #[must_use]
-    pub fn telling_ipc(&self) -> Option<Self> {
+    pub fn in_halves(&self) -> Option<Self> {
         let answered = |value: u32| matches!(value & ACTION, ALLOW | ERRNO | USER_NOTIF);
         let numbers = MAKE_IPC
             .iter()

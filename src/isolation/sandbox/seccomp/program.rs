@@ -1,6 +1,8 @@
 //! What a filter's program decides, told without the kernel.
 
-use crate::policy::seccomp::instruction::{AND, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
+use crate::policy::seccomp::instruction::{
+    AND, ARCH, ARGUMENTS, Instruction, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, NUMBER, RETURN,
+};
 use crate::policy::seccomp::{Call, NATIVE_ARCH};
 
 // What a program returns; linux/seccomp.h.
@@ -13,11 +15,12 @@ pub(super) const ALLOW: u32 = 0x7fff_0000;
 /// The half of it that says what happens.
 pub(super) const ACTION: u32 = 0xffff_0000;
 
-// Offsets in struct seccomp_data.
-pub(super) const NUMBER: u32 = 0;
-pub(super) const ARCH: u32 = 4;
 /// The low half of it.
-pub(super) const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
+pub(super) const FIRST_ARGUMENT: u32 = if cfg!(target_endian = "little") {
+    ARGUMENTS
+} else {
+    ARGUMENTS + 4
+};
 
 /// A call of this machine's ABI with arguments of 0.
 pub(super) const fn plain(number: u32) -> Call {
@@ -30,21 +33,49 @@ pub(super) const fn plain(number: u32) -> Call {
 
 /// What the program returns; `None` for a program that is not of the few operations that our compiler uses.
 pub(super) fn verdict(program: &[u64], call: &Call) -> Option<u32> {
-    let (mut at, mut accumulator) = (0_usize, 0_u32);
+    match follow(program, 0, |offset| word(call, offset))? {
+        Leaf::Return(value) => Some(value),
+        Leaf::Block(_) => None,
+    }
+}
+
+/// What a program does with a number of this architecture, from where it has [`ways`] for that.
+pub(super) fn leaf(program: &[u64], of_native: usize, number: u32) -> Option<Leaf> {
+    follow(program, of_native, |offset| match offset {
+        NUMBER => Some(number),
+        ARCH => Some(NATIVE_ARCH),
+        _ => None,
+    })
+}
+
+/// How far a program leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    Return(u32),
+    /// It goes on here, where it loads what is not known.
+    Block(usize),
+}
+
+/// Follows a program from `at` on, as far as the words that it loads are known.
+fn follow(program: &[u64], mut at: usize, word: impl Fn(u32) -> Option<u32>) -> Option<Leaf> {
+    let mut accumulator = 0;
     loop {
         let instruction = Instruction::from_word(*program.get(at)?);
         let value = instruction.k;
-        at += 1;
         match instruction.code {
-            LOAD => accumulator = word(call, value)?,
+            LOAD => match word(value) {
+                Some(word) => accumulator = word,
+                None => return Some(Leaf::Block(at)),
+            },
             AND => accumulator &= value,
             JUMP => at += value as usize,
             JUMP_EQ => at += instruction.jump(accumulator == value),
             JUMP_GT => at += instruction.jump(accumulator > value),
             JUMP_GE => at += instruction.jump(accumulator >= value),
-            RETURN => return Some(value),
+            RETURN => return Some(Leaf::Return(value)),
             _ => return None,
         }
+        at += 1;
     }
 }
 
@@ -101,54 +132,33 @@ pub(super) fn returns_only(program: &[u64], number: u32, expected: impl Fn(u32) 
     true
 }
 
-/// What a program does with a number, as far as it can be told without the arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaf {
-    Return(u32),
-    /// It goes on here, where it loads an argument.
-    Block(usize),
-}
-
 /// Where a program goes on with calls of this architecture, and with others. `None` for one that does not look at that
-/// first, as those of our compiler do, or that is not of the few operations that it uses.
+/// first, as those of our compiler do, or that is not of the few operations that it uses, as it uses them.
 pub(super) fn ways(program: &[u64]) -> Option<(usize, usize)> {
-    let mut instructions = program.iter().copied().map(Instruction::from_word).enumerate();
-    let (_, load) = instructions.next()?;
-    let (at, check) = instructions.next()?;
-    let looks = (load.code, load.k) == (LOAD, ARCH) && (check.code, check.k) == (JUMP_EQ, NATIVE_ARCH);
-    let end = program.len();
-    let leads_on = |(at, instruction): (usize, Instruction)| match instruction.code {
-        LOAD | AND => at + 1 < end,
-        JUMP => at + 1 + (instruction.k as usize) < end,
-        JUMP_EQ | JUMP_GT | JUMP_GE => at + 1 + instruction.jump(true).max(instruction.jump(false)) < end,
-        RETURN => true,
-        _ => false,
+    let instructions: Vec<_> = program.iter().copied().map(Instruction::from_word).collect();
+    let [load, check, ..] = instructions[..] else {
+        return None;
     };
-    let way = |taken| at + 1 + check.jump(taken);
-    let all_lead_on = leads_on((at, check)) && instructions.all(leads_on);
-    (looks && all_lead_on).then(|| (way(true), way(false)))
-}
-
-/// What a program does with a number of this architecture, the way of which begins at `at`.
-pub(super) fn leaf(program: &[u64], mut at: usize, number: u32) -> Option<Leaf> {
-    let mut accumulator = 0;
-    loop {
-        let instruction = Instruction::from_word(*program.get(at)?);
-        let value = instruction.k;
-        if instruction.code == LOAD && !matches!(value, NUMBER | ARCH) {
-            return Some(Leaf::Block(at));
-        }
-        at += 1;
-        match instruction.code {
-            LOAD if value == NUMBER => accumulator = number,
-            LOAD => accumulator = NATIVE_ARCH,
-            AND => accumulator &= value,
-            JUMP => at += value as usize,
-            JUMP_EQ => at += instruction.jump(accumulator == value),
-            JUMP_GT => at += instruction.jump(accumulator > value),
-            JUMP_GE => at += instruction.jump(accumulator >= value),
-            RETURN => return Some(Leaf::Return(value)),
-            _ => return None,
-        }
-    }
+    let looks = (load.code, load.k) == (LOAD, ARCH) && (check.code, check.k) == (JUMP_EQ, NATIVE_ARCH);
+    let is_ours = |(at, instruction): (usize, &Instruction)| {
+        let furthest = match instruction.code {
+            LOAD => 0,
+            // Of arguments alone: numbers are compared as they are.
+            AND => {
+                let before = instructions[at - 1];
+                if before.code != LOAD || before.k < ARGUMENTS {
+                    return false;
+                }
+                0
+            }
+            JUMP => instruction.k as usize,
+            JUMP_EQ | JUMP_GT | JUMP_GE => instruction.jump(true).max(instruction.jump(false)),
+            RETURN => return true,
+            _ => return false,
+        };
+        at + 1 + furthest < instructions.len()
+    };
+    let way = |taken| 2 + check.jump(taken);
+    let all_are_ours = instructions.iter().enumerate().skip(1).all(is_ours);
+    (looks && all_are_ours).then(|| (way(true), way(false)))
 }
