@@ -5,6 +5,7 @@
 mod absence;
 mod descriptors;
 mod faults;
+mod filters;
 mod idle;
 mod keeping;
 mod neighbours;
@@ -26,8 +27,11 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use stockade::proto::v1::stream_output_response::Part;
 use stockade::proto::v1::worker_client::WorkerClient;
-use stockade::proto::v1::{Job, QueryJobRequest, StartJobRequest, State, StopJobRequest, WaitJobRequest};
+use stockade::proto::v1::{
+    Job, QueryJobRequest, StartJobRequest, State, StopJobRequest, StreamOutputRequest, WaitJobRequest,
+};
 use tonic::transport::Channel;
 
 use worker::{Setup, Worker};
@@ -119,4 +123,20 @@ async fn running(client: &mut Client, id: &str) -> Job {
         assert_eq!(job.state(), State::Pending);
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+/// What a job has written so far, of both streams.
+async fn output(client: &mut Client, id: &str) -> String {
+    let request = StreamOutputRequest {
+        job_id: id.to_owned(),
+        ..StreamOutputRequest::default()
+    };
+    let mut parts = client.stream_output(request).await.expect("stream").into_inner();
+    let mut text = String::new();
+    while let Some(part) = parts.message().await.expect("part") {
+        if let Some(Part::Chunk(chunk)) = part.part {
+            text.push_str(&String::from_utf8_lossy(&chunk.data));
+        }
+    }
+    text
 }

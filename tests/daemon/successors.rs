@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use stockade::proto::v1::stream_output_response::Part;
-use stockade::proto::v1::{
-    Cause, Job, Limits, StartJobRequest, State, StreamOutputRequest, WatchJobsRequest,
-};
+use stockade::proto::v1::{Cause, Job, Limits, StartJobRequest, State, WatchJobsRequest};
 
 use super::worker::traces::children;
 use super::worker::{Worker, able};
-use super::{Client, in_runtime, shell, start, wait, worker_with_policies};
+use super::{in_runtime, output, shell, start, wait, worker_with_policies};
 
 /// Uses what can be used, and leaves behind what can be left.
 const BUSY: &str = "
@@ -49,21 +46,6 @@ fn bash(script: &str) -> StartJobRequest {
         argv: ["bash", "-c", script].map(str::to_owned).to_vec(),
         ..StartJobRequest::default()
     }
-}
-
-async fn output(client: &mut Client, id: &str) -> String {
-    let request = StreamOutputRequest {
-        job_id: id.to_owned(),
-        ..StreamOutputRequest::default()
-    };
-    let mut parts = client.stream_output(request).await.expect("stream").into_inner();
-    let mut text = String::new();
-    while let Some(part) = parts.message().await.expect("part") {
-        if let Some(Part::Chunk(chunk)) = part.part {
-            text.push_str(&String::from_utf8_lossy(&chunk.data));
-        }
-    }
-    text
 }
 
 fn used(job: &Job) -> (u64, u64) {
@@ -248,54 +230,6 @@ fn no_ipc_object_tells_of_a_job_before() {
         }
         let quiet = 2 * ROUNDS;
         assert!(namespaces.len() < quiet, "each of {quiet} had its own");
-    });
-    worker.shut_down();
-}
-
-/// Of a filter in two halves the supervisor has one, and each of its jobs adds the other.
-#[test]
-fn each_job_of_a_worker_has_all_of_its_filter() {
-    /// What `ci` gives on purpose.
-    const GIVEN: [&str; 4] = ["ptrace", "personality", "mbind", "set_mempolicy"];
-    if !able() {
-        return;
-    }
-    let worker = Worker::start();
-    let probe = format!(
-        "import os\nPLANTED = {{'on_the_host': False}}\n{}\n{}\nrun_attacks()\n",
-        include_str!("../containment/probes/attack.py"),
-        include_str!("../containment/probes/calls.py"),
-    );
-    in_runtime(async {
-        let mut client = worker.client().await;
-        // More than sandboxes wait at the start, so that some serve several.
-        for (policy, rounds) in [("default", 12), ("strict", 4), ("ci", 4)] {
-            for round in 0..rounds {
-                let request = StartJobRequest {
-                    argv: ["python3", "-c", &probe].map(str::to_owned).to_vec(),
-                    policy: policy.to_owned(),
-                    ..StartJobRequest::default()
-                };
-                let id = start(&mut client, request).await;
-                let probed = wait(&mut client, &id).await;
-                let told = output(&mut client, &id).await;
-                assert!(
-                    told.contains("CONTAINED calls_bpf"),
-                    "{policy}, {round}: {told} {probed:?}"
-                );
-                let is_given = |attack: &str| policy == "ci" && GIVEN.contains(&attack);
-                for line in told.lines() {
-                    let attack = line
-                        .strip_prefix("ESCAPED calls_")
-                        .and_then(|rest| rest.split(':').next());
-                    let through = line.starts_with("ESCAPED") || line.starts_with("ERROR");
-                    assert!(
-                        !through || attack.is_some_and(is_given),
-                        "{policy}, {round}: {line}"
-                    );
-                }
-            }
-        }
     });
     worker.shut_down();
 }
