@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,9 +49,18 @@ impl Context {
     }
 
     pub(crate) async fn worker(&self, durability: Durability) -> Result<(PrivateWorker, Load), BenchError> {
+        self.worker_with_scripts(durability, None).await
+    }
+
+    pub(crate) async fn worker_with_scripts(
+        &self,
+        durability: Durability,
+        scripts_dir: Option<&Path>,
+    ) -> Result<(PrivateWorker, Load), BenchError> {
         let settings = Settings {
             durability,
             max_running: 8192,
+            scripts_dir,
         };
         let worker = PrivateWorker::start(&Self::binary(), settings)?;
         let load = self.connect(&worker).await?;

@@ -36,6 +36,7 @@ async fn a_launch_costs_no_more_calls_than_recorded() {
     let settings = Settings {
         durability: Durability::Power,
         max_running: 64,
+        scripts_dir: None,
     };
     let binary = Path::new(env!("CARGO_BIN_EXE_stockade"));
     let worker = PrivateWorker::start(binary, settings).expect("a worker");

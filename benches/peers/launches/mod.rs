@@ -11,6 +11,7 @@ use std::time::Duration;
 use stockade::cli::bench::commands::Launch;
 use stockade::cli::bench::load::{self, COMMAND};
 use stockade::cli::bench::{BenchError, Durability, Load, PrivateWorker, Samples, installed};
+use stockade::isolation::layout;
 use stockade::proto::v1::{File, StartJobRequest};
 use tempfile::TempDir;
 
@@ -31,6 +32,24 @@ enum Launcher {
     Kernel(Recipe),
     Stockade,
     Other,
+}
+
+/// What is launched, and how a job gets at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// In a folder that every job sees.
+    Shown(Program),
+    /// The program of two instructions, with the request.
+    Brought,
+}
+
+impl Way {
+    const fn program(self) -> Program {
+        match self {
+            Self::Shown(program) => program,
+            Self::Brought => Program::Static,
+        }
+    }
 }
 
 /// One row.
@@ -64,18 +83,32 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
          mounts forks by vfork into user, pid, mount, uts, ipc and cgroup namespaces, mounts /tmp and /proc, installs \
          the filter of the policy `default` and executes; no daemon, no record, no output. *naive*: the same anew \
          each time, with fork, a network namespace and three cgroups. *two instructions*: a static program that only \
-         exits, where `/bin/true` has a loader and a C library; a job brings it along as a file, others are shown its \
-         folder. Rows take turns, in two rounds.",
+         exits, where `/bin/true` has a loader and a C library; its folder is shown to all. *brought*: it comes with the \
+         request, as a file of the workspace, so that the sandbox has a used scratch space to replace. Rows take turns, \
+         in two rounds.",
     );
-    let (process, process_load) = context.worker(Durability::Process).await?;
+    let shown = shown_folder()?;
+    let scripts = Some(shown.path());
+    let (process, process_load) = context.worker_with_scripts(Durability::Process, scripts).await?;
     let (power, power_load) = context.worker(Durability::Power).await?;
     let mut rows = of_kernel();
-    for (durability, worker, load, program) in [
-        (Durability::Process, &process, &process_load, Program::Static),
-        (Durability::Process, &process, &process_load, Program::True),
-        (Durability::Power, &power, &power_load, Program::True),
+    for (durability, worker, load, way) in [
+        (
+            Durability::Process,
+            &process,
+            &process_load,
+            Way::Shown(Program::Static),
+        ),
+        (Durability::Process, &process, &process_load, Way::Brought),
+        (
+            Durability::Process,
+            &process,
+            &process_load,
+            Way::Shown(Program::True),
+        ),
+        (Durability::Power, &power, &power_load, Way::Shown(Program::True)),
     ] {
-        rows.push(of_worker(worker, load, program, durability));
+        rows.push(of_worker(worker, load, way, durability));
     }
     let run = Launch::new(Context::binary(), &["run", "--", COMMAND]);
     rows.push(of_command(
@@ -86,8 +119,10 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     ));
     let folders = [temporary_folder()?, temporary_folder()?];
     let mut notes = Vec::new();
-    for (folder, program) in folders.iter().zip([Program::Static, Program::True]) {
-        add_others(&mut rows, &mut notes, folder.path(), program, context).await?;
+    let shown_true = shown.path().join(STATIC).display().to_string();
+    let commands = [(Program::Static, shown_true.as_str()), (Program::True, COMMAND)];
+    for (folder, (program, command)) in folders.iter().zip(commands) {
+        add_others(&mut rows, &mut notes, folder.path(), program, command, context).await?;
     }
     for _ in 0..context.scaled(ROUNDS, 1) {
         for row in &mut rows {
@@ -116,28 +151,32 @@ fn prepare(what: &'static str) -> impl FnOnce(io::Error) -> BenchError {
     move |source| BenchError::Prepare { what, source }
 }
 
-/// Rows of the other sandboxes that are installed and can run the program, and words about each. What they need is
+/// The program of two instructions.
+const STATIC: &str = "true";
+
+/// A folder with it, for everybody to see.
+fn shown_folder() -> Result<TempDir, BenchError> {
+    let folder = temporary_folder()?;
+    let path = folder.path().join(STATIC);
+    let for_all = fs::Permissions::from_mode(0o755);
+    fs::write(&path, floor::that_does_nothing())
+        .and_then(|()| fs::set_permissions(&path, for_all.clone()))
+        .and_then(|()| fs::set_permissions(folder.path(), for_all))
+        .map_err(prepare("a program"))?;
+    Ok(folder)
+}
+
+/// Rows of the other sandboxes that are installed and can run the command, and words about each. What they need is
 /// written to `folder`.
 async fn add_others(
     rows: &mut Vec<Row<'_>>,
     notes: &mut Vec<String>,
     folder: &Path,
     program: Program,
+    command: &str,
     context: &Context,
 ) -> Result<(), BenchError> {
-    let shown = folder.join("shown");
-    let command = match program {
-        Program::True => COMMAND.to_owned(),
-        Program::Static => {
-            let path = shown.join("true");
-            fs::create_dir(&shown)
-                .and_then(|()| fs::write(&path, floor::that_does_nothing()))
-                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-                .map_err(prepare("a program"))?;
-            path.display().to_string()
-        }
-    };
-    for peer in installed(folder, &[&command])? {
+    for peer in installed(folder, &[command])? {
         let name = format!("{}{}", peer.name, after_name(program));
         let (progress, interruption) = (&context.progress, &context.interruption);
         let once = peer
@@ -186,15 +225,19 @@ fn of_kernel() -> Vec<Row<'static>> {
     .into()
 }
 
-fn of_worker<'a>(
-    worker: &'a PrivateWorker,
-    load: &Load,
-    program: Program,
-    durability: Durability,
-) -> Row<'a> {
-    let job = job(program);
+fn of_worker<'a>(worker: &'a PrivateWorker, load: &Load, way: Way, durability: Durability) -> Row<'a> {
+    let job = job(way);
+    let brought = match way {
+        Way::Shown(_) => "",
+        Way::Brought => ", brought",
+    };
+    let program = way.program();
     Row {
-        name: format!("StartJob → exit{}, `{}`", after_name(program), durability.word()),
+        name: format!(
+            "StartJob → exit{}{brought}, `{}`",
+            after_name(program),
+            durability.word()
+        ),
         launcher: Launcher::Stockade,
         program,
         subject: Subject::Worker(Box::new(Client {
@@ -246,14 +289,18 @@ impl Row<'_> {
     }
 }
 
-/// A job of this program, by the default policy.
-fn job(program: Program) -> StartJobRequest {
-    match program {
-        Program::True => load::nothing(),
-        Program::Static => StartJobRequest {
-            argv: vec!["/workspace/true".to_owned()],
+/// By the default policy.
+fn job(way: Way) -> StartJobRequest {
+    match way {
+        Way::Shown(Program::True) => load::nothing(),
+        Way::Shown(Program::Static) => StartJobRequest {
+            argv: vec![format!("{}/{STATIC}", layout::SCRIPTS)],
+            ..StartJobRequest::default()
+        },
+        Way::Brought => StartJobRequest {
+            argv: vec![format!("{}/{STATIC}", layout::WORKSPACE)],
             files: vec![File {
-                path: "true".to_owned(),
+                path: STATIC.to_owned(),
                 content: floor::that_does_nothing(),
                 mode: 0o755,
             }],

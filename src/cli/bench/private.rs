@@ -42,9 +42,11 @@ impl Durability {
 
 /// What differs from the built-in configuration.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct Settings<'a> {
     pub durability: Durability,
     pub max_running: usize,
+    /// Shown to all jobs.
+    pub scripts_dir: Option<&'a Path>,
 }
 
 /// Ends with this value, and leaves nothing behind.
@@ -56,7 +58,7 @@ pub struct PrivateWorker {
 
 impl PrivateWorker {
     /// Starts `program serve` and waits until it serves. It is told to end when this thread ends, should that be killed.
-    pub fn start(program: &Path, settings: Settings) -> Result<Self, BenchError> {
+    pub fn start(program: &Path, settings: Settings<'_>) -> Result<Self, BenchError> {
         let dir = tempfile::Builder::new()
             .prefix("stockade-bench-")
             .tempdir()
@@ -148,12 +150,16 @@ fn open_to_server(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn configuration(dir: &Path, settings: Settings) -> String {
+fn configuration(dir: &Path, settings: Settings<'_>) -> String {
     // A path in TOML, whatever is in it.
     let path = |name: &str| toml::Value::from(dir.join(name).to_string_lossy().into_owned());
     let socket = toml::Value::from(format!("unix:{}", dir.join("socket").display()));
+    let scripts_dir = settings.scripts_dir.map_or_else(String::new, |dir| {
+        let dir = toml::Value::from(dir.to_string_lossy().into_owned());
+        format!("scripts_dir = {dir}\n")
+    });
     format!(
-        "[grpc_server]\naddr = {socket}\n\n[worker]\nstate_dir = {}\ndurability = \"{}\"\nmax_running = {}\n\
+        "[grpc_server]\naddr = {socket}\n\n[worker]\n{scripts_dir}state_dir = {}\ndurability = \"{}\"\nmax_running = {}\n\
          on_shutdown = \"stop\"\nshutdown_timeout_s = {}\n\n[log]\nlevel = \"error\"\n",
         path("state"),
         settings.durability.word(),
@@ -175,6 +181,7 @@ mod tests {
         let settings = Settings {
             durability: Durability::Process,
             max_running: 7,
+            scripts_dir: Some(&odd),
         };
         let file = odd.join("config.toml");
         std::fs::write(&file, configuration(&odd, settings)).expect("write");
@@ -182,5 +189,6 @@ mod tests {
         assert_eq!(config.worker.durability, config::Durability::Process);
         assert_eq!(config.worker.max_running, 7);
         assert_eq!(config.worker.state_dir, odd.join("state"));
+        assert_eq!(config.worker.scripts_dir, Some(odd));
     }
 }

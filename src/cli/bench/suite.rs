@@ -37,6 +37,7 @@ impl<'a> Target<'a> {
                 let settings = Settings {
                     durability,
                     max_running: 1024.max(args.clients as usize),
+                    scripts_dir: None,
                 };
                 let worker = PrivateWorker::start(&own_binary()?, settings)?;
                 let address = Address::Unix(worker.socket());
