@@ -10,7 +10,7 @@ use super::stub_link::StubLink;
 use super::ties::{self, StubMemory};
 use super::world::World;
 use super::{Assembly, Origin};
-use crate::isolation::cgroup::MeterFiles;
+use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock::{self, Layer};
@@ -34,7 +34,8 @@ pub(super) struct Assembled<'a> {
     pub read_back: Option<Receipt>,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
-    pub meter: &'a MeterFiles,
+    /// It counts from here on: a stub that waits uses nothing.
+    pub meter: Meter<'a>,
     pub ids: HostIds,
     pub limits: Limits,
     /// It is in a cgroup of its own.
@@ -83,6 +84,8 @@ pub(super) fn assemble<'a>(
     // undone it.
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     timings.mark("read back");
+    let meter = Meter::start(assembly.cgroup.meter());
+    timings.mark("counters");
     Ok(Assembled {
         timings,
         stub,
@@ -92,7 +95,7 @@ pub(super) fn assemble<'a>(
         read_back,
         stdout: ties.stdout,
         stderr: ties.stderr,
-        meter: assembly.cgroup.meter(),
+        meter,
         ids: assembly.origin.ids,
         limits: *assembly.origin.limits,
         in_cgroup: assembly.cgroup.in_cgroup(),

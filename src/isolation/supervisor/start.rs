@@ -47,8 +47,6 @@ pub(super) fn start<'a>(
 ) -> Result<Running<'a>, Failure> {
     let mut timings = assembled.timings;
     timings.skip();
-    let meter = Meter::start(assembled.meter);
-    timings.mark("counters");
     let limits = &go.spec.limits;
     fault_point!("supervisor.scratch").at(StartStep::Scratch, "resize")?;
     if !limits.have_same_scratch(&assembled.limits) {
@@ -107,7 +105,7 @@ pub(super) fn start<'a>(
     };
     Ok(Running {
         main: assembled.stub,
-        meter,
+        meter: assembled.meter,
         streams,
         signals: &assembled.world.signals,
         listener,

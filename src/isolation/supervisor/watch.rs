@@ -91,6 +91,8 @@ pub(super) struct Ended {
     pub made_ipc: bool,
     /// The process that moved its output has gone.
     pub output_lost: bool,
+    /// Closed when all is told: the kernel takes the filter apart with it, on this CPU and at once.
+    _listener: Option<SeccompListener>,
 }
 
 impl From<ExitRecord> for Ended {
@@ -100,6 +102,7 @@ impl From<ExitRecord> for Ended {
             killed: false,
             made_ipc: false,
             output_lost: false,
+            _listener: None,
         }
     }
 }
@@ -146,7 +149,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
     }
     // What has been used since the job's start, not yet a millisecond, is seen at the first look.
     watch.plan_cpu_look(running.started, 0);
-    while !watch.empty {
+    loop {
         let told = watch.wait();
         watch.move_output(told.streams);
         if told.signals {
@@ -155,6 +158,9 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         if told.signals || watch.unreaped {
             watch.reap();
         }
+        if watch.empty {
+            break;
+        }
         if told.control {
             watch.handle_control();
         }
@@ -162,12 +168,14 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         watch.handle_deadlines(told.oom);
     }
     let (killed, made_ipc) = (watch.kill_again.is_some(), watch.made_ipc);
+    let listener = watch.listener.take();
     let (record, output_lost) = watch.into_record();
     Ended {
         record,
         killed,
         made_ipc,
         output_lost,
+        _listener: listener,
     }
 }
 
