@@ -3,28 +3,25 @@ use std::sync::{Arc, MutexGuard};
 use crate::isolation::ipc::Order;
 use crate::job::{Cause, ExitRecord, JobId, Stop, StopOrder};
 use crate::server::store::Change;
+use crate::server::view::JobView;
 
 use super::{Jobs, Phase, Table};
 
 impl Jobs {
     /// A job is over: its place is free at once, its end is told when it is durable.
     pub(in crate::server) fn finished(self: &Arc<Self>, id: JobId, record: ExitRecord) {
-        self.tell_start(id, &record);
-        self.finish(id, record);
+        let mut table = self.lock();
+        let start = Self::untold_start(&mut table, id, &record);
+        self.finish_in(&mut table, id, record, start);
+        drop(table);
         self.launch_waiting();
     }
 
     /// That a short job has run is told with its end.
-    fn tell_start(&self, id: JobId, record: &ExitRecord) {
-        let Some(started_at) = record.started_at else {
-            return;
-        };
-        let mut table = self.lock();
-        let untold = table.launched(id).is_some_and(|entry| !entry.live.has_started());
-        drop(table);
-        if untold {
-            self.started(id, started_at, record.receipt.clone());
-        }
+    fn untold_start(table: &mut Table, id: JobId, record: &ExitRecord) -> Option<JobView> {
+        let started_at = record.started_at?;
+        let entry = table.launched(id).filter(|entry| !entry.live.has_started())?;
+        Some(entry.start(started_at, record.receipt.clone()))
     }
 
     /// The launcher does not know a job that this server believed to run.
@@ -37,7 +34,7 @@ impl Jobs {
 
     pub(super) fn finish(self: &Arc<Self>, id: JobId, record: ExitRecord) {
         let mut table = self.lock();
-        self.finish_in(&mut table, id, record);
+        self.finish_in(&mut table, id, record, None);
     }
 
     /// Ends a job that was never launched.
@@ -57,10 +54,17 @@ impl Jobs {
             escalated: false,
             killed: 0,
         });
-        self.finish_in(table, id, record);
+        self.finish_in(table, id, record, None);
     }
 
-    fn finish_in(self: &Arc<Self>, table: &mut MutexGuard<'_, Table>, id: JobId, record: ExitRecord) {
+    /// `start` is written with it.
+    fn finish_in(
+        self: &Arc<Self>,
+        table: &mut MutexGuard<'_, Table>,
+        id: JobId,
+        record: ExitRecord,
+        start: Option<JobView>,
+    ) {
         let Some(entry) = table.get(id) else {
             tracing::debug!(job = %id, "finished, but not known to this server");
             // An earlier server may have recorded it, and its launcher have died before it could forget it.
@@ -96,6 +100,7 @@ impl Jobs {
                 trace.mark("recorded");
             }
         };
-        self.store.write(Change::Update(over), Box::new(then));
+        self.store
+            .write_after(start.map(Change::Update), Change::Update(over), Box::new(then));
     }
 }

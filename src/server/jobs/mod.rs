@@ -87,13 +87,7 @@ impl Jobs {
         let Some(entry) = table.launched(id) else {
             return tracing::warn!(job = %id, "started, but not launched by this server");
         };
-        entry.trace.mark("started");
-        let view = entry.live.update(|view| {
-            // A stop may have come first.
-            let _ = view.state.advance(State::Running);
-            view.started_at = Some(started_at);
-            view.receipt = Some(Arc::new(receipt));
-        });
+        let view = entry.start(started_at, receipt);
         self.store.write_lazily(Change::Update(view));
     }
 

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::LaunchTrace;
 use crate::config::Config;
-use crate::job::{JobId, State, StopOrder};
+use crate::job::{JobId, Receipt, State, StopOrder, Timestamp};
 use crate::policy::Tenant;
 use crate::server::admission::{Admission, Place};
 use crate::server::view::JobView;
@@ -89,6 +89,19 @@ pub(super) struct Entry {
     /// A stop that came while it was PREPARING.
     pub(super) stop: Option<StopOrder>,
     pub(super) trace: LaunchTrace,
+}
+
+impl Entry {
+    /// Its command runs.
+    pub(super) fn start(&mut self, started_at: Timestamp, receipt: Receipt) -> JobView {
+        self.trace.mark("started");
+        self.live.update(|view| {
+            // A stop may have come first.
+            let _ = view.state.advance(State::Running);
+            view.started_at = Some(started_at);
+            view.receipt = Some(Arc::new(receipt));
+        })
+    }
 }
 
 #[derive(Debug)]

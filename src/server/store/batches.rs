@@ -1,9 +1,9 @@
 //! Which changes share a transaction.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::change::{Change, Write};
+use super::queue::{Nothing, Receiver};
 
 /// How long a change that nobody waits for may wait for others to share its commit.
 const LAZY: Duration = Duration::from_millis(20);
@@ -50,7 +50,7 @@ impl Batches {
         let mut batch = Vec::new();
         loop {
             while batch.len() < BATCH
-                && let Ok(write) = self.queue.try_recv()
+                && let Some(write) = self.queue.try_receive()
             {
                 self.sort_in(write, &mut batch);
             }
@@ -58,16 +58,10 @@ impl Batches {
             if batch.len() >= BATCH || batch.iter().any(urgent) {
                 return Some(self.in_order(batch));
             }
-            let came = match retry.or(self.held_until) {
-                None => self.queue.recv().map_err(RecvTimeoutError::from),
-                Some(until) => self
-                    .queue
-                    .recv_timeout(until.saturating_duration_since(Instant::now())),
-            };
-            match came {
+            match self.queue.receive(retry.or(self.held_until)) {
                 Ok(write) => self.sort_in(write, &mut batch),
-                Err(RecvTimeoutError::Timeout) => return Some(self.in_order(batch)),
-                Err(RecvTimeoutError::Disconnected) => {
+                Err(Nothing::InTime) => return Some(self.in_order(batch)),
+                Err(Nothing::Ever) => {
                     self.closed = true;
                     return Some(self.in_order(batch));
                 }
@@ -108,14 +102,14 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::mpsc::{Sender, channel};
 
+    use super::super::queue::{Sender, queue};
     use super::*;
     use crate::job::{Cause, ExitRecord, JobId, State, Timestamp};
     use crate::server::view::{JobFacts, JobView};
 
     fn batches() -> (Sender<Write>, Batches) {
-        let (changes, queue) = channel();
+        let (changes, queue) = queue();
         (changes, Batches::new(queue))
     }
 
@@ -141,12 +135,16 @@ mod tests {
         Change::Update(job.finished(ExitRecord::without_run(Cause::Exited { code: 0 })))
     }
 
+    fn send(changes: &Sender<Write>, write: Write) {
+        assert!(changes.send([write]).is_ok());
+    }
+
     fn urgent(changes: &Sender<Write>, change: Change) {
-        changes.send(Write::urgent(change, Box::new(drop))).expect("sent");
+        send(changes, Write::urgent(change, Box::new(drop)));
     }
 
     fn lazy(changes: &Sender<Write>, change: Change) {
-        changes.send(Write::lazy(change)).expect("sent");
+        send(changes, Write::lazy(change));
     }
 
     fn states(batch: &[Write]) -> Vec<(JobId, State)> {

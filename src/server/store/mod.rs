@@ -9,6 +9,7 @@ mod batches;
 mod change;
 mod error;
 mod keep;
+mod queue;
 mod read;
 mod row;
 mod schema;
@@ -17,7 +18,6 @@ mod write;
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::mpsc;
 
 use rusqlite::Connection;
 use tokio::sync::broadcast;
@@ -32,6 +32,7 @@ use crate::config::Durability;
 
 use super::view::JobEvent;
 use change::Write;
+use queue::Sender;
 use turns::Turns;
 use write::Writer;
 
@@ -41,7 +42,7 @@ const EVENTS_KEPT: usize = 1024;
 /// Handle to the job store; used by all tasks at once.
 #[derive(Debug)]
 pub(super) struct Store {
-    changes: mpsc::Sender<Write>,
+    changes: Sender<Write>,
     events: broadcast::Sender<JobEvent>,
     /// For reads of one row. They take microseconds and are done in place.
     points: Mutex<Connection>,
@@ -57,7 +58,7 @@ impl Store {
         schema::migrate(&mut connection)?;
         let points = Mutex::new(schema::open_reader(&file)?);
         let scans = Turns::new(schema::open_reader(&file)?);
-        let (changes, queue) = mpsc::channel();
+        let (changes, queue) = queue::queue();
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let writer = Writer::new(connection, queue, events.clone())?;
         std::thread::Builder::new()
@@ -79,19 +80,28 @@ impl Store {
 
     /// Queues a change that somebody waits for: it is committed at once, then `then` is called.
     pub(super) fn write(&self, change: Change, then: Then) {
-        self.queue(Write::urgent(change, then));
+        self.queue([Write::urgent(change, then)]);
+    }
+
+    /// As [`Store::write`], after a change that nobody waits for.
+    pub(super) fn write_after(&self, earlier: Option<Change>, change: Change, then: Then) {
+        match earlier {
+            Some(earlier) => self.queue([Write::lazy(earlier), Write::urgent(change, then)]),
+            None => self.write(change, then),
+        }
     }
 
     /// Queues a change that may wait a few milliseconds for company.
     pub(super) fn write_lazily(&self, change: Change) {
-        self.queue(Write::lazy(change));
+        self.queue([Write::lazy(change)]);
     }
 
-    fn queue(&self, write: Write) {
+    fn queue<const COUNT: usize>(&self, writes: [Write; COUNT]) {
         // Without its writer the server must not go on as if it had a store.
-        if let Err(mpsc::SendError(write)) = self.changes.send(write) {
+        if let Err(writes) = self.changes.send(writes) {
             tracing::error!("the store's writer is gone");
-            write.fail(&WriteError::Failed("the writer is gone".to_owned()));
+            let error = WriteError::Failed("the writer is gone".to_owned());
+            writes.into_iter().for_each(|write| write.fail(&error));
         }
     }
 

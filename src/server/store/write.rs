@@ -1,7 +1,5 @@
 //! The one thread that writes.
 
-use std::sync::mpsc::Receiver;
-
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::broadcast;
@@ -13,6 +11,7 @@ use crate::sys::fault_point;
 use super::StoreError;
 use super::batches::Batches;
 use super::change::{Change, Write, WriteError};
+use super::queue::Receiver;
 use super::row::{NewJob, state_number};
 
 /// The thread that owns the writing connection.
