@@ -20,6 +20,7 @@ use super::memory;
 use super::places::{Place, Places};
 use super::tenant::{Caller, Peer};
 use super::tls::ServerTls;
+use crate::sys::UnixConnection;
 
 /// For TLS and for the first bytes of HTTP/2: who sends nothing holds no place.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -270,7 +271,7 @@ impl AsyncListener {
                 TcpStream::set_nodelay(&stream, true)?;
                 Ok(Box::new(stream))
             }
-            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok(Box::new(UnixConnection::new(listener.accept().await?.0)?)),
         }
     }
 }

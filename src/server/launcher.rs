@@ -1,6 +1,7 @@
 //! The server's end of its connection to the launcher.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -52,7 +53,7 @@ impl Encoded {
 #[derive(Debug)]
 struct Link {
     channel: Channel,
-    /// Of the same socket.
+    /// Tells when there is something to receive.
     readiness: AsyncFd<OwnedFd>,
     queue: Mutex<Queue>,
     /// Orders wait for room in the socket, or for what the host lacks.
@@ -86,7 +87,7 @@ impl Launcher {
         let readiness = channel
             .as_fd()
             .try_clone_to_owned()
-            .and_then(sys::readiness)
+            .and_then(sys::readiness_to_read)
             .map_err(ServerError::system("watching the launcher's channel"))?;
         Ok(Self {
             link: Arc::new(Link {
@@ -136,13 +137,13 @@ impl Launcher {
         loop {
             self.link.blocked.notified().await;
             loop {
-                let mut room = match self.link.readiness.writable().await {
-                    Ok(room) => room,
-                    Err(_) => return TransportError::Closed,
-                };
                 match self.try_flush() {
                     Flushed::All => break,
-                    Flushed::NoRoom => room.clear_ready(),
+                    Flushed::NoRoom => {
+                        if self.room().await.is_err() {
+                            return TransportError::Closed;
+                        }
+                    }
                     Flushed::Lacking => {
                         tokio::time::sleep(RETRY).await;
                         self.lock().resume();
@@ -155,10 +156,23 @@ impl Launcher {
 
     /// Waits until every order is sent, but for launches that have been put off. Ends with the connection.
     pub(super) async fn all_sent(&self) {
-        while let Ok(mut room) = self.link.readiness.writable().await {
-            match self.try_flush() {
-                Flushed::All | Flushed::Lacking => return,
-                Flushed::NoRoom => room.clear_ready(),
+        while self.try_flush() == Flushed::NoRoom {
+            if self.room().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Until the socket may have room. Nobody waits for it but when there was none, as the kernel tells of it with each
+    /// order that the launcher takes.
+    async fn room(&self) -> io::Result<()> {
+        let socket = self.link.channel.as_fd().try_clone_to_owned();
+        match socket.and_then(sys::readiness) {
+            Ok(socket) => socket.writable().await.map(drop),
+            // No descriptor is left for it.
+            Err(_) => {
+                tokio::time::sleep(RETRY).await;
+                Ok(())
             }
         }
     }

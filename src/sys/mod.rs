@@ -16,6 +16,7 @@ mod readiness;
 mod scheduling;
 mod seccomp;
 mod signal;
+mod unix_connection;
 
 pub use arena::{Allocator, use_arena};
 pub use clone::{ChildStack, CloneFlags, Forked, clone_into, clone_sharing_memory};
@@ -35,10 +36,11 @@ pub use process::{
     execve, exit_now, hard_limit, private_memory, raise_open_files, reap, reap_next, set_effective_user,
     set_resource_limit, set_supplementary_groups_empty, set_user, shared_memory,
 };
-pub use readiness::readiness;
+pub use readiness::{readiness, readiness_to_read};
 pub use scheduling::{CpuHeld, run_beside};
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp, install_seccomp_with_listener};
 pub use signal::{
     Delivered, SignalFd, block_all_but_faults, default_all_signals, ignore_broken_pipes, is_thread_of,
     kill_all_others, queue_signal, signal_group, signal_thread, unblock_all_signals,
 };
+pub use unix_connection::UnixConnection;

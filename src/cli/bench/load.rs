@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
@@ -15,6 +14,7 @@ use crate::cli::client::{Address, connect_to};
 use crate::cli::client_options::TlsOptions;
 use crate::proto::v1::worker_client::WorkerClient;
 use crate::proto::v1::{Cause, DeleteJobRequest, Job, StartJobRequest, StopJobRequest, WaitJobRequest};
+use crate::sys::UnixConnection;
 
 /// What every tool runs alike: nothing, by a small dynamic program.
 pub const COMMAND: &str = "/bin/true";
@@ -48,7 +48,7 @@ impl Load {
     ) -> Result<Self, BenchError> {
         let dial = move |_: Uri| {
             let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            async move { UnixConnection::connect(&path).await.map(TokioIo::new) }
         };
         let endpoint = Endpoint::from_static("http://localhost");
         let channel = endpoint

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -18,6 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::{Address, innermost};
 use crate::cli::client_options::{ClientOptions, TlsOptions};
 use crate::proto::v1::worker_client::WorkerClient;
+use crate::sys::UnixConnection;
 
 pub(in crate::cli) type Worker = WorkerClient<Channel>;
 
@@ -132,7 +132,7 @@ fn endpoint(uri: Uri) -> Endpoint {
 async fn connect_unix(path: PathBuf) -> Result<Channel, transport::Error> {
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        async move { UnixConnection::connect(&path).await.map(TokioIo::new) }
     });
     // The URI only fills the :authority header, which a Unix socket has none for.
     endpoint(Uri::from_static("http://localhost"))
