@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
 use super::ServerError;
+use super::gather::Gathering;
 use super::listen::Listener;
 use super::memory;
 use super::places::{Place, Places};
@@ -39,7 +40,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// A connection whose other end speaks HTTP/2.
 pub struct Connection {
-    transport: Box<dyn Transport>,
+    transport: Gathering<Box<dyn Transport>>,
     /// Bytes of the preface that are still to be read again.
     preface: &'static [u8],
     caller: Arc<Caller>,
@@ -165,7 +166,7 @@ impl Door {
             Ok(place_of_tenant) => {
                 let calls = self.calls.share(&peer.tenant().name);
                 let connection = Connection {
-                    transport,
+                    transport: Gathering::new(transport),
                     preface: PREFACE,
                     caller: Arc::new(Caller::new(peer, calls)),
                     _place: place,

@@ -10,6 +10,7 @@ mod admission;
 mod calls;
 mod core;
 mod error;
+mod gather;
 mod jobs;
 mod launcher;
 mod listen;
