@@ -20,11 +20,13 @@ use super::document::Document;
 use super::floor::{self, Program, Recipe};
 use super::plot::{Axis, Plot};
 use super::table::{NONE, Table, micros, ratio};
-use subject::{Client, Round, Subject};
+use subject::{Client, Rates, Subject, Times};
 
 pub(crate) use subject::throughput;
 
-/// All rows take part in each: a machine that is faster for a minute is so for all.
+/// All rows take part in each: a machine that is faster for a while is so for all.
+const TURNS: usize = 10;
+/// Of several clients at one time, which take longer.
 const ROUNDS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +60,11 @@ struct Row<'a> {
     launcher: Launcher,
     program: Program,
     subject: Subject<'a>,
-    rounds: Vec<Round>,
+    times: Vec<Times>,
+    rates: Vec<Rates>,
 }
 
-/// A row with all its rounds.
+/// A row with all its turns.
 struct Measured {
     name: String,
     launcher: Launcher,
@@ -85,7 +88,7 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
          each time, with fork, a network namespace and three cgroups. *two instructions*: a static program that only \
          exits, where `/bin/true` has a loader and a C library; its folder is shown to all. *brought*: it comes with the \
          request, as a file of the workspace, so that the sandbox has a used scratch space to replace. Rows take turns, \
-         in two rounds.",
+         ten for times and two for jobs/s.",
     );
     let shown = shown_folder()?;
     let scripts = Some(shown.path());
@@ -124,9 +127,14 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     for (folder, (program, command)) in folders.iter().zip(commands) {
         add_others(&mut rows, &mut notes, folder.path(), program, command, context).await?;
     }
+    for _ in 0..context.scaled(TURNS, 1) {
+        for row in &mut rows {
+            row.times.push(row.subject.times(context, &row.name).await?);
+        }
+    }
     for _ in 0..context.scaled(ROUNDS, 1) {
         for row in &mut rows {
-            row.rounds.push(row.subject.round(context, &row.name).await?);
+            row.rates.push(row.subject.rates(context, &row.name).await?);
         }
     }
     let rows = rows.into_iter().map(Row::finish).collect::<Result<Vec<_>, _>>()?;
@@ -209,7 +217,8 @@ fn of_kernel() -> Vec<Row<'static>> {
         launcher: Launcher::Kernel(recipe),
         program,
         subject: Subject::Kernel(recipe, program),
-        rounds: Vec::new(),
+        times: Vec::new(),
+        rates: Vec::new(),
     };
     [
         ("kernel: vfork and exec", Recipe::Plain, Program::True),
@@ -245,7 +254,8 @@ fn of_worker<'a>(worker: &'a PrivateWorker, load: &Load, way: Way, durability: D
             load: load.clone().of(job.clone()),
             job,
         })),
-        rounds: Vec::new(),
+        times: Vec::new(),
+        rates: Vec::new(),
     }
 }
 
@@ -255,26 +265,23 @@ fn of_command(name: String, launcher: Launcher, program: Program, launch: Launch
         launcher,
         program,
         subject: Subject::Command(launch),
-        rounds: Vec::new(),
+        times: Vec::new(),
+        rates: Vec::new(),
     }
 }
 
 impl Row<'_> {
     fn finish(self) -> Result<Measured, BenchError> {
-        let all = |of: fn(&Round) -> Option<&Samples>| {
-            let times = self.rounds.iter().filter_map(of).flat_map(Samples::sorted);
-            Samples::new(times.copied().collect())
+        let all = |of: fn(&Times) -> &Samples| {
+            let times = self.times.iter().flat_map(|turn| of(turn).sorted());
+            Samples::new(times.copied().collect()).ok_or(BenchError::Incomplete("launches"))
         };
-        let incomplete = BenchError::Incomplete("launches");
-        let (Some(back_to_back), Some(rested)) = (
-            all(|round| Some(&round.back_to_back)),
-            all(|round| Some(&round.rested)),
-        ) else {
-            return Err(incomplete);
-        };
-        let tail = all(|round| round.few.as_ref()).map(|few| few.permille(990));
+        let (back_to_back, rested) = (all(|turn| &turn.back_to_back)?, all(|turn| &turn.rested)?);
+        let few = self.rates.iter().filter_map(|round| round.few.as_ref());
+        let few = Samples::new(few.flat_map(Samples::sorted).copied().collect());
+        let tail = few.map(|few| few.permille(990));
         // The rounds are of one length.
-        let rates: Vec<f64> = self.rounds.iter().map(|round| round.per_second).collect();
+        let rates: Vec<f64> = self.rates.iter().map(|round| round.per_second).collect();
         #[allow(clippy::cast_precision_loss)]
         let per_second = rates.iter().sum::<f64>() / rates.len() as f64;
         Ok(Measured {

@@ -1,4 +1,4 @@
-//! What a row launches, and one round of it.
+//! What a row launches, and one turn of it.
 
 use std::time::Duration;
 
@@ -11,6 +11,11 @@ use crate::context::{Context, blocking};
 use crate::floor::{self, Program, Recipe};
 
 const REST: Duration = Duration::from_millis(100);
+/// Launches of one turn, and those after a rest.
+const COUNT: usize = 100;
+const RESTS: usize = 6;
+/// They take longer.
+const COUNT_OF_COMMANDS: usize = 30;
 const CLIENTS: usize = 8;
 const CLIENTS_OF_TAIL: usize = 4;
 
@@ -27,63 +32,81 @@ pub(super) struct Client<'a> {
     pub(super) job: StartJobRequest,
 }
 
-/// What one round has brought.
-pub(super) struct Round {
+/// The times of one turn.
+pub(super) struct Times {
     pub(super) back_to_back: Samples,
     pub(super) rested: Samples,
+}
+
+/// What one round of several clients has brought.
+pub(super) struct Rates {
     pub(super) per_second: f64,
     /// With a few clients, where a worker serves them.
     pub(super) few: Option<Samples>,
 }
 
 impl Subject<'_> {
-    pub(super) async fn round(&mut self, context: &Context, name: &str) -> Result<Round, BenchError> {
+    pub(super) async fn times(&mut self, context: &Context, name: &str) -> Result<Times, BenchError> {
+        Ok(Times {
+            back_to_back: self.latency(context, name, COUNT, Duration::ZERO).await?,
+            rested: self.latency(context, name, RESTS, REST).await?,
+        })
+    }
+
+    async fn latency(
+        &mut self,
+        context: &Context,
+        name: &str,
+        count: usize,
+        rest: Duration,
+    ) -> Result<Samples, BenchError> {
         let (progress, interruption) = (&context.progress, &context.interruption);
         interruption.check()?;
-        let rests = context.scaled(30, 5);
+        match self {
+            Self::Kernel(recipe, program) => {
+                progress.begin(name);
+                let (recipe, program) = (*recipe, *program);
+                blocking(move || floor::latency(recipe, program, count, rest)).await
+            }
+            Self::Worker(client) => client.load.latency(name, count, rest, progress).await,
+            Self::Command(launch) => {
+                let count = count.min(COUNT_OF_COMMANDS);
+                launch.latency(name, count, rest, progress, interruption).await
+            }
+        }
+    }
+
+    pub(super) async fn rates(&mut self, context: &Context, name: &str) -> Result<Rates, BenchError> {
+        let (progress, interruption) = (&context.progress, &context.interruption);
+        interruption.check()?;
+        let alone = |per_second| Rates {
+            per_second,
+            few: None,
+        };
         match self {
             Self::Kernel(recipe, program) => {
                 progress.begin(name);
                 let (recipe, program, length) = (*recipe, *program, length(context));
-                let count = context.scaled(500, 100);
                 let interruption = interruption.clone();
-                blocking(move || {
-                    Ok(Round {
-                        back_to_back: floor::latency(recipe, program, count, Duration::ZERO)?,
-                        rested: floor::latency(recipe, program, rests, REST)?,
-                        per_second: floor::throughput(recipe, program, CLIENTS, length, &interruption)?,
-                        few: None,
-                    })
-                })
-                .await
+                blocking(move || floor::throughput(recipe, program, CLIENTS, length, &interruption))
+                    .await
+                    .map(alone)
             }
             Self::Worker(client) => {
-                let Client { worker, load, job } = &mut **client;
-                let count = context.scaled(500, 100);
-                let back_to_back = load.latency(name, count, Duration::ZERO, progress).await?;
-                let rested = load.latency(name, rests, REST, progress).await?;
+                let Client { worker, job, .. } = &**client;
                 let long = context.scaled(Duration::from_secs(10), length(context));
                 let several = throughput(context, worker, job, CLIENTS, long).await?;
                 let short = context.scaled(Duration::from_secs(2), length(context));
                 let few = throughput(context, worker, job, CLIENTS_OF_TAIL, short).await?;
-                Ok(Round {
-                    back_to_back,
-                    rested,
+                Ok(Rates {
                     per_second: several.per_second,
                     few: Some(few.samples),
                 })
             }
-            Self::Command(launch) => {
-                let count = context.scaled(150, 20);
-                let latency = launch.latency(name, count, Duration::ZERO, progress, interruption);
-                let back_to_back = latency.await?;
-                Ok(Round {
-                    back_to_back,
-                    rested: launch.latency(name, rests, REST, progress, interruption).await?,
-                    per_second: launch.throughput(CLIENTS, length(context), interruption).await?,
-                    few: None,
-                })
-            }
+            Self::Command(launch) => launch
+                .throughput(CLIENTS, length(context), interruption)
+                .await
+                .map(alone),
         }
     }
 }
