@@ -4,17 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use hyper_util::rt::TokioIo;
 use tonic::Code;
-use tonic::codegen::http::Uri;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::{BenchError, Interruption, Progress, Samples};
 use crate::cli::client::{Address, connect_to};
 use crate::cli::client_options::TlsOptions;
 use crate::proto::v1::worker_client::WorkerClient;
 use crate::proto::v1::{Cause, DeleteJobRequest, Job, StartJobRequest, StopJobRequest, WaitJobRequest};
-use crate::sys::UnixConnection;
 
 /// What every tool runs alike: nothing, by a small dynamic program.
 pub const COMMAND: &str = "/bin/true";
@@ -46,16 +43,7 @@ impl Load {
         path: std::path::PathBuf,
         interruption: Interruption,
     ) -> Result<Self, BenchError> {
-        let dial = move |_: Uri| {
-            let path = path.clone();
-            async move { UnixConnection::connect(&path).await.map(TokioIo::new) }
-        };
-        let endpoint = Endpoint::from_static("http://localhost");
-        let channel = endpoint
-            .connect_with_connector(tower::service_fn(dial))
-            .await
-            .map_err(|error| BenchError::Connect(error.to_string()))?;
-        Ok(Self::over(WorkerClient::new(channel), interruption))
+        Self::connect(&Address::Unix(path), &TlsOptions::default(), interruption).await
     }
 
     pub(super) async fn connect(
