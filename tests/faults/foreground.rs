@@ -26,7 +26,7 @@ const STEPS: [(&str, &str); 16] = [
     ("supervisor.clone", "namespaces"),
     ("supervisor.maps", "identity"),
     ("supervisor.proc", "proc"),
-    ("supervisor.root-before", "pivot-root"),
+    ("supervisor.finish-root", "pivot-root"),
     ("stub.seccomp", "seccomp"),
 ];
 

@@ -23,7 +23,7 @@ use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
 use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
-use crate::isolation::supervisor::{self, Assembly, Inherited, Origin};
+use crate::isolation::supervisor::{self, Assembly, Inherited, Origin, Site};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, fault_point};
 pub(super) use alone::Lone;
@@ -161,20 +161,22 @@ impl Sandboxes {
         let (pump, pumps) = pump.unzip();
         let launcher_namespaces = self.own_namespaces();
         let forked = fork(self.supervisors.as_ref().map(AsFd::as_fd), |control| {
+            let origin = Origin {
+                control,
+                sandbox,
+                limits,
+                ids: lease.ids.ids,
+                ids_lock: lease.ids.lock.as_fd(),
+                user_namespace: lease.user_namespace.as_ref().map(AsFd::as_fd),
+                inherited,
+                pump: pumps.as_ref(),
+            };
             let assembly = Assembly {
-                origin: Origin {
-                    control,
-                    sandbox,
-                    limits,
-                    ids: lease.ids.ids,
-                    ids_lock: lease.ids.lock.as_fd(),
-                    user_namespace: lease.user_namespace.as_ref().map(AsFd::as_fd),
-                    inherited,
-                    pump: pumps.as_ref(),
+                site: Site {
+                    origin,
+                    template,
+                    room: berth.room.as_ref(),
                 },
-                template,
-                room: berth.room.as_ref(),
-                laid: None,
                 network: berth.network.as_ref().map(NetworkNamespace::as_fd),
                 cgroup,
                 launcher_namespaces: &launcher_namespaces,

@@ -60,11 +60,11 @@ pub fn assemble(
         mount_terminals(owner, template.by_user)?;
     }
     let new_proc = format!("{}/proc", parts::NEW_ROOT);
-    let before = match spec.root {
+    let unfinished = match spec.root {
         Root::ReadOnly => {
             chdir(new_proc).at(StartStep::Proc, "chdir")?;
-            lay_proc(spec, template)?;
-            Some(Before::enter_beside()?)
+            mount_proc_over(spec, template)?;
+            Some(Unfinished::enter_around_proc()?)
         }
         Root::Writable => {
             proc::mount_proc(spec.proc, &new_proc)
@@ -78,42 +78,47 @@ pub fn assemble(
             None
         }
     };
-    Ok(Entered { weaker, before })
+    Ok(Entered { weaker, unfinished })
 }
 
 /// A root that is this process's.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Entered {
     /// What could not be had, for the receipt.
     pub weaker: Vec<String>,
-    /// Must be taken off before a job runs.
-    pub before: Option<Before>,
+    /// Must be finished before a job runs.
+    pub unfinished: Option<Unfinished>,
 }
 
 impl Entered {
     pub fn new(weaker: Vec<String>) -> Self {
-        Self { weaker, before: None }
+        Self {
+            weaker,
+            unfinished: None,
+        }
     }
 }
 
-/// The root that was the namespace's before, with all that was mounted in it. The kernel has whoever unmounts it wait for a
-/// grace period, so that is done where the process would wait anyhow. Until then it is mounted beneath the job's /proc, and
-/// the working directory is the only way to it: no name leads there.
-#[derive(Debug, Clone)]
-pub struct Before(());
+/// What is left to do in a root that was entered, as long as a stub takes to give up its privileges, and so done meanwhile.
+/// The root that was the namespace's before is still there, with all that was mounted in it: the kernel has whoever unmounts
+/// that wait for a grace period. And nothing lies over /proc yet. Old root and covers are in the folder beneath /proc, and the
+/// working directory is the only way there: no name leads to them.
+#[derive(Debug)]
+pub struct Unfinished(());
 
-impl Before {
+impl Unfinished {
     /// Enters the root that the working directory is the folder `proc` of, beneath what is mounted there.
     ///
     /// The old root must not lie over the new one meanwhile: from there the kernel makes no user namespace.
-    fn enter_beside() -> Result<Self, Failure> {
+    fn enter_around_proc() -> Result<Self, Failure> {
         pivot_root("..", proc::COVER_FOLDER).at(StartStep::PivotRoot, "pivot_root")?;
         Ok(Self(()))
     }
 
-    pub fn take_off(self) -> Result<(), Failure> {
+    pub fn finish(self, spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
         unmount(proc::COVER_FOLDER, UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
-        chdir("/").at(StartStep::PivotRoot, "chdir")
+        cover_proc(spec, template)?;
+        chdir("/").at(StartStep::Proc, "chdir")
     }
 }
 
@@ -136,21 +141,27 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
 /// Adds to a copy of a room the /proc of this pid namespace. Gives what could not be had, for the receipt.
 pub fn furnish(spec: &SandboxSpec, template: &Template) -> Result<Vec<String>, Failure> {
     chdir("/proc").at(StartStep::Proc, "chdir")?;
-    lay_proc(spec, template)?;
+    mount_proc_over(spec, template)?;
+    cover_proc(spec, template)?;
     chdir("/").at(StartStep::Rootfs, "chdir")?;
     Ok(devices::shared(template).into_iter().collect())
 }
 
-/// Lays the /proc of this pid namespace over the working directory, the folder of that name in a root that nobody can
+/// What is mounted over the working directory, where that is a folder of this name.
+const OVER_THIS: &str = "../proc";
+
+/// Mounts the /proc of this pid namespace over the working directory, the folder of that name in a root that nobody can
 /// write to. Its covers are in that folder: from inside they can still be named.
-fn lay_proc(spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
-    const OVER_THIS: &str = "../proc";
+fn mount_proc_over(spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
     proc::mount_proc(spec.proc, OVER_THIS)
-        .map_err(|failure| by_users::explain_proc(failure, template.by_user))?;
-    if spec.proc == Proc::Masked {
-        proc::mask(&template.proc_covers, "", OVER_THIS)?;
+        .map_err(|failure| by_users::explain_proc(failure, template.by_user))
+}
+
+fn cover_proc(spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
+    match spec.proc {
+        Proc::Masked => proc::mask(&template.proc_covers, "", OVER_THIS),
+        Proc::PidOnly => Ok(()),
     }
-    Ok(())
 }
 
 /// Gives what could not be had, for the receipt.

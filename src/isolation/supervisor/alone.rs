@@ -1,14 +1,15 @@
 //! The supervisor of a launcher that has one job (`stockade run`). It is forked before it is known which, and begins with
 //! what all roots have; it lays the job's own in the mount namespace that the job gets, without a template to copy, while
-//! the launcher makes the job's cgroup and network namespace.
+//! the launcher makes the job's cgroup and network namespace: it needs them for the stub alone.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::oom_score::OomScore;
-use super::single::supervise_from;
-use super::{Assembly, Decided, Inherited, Origin, Report, ToSupervisor, protocol};
+use super::single::Place;
+use super::world::enter_network;
+use super::{Assembly, Decided, Inherited, Origin, Report, Site, ToSupervisor, protocol};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
@@ -39,6 +40,8 @@ struct Begun {
 pub fn supervise_alone(alone: &Alone<'_>) -> ! {
     // Without it all goes on as before, and costs a little more.
     let _ = sys::use_arena();
+    // For who looks at processes.
+    let _ = rustix::thread::set_name(c"stockade-super");
     if let Err(failure) = begin(alone).and_then(|begun| go_on(alone, begun)) {
         protocol::report(alone.control, &Report::Failed(failure));
     }
@@ -54,8 +57,6 @@ fn begin(alone: &Alone<'_>) -> Result<Begun, Failure> {
         // Else root's own would go on in its job. A user's launcher cannot leave its groups.
         sys::set_supplementary_groups_empty().at(StartStep::Supervisor, "setgroups")?;
     }
-    // A job may have more than the launcher was given. Most hosts give it enough already, or do not let it have more.
-    let _ = sys::raise_open_files();
     sys::close_all_but(&mut [alone.control.as_raw_fd()]).at(StartStep::Supervisor, "close_range")?;
     let inherited = Inherited::find()?;
     let score = OomScore::open(inherited.oom_score)?;
@@ -86,6 +87,10 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
     };
     timings.mark("wait for the policy");
     let origin = kind.origin(alone, inherited);
+    if sys::hard_limit(libc::RLIMIT_NOFILE).is_ok_and(|hard| hard < origin.limits.open_files) {
+        // A job may have more than the launcher was given. Where it may not, its start fails with the reason.
+        let _ = sys::raise_open_files();
+    }
     let template = Template::build_here(origin.sandbox, base, alone.by_user)?;
     timings.mark("parts of the root");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
@@ -97,20 +102,24 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
         origin.user_namespace,
     )?;
     timings.mark("root");
+    let site = Site {
+        origin,
+        template: &template,
+        room: None,
+    };
+    let mut place = Place::settle(&site, entered, score, &mut timings)?;
     let Some(berth) = wait_for(alone.control, Berth::of) else {
         return Ok(());
     };
     timings.mark("wait for cgroup, network");
     let assembly = Assembly {
-        origin,
-        template: &template,
-        room: None,
-        laid: Some(&entered),
+        site,
         network: berth.network.as_ref().map(AsFd::as_fd),
         cgroup: &berth.cgroup,
         launcher_namespaces: &berth.launcher_namespaces,
     };
-    supervise_from(&assembly, score, timings)
+    enter_network(&assembly)?;
+    place.serve(&assembly, timings).map(drop)
 }
 
 /// Waits for what `of` makes something of; `None` where it will never come.

@@ -56,7 +56,7 @@ pub(super) fn assemble<'a>(
     rules: Option<Arc<Layer>>,
     mut timings: Timings,
 ) -> Result<Assembled<'a>, Failure> {
-    let sandbox = assembly.origin.sandbox;
+    let sandbox = assembly.site.origin.sandbox;
     let (ties, ends) = ties::tie(rules)?;
     let mut weaker = world.root.weaker.clone();
     weaker.extend(landlock::weaker(sandbox.landlock, ties.landlock_abi));
@@ -69,13 +69,14 @@ pub(super) fn assemble<'a>(
     world.with_proc(|proc| introduce(assembly, stub, proc, &link))?;
     timings.mark("id maps");
     // While the stub is at work.
-    world.leave_root_before()?;
+    world.finish_root(&assembly.site)?;
     world
         .namespaces
         .get_or_insert_with(|| receipt::of_all_stubs(None, None));
     link.confine()?;
     timings.mark("stub confined");
     let read_back = assembly
+        .site
         .template
         .filter_ahead
         .then(|| receipt::read_back(stub, assembly.launcher_namespaces, world.namespaces.as_ref()));
@@ -91,17 +92,17 @@ pub(super) fn assemble<'a>(
         stub,
         plan: &mut memory.plan,
         link,
-        filter: assembly.template.filter.as_ref(),
+        filter: assembly.site.template.filter.as_ref(),
         read_back,
         stdout: ties.stdout,
         stderr: ties.stderr,
         meter,
-        ids: assembly.origin.ids,
-        limits: *assembly.origin.limits,
+        ids: assembly.site.origin.ids,
+        limits: *assembly.site.origin.limits,
         in_cgroup: assembly.cgroup.in_cgroup(),
         landlock_abi: ties.landlock_abi,
         weaker,
-        own_run: assembly.template.by_user && sandbox.identity == Identity::Unprivileged,
+        own_run: assembly.site.template.by_user && sandbox.identity == Identity::Unprivileged,
         world,
     })
 }
@@ -127,7 +128,7 @@ fn introduce(
         ids,
         user_namespace: None,
         ..
-    } = assembly.origin
+    } = assembly.site.origin
     else {
         return Ok(());
     };

@@ -34,7 +34,6 @@ use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::room::Room;
-use crate::isolation::sandbox::rootfs::Entered;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};
 use crate::sys::fault_point;
@@ -85,15 +84,19 @@ impl Origin<'_> {
     }
 }
 
-/// What a supervisor has before it is known which job it will run.
+/// What a supervisor lays its world with.
 #[derive(Debug, Clone, Copy)]
-pub struct Assembly<'a> {
+pub struct Site<'a> {
     pub origin: Origin<'a>,
     pub template: &'a Template,
     /// A root that is laid already, for one job after another.
     pub room: Option<&'a Room>,
-    /// The root was laid by this supervisor already, in its mount namespace.
-    pub laid: Option<&'a Entered>,
+}
+
+/// What a supervisor has before it is known which job it will run.
+#[derive(Debug, Clone, Copy)]
+pub struct Assembly<'a> {
+    pub site: Site<'a>,
     /// `None`: the host's, or one that the supervisor makes.
     pub network: Option<BorrowedFd<'a>>,
     pub cgroup: &'a Handles,
@@ -139,7 +142,7 @@ impl Outlets {
 
 /// Runs a job to its end in a sandbox that is assembled, and tells all of it.
 fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, assembly: &Assembly<'_>) -> Ran {
-    let Origin { control, pump, .. } = assembly.origin;
+    let Origin { control, pump, .. } = assembly.site.origin;
     let control_dir = outlets.control_dir.clone();
     let (ended, ran) = match start::start(assembled, go, outlets, assembly.launcher_namespaces, pump) {
         Ok(running) => {

@@ -16,7 +16,7 @@ use super::output::await_pump;
 use super::protocol::{self, Again, Report, ToSupervisor};
 use super::ties::{self, StubMemory};
 use super::world::World;
-use super::{Assembly, Origin, Ran, run_job, wait_for_go};
+use super::{Assembly, Origin, Ran, Site, run_job, wait_for_go};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
@@ -29,29 +29,29 @@ use crate::sys::{self, Reaped, fault_point};
 /// Serves jobs until one leaves something behind, or the launcher has no more for it.
 pub fn serve(assembly: &Assembly<'_>) -> ! {
     if let Err(failure) = try_serve(assembly) {
-        protocol::report(assembly.origin.control, &Report::Failed(failure));
+        protocol::report(assembly.site.origin.control, &Report::Failed(failure));
     }
     sys::exit_now(0)
 }
 
 fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
     rustix::thread::set_name(c"stockade-super").at(StartStep::Supervisor, "PR_SET_NAME")?;
-    let score = OomScore::open(first.origin.inherited.oom_score)?;
+    let score = OomScore::open(first.site.origin.inherited.oom_score)?;
     let mut world = World::enter(first, score, &mut Timings::start())?;
-    first.origin.pump.map_or(Ok(()), await_pump)?;
+    first.site.origin.pump.map_or(Ok(()), await_pump)?;
     let mut user_namespace = world.user_namespace.take();
     let mut memory = StubMemory::map()?;
-    let mut limits = *first.origin.limits;
+    let mut limits = *first.site.origin.limits;
     let mut received: Option<Handles> = None;
     let mut place = None;
     loop {
         let origin = Origin {
             limits: &limits,
             user_namespace: user_namespace.as_ref().map(AsFd::as_fd),
-            ..first.origin
+            ..first.site.origin
         };
         let assembly = Assembly {
-            origin,
+            site: Site { origin, ..first.site },
             cgroup: received.as_ref().unwrap_or(first.cgroup),
             ..*first
         };
@@ -61,7 +61,7 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
         }
         if ran.made_ipc {
             // No failure of the job's, which is over and told.
-            if fault_point!("supervisor.renew").is_err() || world.make_namespaces(&assembly).is_err() {
+            if fault_point!("supervisor.renew").is_err() || world.make_namespaces(&assembly.site).is_err() {
                 return Ok(());
             }
             user_namespace = world.user_namespace.take();
@@ -69,10 +69,10 @@ fn try_serve(first: &Assembly<'_>) -> Result<(), Failure> {
         if !world.reset_pids() {
             return Ok(());
         }
-        if !protocol::report(first.origin.control, &Report::Vacant) {
+        if !protocol::report(first.site.origin.control, &Report::Vacant) {
             return Ok(());
         }
-        let Some((again, handles)) = wait_for_again(first.origin.control) else {
+        let Some((again, handles)) = wait_for_again(first.site.origin.control) else {
             return Ok(());
         };
         if !again.limits.have_same_scratch(&limits)
@@ -121,7 +121,7 @@ fn serve_one(
 ) -> Result<Served, Failure> {
     let Origin {
         sandbox, limits, ids, ..
-    } = assembly.origin;
+    } = assembly.site.origin;
     let mut place = match kept.take() {
         Some(place) => place,
         None => Place {
@@ -131,7 +131,8 @@ fn serve_one(
     };
     let assembled = assemble(assembly, world, memory, place.rules.clone(), Timings::start())?;
     let before = || assembled.world.score.before_job();
-    let Some((go, outlets)) = wait_for_go(assembly.origin.control, assembly.origin.pump, before) else {
+    let Some((go, outlets)) = wait_for_go(assembly.site.origin.control, assembly.site.origin.pump, before)
+    else {
         return Ok(Served::LAST);
     };
     let began = scratch::now();

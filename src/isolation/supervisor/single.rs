@@ -1,12 +1,16 @@
 //! The supervisor of one job.
 
+use std::sync::Arc;
+
 use super::assemble::assemble;
 use super::oom_score::OomScore;
 use super::protocol::{self, Report};
 use super::ties::{self, StubMemory};
 use super::world::World;
-use super::{Assembly, run_job, wait_for_go};
+use super::{Assembly, Site, run_job, wait_for_go};
 use crate::isolation::failure::Failure;
+use crate::isolation::sandbox::landlock::Layer;
+use crate::isolation::sandbox::rootfs::Entered;
 use crate::isolation::timings::Timings;
 use crate::sys;
 
@@ -14,37 +18,59 @@ use crate::sys;
 pub fn supervise(assembly: &Assembly<'_>) -> ! {
     // Without it all goes on as before, and costs a little more.
     let _ = sys::use_arena();
-    match OomScore::open(assembly.origin.inherited.oom_score) {
-        Ok(score) => supervise_from(assembly, score, Timings::start()),
-        Err(failure) => fail(assembly, failure),
-    }
-}
-
-/// What comes after the root, where that is laid early.
-pub(super) fn supervise_from(assembly: &Assembly<'_>, score: OomScore, timings: Timings) -> ! {
     // For who looks at processes.
     let _ = rustix::thread::set_name(c"stockade-super");
-    match run(assembly, score, timings) {
+    match supervise_one(assembly) {
         Ok(true) => sys::exit_now(0),
         Ok(false) => sys::exit_now(1),
-        Err(failure) => fail(assembly, failure),
+        Err(failure) => {
+            protocol::report(assembly.site.origin.control, &Report::Failed(failure));
+            sys::exit_now(1)
+        }
     }
 }
 
-fn fail(assembly: &Assembly<'_>, failure: Failure) -> ! {
-    protocol::report(assembly.origin.control, &Report::Failed(failure));
-    sys::exit_now(1)
+fn supervise_one(assembly: &Assembly<'_>) -> Result<bool, Failure> {
+    let score = OomScore::open(assembly.site.origin.inherited.oom_score)?;
+    let mut timings = Timings::start();
+    let world = World::enter(assembly, score, &mut timings)?;
+    Place::prepare(world, &assembly.site)?.serve(assembly, timings)
 }
 
-/// Whether there was a job.
-fn run(assembly: &Assembly<'_>, score: OomScore, mut timings: Timings) -> Result<bool, Failure> {
-    let mut world = World::enter(assembly, score, &mut timings)?;
-    let mut memory = StubMemory::map()?;
-    let rules = ties::rules(assembly.origin.sandbox)?;
-    let assembled = assemble(assembly, &mut world, &mut memory, rules, timings)?;
-    let Some((go, outlets)) = wait_for_go(assembly.origin.control, None, || {}) else {
-        return Ok(false);
-    };
-    run_job(assembled, &go, outlets, assembly);
-    Ok(true)
+/// All that the stub of the one job needs, but what its launcher may still be making.
+pub(super) struct Place {
+    world: World,
+    memory: StubMemory,
+    rules: Option<Arc<Layer>>,
+}
+
+impl Place {
+    /// For a process that has entered its root already.
+    pub(super) fn settle(
+        site: &Site<'_>,
+        root: Entered,
+        score: OomScore,
+        timings: &mut Timings,
+    ) -> Result<Self, Failure> {
+        Self::prepare(World::settle(site, root, score, timings)?, site)
+    }
+
+    fn prepare(world: World, site: &Site<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            world,
+            memory: StubMemory::map()?,
+            rules: ties::rules(site.origin.sandbox)?,
+        })
+    }
+
+    /// Ties the stub, waits for the job and runs it to its end. Whether there was a job.
+    pub(super) fn serve(&mut self, assembly: &Assembly<'_>, timings: Timings) -> Result<bool, Failure> {
+        let Self { world, memory, rules } = self;
+        let assembled = assemble(assembly, world, memory, rules.take(), timings)?;
+        let Some((go, outlets)) = wait_for_go(assembly.site.origin.control, None, || {}) else {
+            return Ok(false);
+        };
+        run_job(assembled, &go, outlets, assembly);
+        Ok(true)
+    }
 }

@@ -116,7 +116,7 @@ impl StubEnds {
         ipc_namespace: Option<BorrowedFd<'_>>,
         memory: &mut StubMemory,
     ) -> Result<i32, Failure> {
-        let sandbox = assembly.origin.sandbox;
+        let sandbox = assembly.site.origin.sandbox;
         let inside = identity::inside(sandbox.identity);
         let attach = assembly.cgroup.attach();
         if attach.len() > MOST_ATTACH {
@@ -128,7 +128,7 @@ impl StubEnds {
         }
         let stub = memory.stub.insert(Box::new(Stub {
             attach: std::array::from_fn(|index| attach.get(index).map(|tasks| tasks.as_fd().into())),
-            user_namespace: assembly.origin.user_namespace.map(Inherited::from),
+            user_namespace: assembly.site.origin.user_namespace.map(Inherited::from),
             ipc_namespace: ipc_namespace.map(Inherited::from),
             go: self.go.as_fd().into(),
             packets: self.packets.as_fd().into(),
@@ -137,14 +137,15 @@ impl StubEnds {
             uid: inside,
             gid: inside,
             keep_capabilities: identity::kept_capabilities(sandbox.identity),
-            own_keyring: assembly.template.keeps_keys,
+            own_keyring: assembly.site.template.keeps_keys,
             landlock: self.landlock.as_ref().map(|layer| layer.ruleset.as_fd().into()),
             seccomp: assembly
+                .site
                 .template
                 .filter
                 .as_ref()
                 .map(|filter| std::ptr::from_ref(filter.of_stub())),
-            filter_ahead: assembly.template.filter_ahead,
+            filter_ahead: assembly.site.template.filter_ahead,
         }));
         fault_point!("supervisor.clone").at(StartStep::Namespaces, "clone3")?;
         let (namespaces, cgroup) = (namespaces(assembly), assembly.cgroup.clone_into());
@@ -153,9 +154,9 @@ impl StubEnds {
             // process writes to /proc, waits for it, or reads what it is told, without the C library.
             unsafe { sys::clone_sharing_memory(namespaces, cgroup, &mut memory.stack, Stub::run, &**stub) }
         };
-        let cloned = match assembly.origin.user_namespace {
+        let cloned = match assembly.site.origin.user_namespace {
             Some(_) => clone(),
-            None => identity::owned_by(assembly.origin.ids.first, &mut clone),
+            None => identity::owned_by(assembly.site.origin.ids.first, &mut clone),
         };
         cloned
             .map(|pid| pid.as_raw_nonzero().get())
@@ -165,7 +166,7 @@ impl StubEnds {
 
 /// A user namespace and, owned by it, an IPC namespace; where the stub joins a user namespace, it makes the other there.
 fn namespaces(assembly: &Assembly<'_>) -> CloneFlags {
-    match assembly.origin.user_namespace {
+    match assembly.site.origin.user_namespace {
         Some(_) => 0,
         None => (libc::CLONE_NEWIPC | libc::CLONE_NEWUSER) as CloneFlags,
     }

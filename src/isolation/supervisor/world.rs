@@ -8,7 +8,7 @@ use rustix::system::sethostname;
 
 use super::assemble::leave_stdio;
 use super::oom_score::OomScore;
-use super::{Assembly, Origin};
+use super::{Assembly, Origin, Site};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity;
 use crate::isolation::sandbox::network::NetworkNamespace;
@@ -49,25 +49,39 @@ impl World {
         score: OomScore,
         timings: &mut Timings,
     ) -> Result<Self, Failure> {
-        let origin = assembly.origin;
-        let signals = prepare_process(assembly, &score)?;
+        fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
+        enter_network(assembly)?;
+        enter_mount_namespace(&assembly.site)?;
+        close_inherited(assembly, &score).at(StartStep::Supervisor, "close_range")?;
+        let root = lay_root(&assembly.site)?;
+        timings.mark("root of the namespace");
+        Self::settle(&assembly.site, root, score, timings)
+    }
+
+    /// As [`World::enter`], for a process that has entered its root, and has no descriptors of others.
+    pub(super) fn settle(
+        site: &Site<'_>,
+        root: Entered,
+        score: OomScore,
+        timings: &mut Timings,
+    ) -> Result<Self, Failure> {
+        let origin = site.origin;
+        let signals = prepare_process(site)?;
         timings.mark("process");
         fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
         sethostname(origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
         timings.mark("hostname");
-        if assembly.room.is_some() {
+        if site.room.is_some() {
             keep_capabilities()?;
         } else {
             // Nothing here needs it, and OOM scores must not be set with it.
             caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).map_err(caps_failed)?;
         }
-        let root = lay_root(assembly)?;
-        timings.mark("root of the namespace");
         leave_stdio()?;
         timings.mark("standard streams");
         // The kernel has the close of a view that is mounted nowhere wait for a grace period. With one job the last who closes
         // it would be the stub, on its way to its command.
-        let proc = match assembly.room {
+        let proc = match site.room {
             Some(_) => proc::open_aside()?,
             None => proc::open_own()?,
         };
@@ -82,15 +96,15 @@ impl World {
             ipc_namespace: None,
             namespaces: None,
         };
-        if assembly.room.is_some() {
-            world.prepare_for_many(assembly)?;
+        if site.room.is_some() {
+            world.prepare_for_many(site)?;
         }
-        give_up_calls(assembly)?;
+        give_up_calls(site)?;
         Ok(world)
     }
 
-    fn prepare_for_many(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
-        self.make_namespaces(assembly)?;
+    fn prepare_for_many(&mut self, site: &Site<'_>) -> Result<(), Failure> {
+        self.make_namespaces(site)?;
         if let Some(proc) = &self.proc {
             let last_pid = LastPid::open(proc.as_fd()).at(StartStep::Proc, "ns_last_pid")?;
             last_pid.reset().at(StartStep::Proc, "ns_last_pid")?;
@@ -100,8 +114,8 @@ impl World {
     }
 
     /// Makes anew what stubs join.
-    pub(super) fn make_namespaces(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
-        let (Origin { sandbox, ids, .. }, template) = (assembly.origin, assembly.template);
+    pub(super) fn make_namespaces(&mut self, site: &Site<'_>) -> Result<(), Failure> {
+        let (Origin { sandbox, ids, .. }, template) = (site.origin, site.template);
         if let Some(proc) = &self.proc
             && !template.keeps_keys
         {
@@ -132,11 +146,11 @@ impl World {
         Ok(())
     }
 
-    /// What was mounted before is gone from the namespace then.
-    pub(super) fn leave_root_before(&mut self) -> Result<(), Failure> {
-        fault_point!("supervisor.root-before").at(StartStep::PivotRoot, "detach the old root")?;
-        match self.root.before.take() {
-            Some(before) => before.take_off(),
+    /// From here on no mount of the host's is left in it, and /proc shows nothing that jobs are not to see.
+    pub(super) fn finish_root(&mut self, site: &Site<'_>) -> Result<(), Failure> {
+        fault_point!("supervisor.finish-root").at(StartStep::PivotRoot, "detach the old root")?;
+        match self.root.unfinished.take() {
+            Some(unfinished) => unfinished.finish(site.origin.sandbox, site.template),
             None => Ok(()),
         }
     }
@@ -162,8 +176,8 @@ fn seal() -> Result<(), Failure> {
 }
 
 /// Calls that no stub's filter looks at any more.
-fn give_up_calls(assembly: &Assembly<'_>) -> Result<(), Failure> {
-    let filter = assembly.template.filter.as_ref().and_then(Filter::of_supervisor);
+fn give_up_calls(site: &Site<'_>) -> Result<(), Failure> {
+    let filter = site.template.filter.as_ref().and_then(Filter::of_supervisor);
     fault_point!("supervisor.seccomp").at(StartStep::Seccomp, "supervisor's filter")?;
     filter
         .map_or(Ok(()), sys::install_seccomp)
@@ -202,42 +216,36 @@ fn caps_failed(error: caps::errors::CapsError) -> Failure {
     Failure::new(StartStep::Supervisor, 0, error.to_string())
 }
 
-fn lay_root(assembly: &Assembly<'_>) -> Result<Entered, Failure> {
-    let origin = assembly.origin;
-    if let Some(laid) = assembly.laid {
-        return Ok(laid.clone());
-    }
+fn lay_root(site: &Site<'_>) -> Result<Entered, Failure> {
+    let origin = site.origin;
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
-    if assembly.room.is_some() {
-        return rootfs::furnish(origin.sandbox, assembly.template).map(Entered::new);
+    if site.room.is_some() {
+        return rootfs::furnish(origin.sandbox, site.template).map(Entered::new);
     }
     // Files of a writable root belong to the first id of the job's range, which is its root.
     rootfs::assemble(
         origin.sandbox,
-        assembly.template,
+        site.template,
         origin.limits,
         origin.ids.first,
         origin.user_namespace,
     )
 }
 
-/// Leaves behind what a fork of the launcher inherits: its environment, its descriptors, its signals.
-fn prepare_process(assembly: &Assembly<'_>, score: &OomScore) -> Result<SignalFd, Failure> {
+/// Leaves behind what a fork of the launcher inherits: its environment, its session, its signals.
+fn prepare_process(site: &Site<'_>) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
-    unsafe { assembly.origin.inherited.start.erase() };
-    fault_point!("supervisor.process").at(StartStep::Supervisor, "close_range")?;
+    unsafe { site.origin.inherited.start.erase() };
+    fault_point!("supervisor.process").at(StartStep::Supervisor, "setsid")?;
     setsid().at(StartStep::Supervisor, "setsid")?;
-    enter_namespaces(assembly)?;
-    close_inherited(assembly, score).at(StartStep::Supervisor, "close_range")?;
     rlimits::forbid_cores()?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
     SignalFd::all().at(StartStep::Supervisor, "signalfd")
 }
 
-/// Those that were not made by the clone.
-fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
-    fault_point!("supervisor.namespaces").at(StartStep::Namespaces, "mount namespace")?;
-    match (assembly.network, assembly.origin.sandbox.network) {
+/// Enters the network namespace of its jobs.
+pub(super) fn enter_network(assembly: &Assembly<'_>) -> Result<(), Failure> {
+    match (assembly.network, assembly.site.origin.sandbox.network) {
         (Some(network), _) => {
             sys::enter_namespace(network, libc::CLONE_NEWNET).at(StartStep::Network, "setns")?;
         }
@@ -245,17 +253,18 @@ fn enter_namespaces(assembly: &Assembly<'_>) -> Result<(), Failure> {
         (None, Network::None) => NetworkNamespace::enter_new()?,
         (None, Network::Host) => {}
     }
-    if assembly.laid.is_some() {
-        return Ok(());
-    }
-    let template = assembly.template.mount_namespace.as_ref().map(AsFd::as_fd);
-    sys::copy_mount_namespace(assembly.room.map(Room::as_fd).or(template))
+    Ok(())
+}
+
+fn enter_mount_namespace(site: &Site<'_>) -> Result<(), Failure> {
+    let template = site.template.mount_namespace.as_ref().map(AsFd::as_fd);
+    sys::copy_mount_namespace(site.room.map(Room::as_fd).or(template))
         .at(StartStep::Namespaces, "mount namespace")
 }
 
 /// The launcher holds descriptors of all jobs. With their sockets open here, no end of a peer would be seen.
 fn close_inherited(assembly: &Assembly<'_>, score: &OomScore) -> Result<(), rustix::io::Errno> {
-    let mut keep: Vec<RawFd> = assembly.origin.descriptors().collect();
+    let mut keep: Vec<RawFd> = assembly.site.origin.descriptors().collect();
     keep.push(score.as_raw_fd());
     keep.extend(assembly.cgroup.descriptors().map(|fd| fd.as_raw_fd()));
     sys::close_all_but(&mut keep)
