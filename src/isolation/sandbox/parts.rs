@@ -338,7 +338,9 @@ fn make_covers(base: &Path) -> Result<(), Failure> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error).at(StartStep::Rootfs, "proc"),
     }
-    mkdir(proc.join(proc::COVER_FOLDER), PLAIN_FOLDER).at(StartStep::Rootfs, proc::COVER_FOLDER)?;
+    for folder in [proc::COVER_FOLDER, proc::OLD_ROOT] {
+        mkdir(proc.join(folder), PLAIN_FOLDER).at(StartStep::Rootfs, folder)?;
+    }
     write_file(&proc.join(proc::COVER_FILE), "").at(StartStep::Rootfs, proc::COVER_FILE)?;
     let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(&stat)];
     for (name, content) in proc::SHOWN_INSTEAD.iter().zip(shown) {

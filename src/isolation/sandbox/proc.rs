@@ -77,6 +77,8 @@ const FOLDERS: [&str; 8] = [
 pub const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
 pub const COVER_FILE: &str = "null";
 pub const COVER_FOLDER: &str = "empty";
+/// Beside the covers: for what must be mounted somewhere for a while, and have no name.
+pub const OLD_ROOT: &str = "before";
 
 /// What has to lie over one name of [`MASKED`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,17 +125,38 @@ pub fn mount_proc(kind: Proc, target: &str) -> Result<(), Failure> {
 }
 
 /// Lays the covers over the /proc at `proc`. `folder` begins the names of the files that lie over it.
-pub fn mask(covers: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
-    for name in SHOWN_INSTEAD {
-        mount_bind(format!("{folder}{name}"), format!("{proc}/{name}")).at(StartStep::Proc, name)?;
+pub fn mask(kinds: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
+    let mut covers = Covers::none();
+    while covers.lay_next(kinds, folder, proc)? {}
+    Ok(())
+}
+
+/// What lies over a /proc so far.
+#[derive(Debug)]
+pub struct Covers {
+    laid: usize,
+}
+
+impl Covers {
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { laid: 0 }
     }
-    for (name, cover) in MASKED.iter().zip(covers) {
-        let target = format!("{proc}/{name}");
-        let lay = |source| mount_bind(format!("{folder}{source}"), &target);
-        match cover {
-            Cover::File => lay(COVER_FILE),
-            Cover::Folder => lay(COVER_FOLDER),
-            Cover::NotYet => {
+
+    /// Lays one more, as [`mask`] lays them all; false where none is left to be laid.
+    pub fn lay_next(&mut self, kinds: &[Cover], folder: &str, proc: &str) -> Result<bool, Failure> {
+        let shown = SHOWN_INSTEAD.iter().map(|name| (name, None));
+        let masked = MASKED.iter().zip(kinds).map(|(name, kind)| (name, Some(kind)));
+        let Some((name, kind)) = shown.chain(masked).nth(self.laid) else {
+            return Ok(false);
+        };
+        let target = [proc, "/", name].concat();
+        let lay = |source| mount_bind([folder, source].concat(), &target);
+        match kind {
+            None => lay(name),
+            Some(Cover::File) => lay(COVER_FILE),
+            Some(Cover::Folder) => lay(COVER_FOLDER),
+            Some(Cover::NotYet) => {
                 let (likely, other) = match FOLDERS.contains(name) {
                     true => (COVER_FOLDER, COVER_FILE),
                     false => (COVER_FILE, COVER_FOLDER),
@@ -147,8 +170,9 @@ pub fn mask(covers: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
             }
         }
         .at(StartStep::Proc, name)?;
+        self.laid += 1;
+        Ok(true)
     }
-    Ok(())
 }
 
 /// Makes all of /proc read-only, once its supervisor has written what it has to write there about the payload.

@@ -19,6 +19,7 @@ use rustix::process::{chdir, pivot_root};
 
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::parts;
+use crate::isolation::sandbox::proc::Covers;
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::sandbox::unmapped;
 use crate::isolation::sandbox::{by_users, devices, proc, scratch};
@@ -99,25 +100,38 @@ impl Entered {
     }
 }
 
-/// What is left to do in a root that was entered, as long as a stub takes to give up its privileges, and so done meanwhile.
-/// The root that was the namespace's before is still there, with all that was mounted in it: the kernel has whoever unmounts
-/// that wait for a grace period. And nothing lies over /proc yet. Old root and covers are in the folder beneath /proc, and the
+/// What is left to do in a root that was entered, and is done while others are at work.
+///
+/// Nothing lies over /proc yet. And the root that was the namespace's before is still there, with all that was mounted in it:
+/// the kernel has whoever unmounts that wait for a grace period. Old root and covers are in the folder beneath /proc, and the
 /// working directory is the only way there: no name leads to them.
 #[derive(Debug)]
-pub struct Unfinished(());
+pub struct Unfinished {
+    covers: Covers,
+}
 
 impl Unfinished {
     /// Enters the root that the working directory is the folder `proc` of, beneath what is mounted there.
     ///
     /// The old root must not lie over the new one meanwhile: from there the kernel makes no user namespace.
     fn enter_around_proc() -> Result<Self, Failure> {
-        pivot_root("..", proc::COVER_FOLDER).at(StartStep::PivotRoot, "pivot_root")?;
-        Ok(Self(()))
+        pivot_root("..", proc::OLD_ROOT).at(StartStep::PivotRoot, "pivot_root")?;
+        Ok(Self {
+            covers: Covers::none(),
+        })
     }
 
-    pub fn finish(self, spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
-        unmount(proc::COVER_FOLDER, UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
-        cover_proc(spec, template)?;
+    /// Lays one more cover over /proc; false where none is left to be laid.
+    pub fn cover_more(&mut self, spec: &SandboxSpec, template: &Template) -> Result<bool, Failure> {
+        match spec.proc {
+            Proc::Masked => self.covers.lay_next(&template.proc_covers, "", OVER_THIS),
+            Proc::PidOnly => Ok(false),
+        }
+    }
+
+    pub fn finish(mut self, spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
+        while self.cover_more(spec, template)? {}
+        unmount(proc::OLD_ROOT, UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
         chdir("/").at(StartStep::Proc, "chdir")
     }
 }
@@ -142,7 +156,9 @@ pub fn lay_room(template: &Template) -> Result<(), Failure> {
 pub fn furnish(spec: &SandboxSpec, template: &Template) -> Result<Vec<String>, Failure> {
     chdir("/proc").at(StartStep::Proc, "chdir")?;
     mount_proc_over(spec, template)?;
-    cover_proc(spec, template)?;
+    if spec.proc == Proc::Masked {
+        proc::mask(&template.proc_covers, "", OVER_THIS)?;
+    }
     chdir("/").at(StartStep::Rootfs, "chdir")?;
     Ok(devices::shared(template).into_iter().collect())
 }
@@ -155,13 +171,6 @@ const OVER_THIS: &str = "../proc";
 fn mount_proc_over(spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
     proc::mount_proc(spec.proc, OVER_THIS)
         .map_err(|failure| by_users::explain_proc(failure, template.by_user))
-}
-
-fn cover_proc(spec: &SandboxSpec, template: &Template) -> Result<(), Failure> {
-    match spec.proc {
-        Proc::Masked => proc::mask(&template.proc_covers, "", OVER_THIS),
-        Proc::PidOnly => Ok(()),
-    }
 }
 
 /// Gives what could not be had, for the receipt.

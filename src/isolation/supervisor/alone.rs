@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::oom_score::OomScore;
 use super::single::Place;
@@ -108,6 +108,8 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
         room: None,
     };
     let mut place = Place::settle(&site, entered, score, &mut timings)?;
+    while !is_there(alone.control) && place.go_on(&site)? {}
+    timings.mark("some of /proc covered");
     let Some(berth) = wait_for(alone.control, Berth::of) else {
         return Ok(());
     };
@@ -120,6 +122,16 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
     };
     enter_network(&assembly)?;
     place.serve(&assembly, timings).map(drop)
+}
+
+/// Whether there is something to be received.
+fn is_there(control: &Channel) -> bool {
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut look = [PollFd::new(control, PollFlags::IN)];
+    !matches!(poll(&mut look, Some(&at_once)), Ok(0))
 }
 
 /// Waits for what `of` makes something of; `None` where it will never come.

@@ -63,6 +63,11 @@ impl Place {
         })
     }
 
+    /// Does a little of what the job needs done, rather than wait; false where there is nothing like that to do.
+    pub(super) fn go_on(&mut self, site: &Site<'_>) -> Result<bool, Failure> {
+        self.world.go_on_with_root(site)
+    }
+
     /// Ties the stub, waits for the job and runs it to its end. Whether there was a job.
     pub(super) fn serve(&mut self, assembly: &Assembly<'_>, timings: Timings) -> Result<bool, Failure> {
         let Self { world, memory, rules } = self;

@@ -146,6 +146,14 @@ impl World {
         Ok(())
     }
 
+    /// Does a little of what [`World::finish_root`] is for, rather than wait; false where there is nothing like that to do.
+    pub(super) fn go_on_with_root(&mut self, site: &Site<'_>) -> Result<bool, Failure> {
+        match &mut self.root.unfinished {
+            Some(unfinished) => unfinished.cover_more(site.origin.sandbox, site.template),
+            None => Ok(false),
+        }
+    }
+
     /// From here on no mount of the host's is left in it, and /proc shows nothing that jobs are not to see.
     pub(super) fn finish_root(&mut self, site: &Site<'_>) -> Result<(), Failure> {
         fault_point!("supervisor.finish-root").at(StartStep::PivotRoot, "detach the old root")?;
