@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use stockade::cli::bench::{BenchError, Durability, Interruption, Load, PrivateWorker, Progress, Settings};
 
-const LONGEST: Duration = Duration::from_secs(900);
+const LONGEST: Duration = Duration::from_secs(1200);
 const LONGEST_QUICK: Duration = Duration::from_secs(55);
 
 /// How much is measured, and until when.

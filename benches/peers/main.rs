@@ -1,7 +1,7 @@
 //! The tables and pictures of docs/performance.md: this build of Stockade, the kernel's floor, and other sandboxes, in
 //! one run on one machine. Needs root.
 //!
-//!     cargo bench --bench peers                 all of it, in a quarter of an hour at most, and writes the document
+//!     cargo bench --bench peers                 all of it, in twenty minutes at most, and writes the document
 //!     cargo bench --bench peers -- --quick      the same with few samples, in about a minute
 //!     cargo bench --bench peers -- --dry-run    prints the tables, writes nothing
 
@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
 
-    /// Seconds to take at most; what is left then is left out. Default: 900, of a quick run 55
+    /// Seconds to take at most; what is left then is left out. Default: 1200, of a quick run 55
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     limit: Option<u64>,
 

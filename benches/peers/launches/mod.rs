@@ -27,7 +27,7 @@ pub(crate) use subject::throughput;
 /// All rows take part in each: a machine that is faster for a while is so for all.
 const TURNS: usize = 10;
 /// Of several clients at one time, which take longer.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Launcher {
@@ -88,7 +88,8 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
          each time, with fork, a network namespace and three cgroups. *two instructions*: a static program that only \
          exits, where `/bin/true` has a loader and a C library; its folder is shown to all. *brought*: it comes with the \
          request, as a file of the workspace, so that the sandbox has a used scratch space to replace. Rows take turns, \
-         ten for times and two for jobs/s.",
+         ten for times and three for jobs/s, and back in every second one; each begins after a moment of rest, since the \
+         kernel takes namespaces and cgroups down behind those who had them.",
     );
     let shown = shown_folder()?;
     let scripts = Some(shown.path());
@@ -127,13 +128,13 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     for (folder, (program, command)) in folders.iter().zip(commands) {
         add_others(&mut rows, &mut notes, folder.path(), program, command, context).await?;
     }
-    for _ in 0..context.scaled(TURNS, 1) {
-        for row in &mut rows {
+    for turn in 0..context.scaled(TURNS, 1) {
+        for row in in_turn(&mut rows, turn) {
             row.times.push(row.subject.times(context, &row.name).await?);
         }
     }
-    for _ in 0..context.scaled(ROUNDS, 1) {
-        for row in &mut rows {
+    for round in 0..context.scaled(ROUNDS, 1) {
+        for row in in_turn(&mut rows, round) {
             row.rates.push(row.subject.rates(context, &row.name).await?);
         }
     }
@@ -149,6 +150,14 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
         &distribution(&rows),
     );
     Ok(())
+}
+
+/// There, and back in every second turn: so each comes after the one of its neighbours as often as after the other.
+fn in_turn<'r, 'a>(rows: &'r mut [Row<'a>], turn: usize) -> Box<dyn Iterator<Item = &'r mut Row<'a>> + 'r> {
+    match turn % 2 {
+        0 => Box::new(rows.iter_mut()),
+        _ => Box::new(rows.iter_mut().rev()),
+    }
 }
 
 fn temporary_folder() -> Result<TempDir, BenchError> {

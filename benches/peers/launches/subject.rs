@@ -11,6 +11,9 @@ use crate::context::{Context, blocking};
 use crate::floor::{self, Program, Recipe};
 
 const REST: Duration = Duration::from_millis(100);
+/// Before each turn, for what the kernel still has to do for the one before.
+const SETTLE: Duration = Duration::from_millis(200);
+const SETTLE_LONG: Duration = Duration::from_secs(1);
 /// Launches of one turn, and those after a rest.
 const COUNT: usize = 100;
 const RESTS: usize = 6;
@@ -47,6 +50,7 @@ pub(super) struct Rates {
 
 impl Subject<'_> {
     pub(super) async fn times(&mut self, context: &Context, name: &str) -> Result<Times, BenchError> {
+        tokio::time::sleep(context.scaled(SETTLE, Duration::ZERO)).await;
         Ok(Times {
             back_to_back: self.latency(context, name, COUNT, Duration::ZERO).await?,
             rested: self.latency(context, name, RESTS, REST).await?,
@@ -79,6 +83,7 @@ impl Subject<'_> {
     pub(super) async fn rates(&mut self, context: &Context, name: &str) -> Result<Rates, BenchError> {
         let (progress, interruption) = (&context.progress, &context.interruption);
         interruption.check()?;
+        tokio::time::sleep(context.scaled(SETTLE_LONG, Duration::ZERO)).await;
         let alone = |per_second| Rates {
             per_second,
             few: None,
