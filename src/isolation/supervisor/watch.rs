@@ -146,8 +146,6 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
     if go.ends_with_launcher {
         // A person may look at how long each step took.
         watch.tell_start(Some(running.timings));
-        // Most of it was for the start alone, and would be taken from this process at its end, for which the launcher waits.
-        sys::release_program();
     }
     // What has been used since the job's start, not yet a millisecond, is seen at the first look.
     watch.plan_cpu_look(running.started, 0);
