@@ -20,7 +20,8 @@ pub fn release_heap() {
 /// Gives the pages of the program and its libraries back that cannot be written to: what is needed again comes from the page
 /// cache.
 ///
-/// They count as this process's for as long as it runs, and most of them were for the start alone.
+/// They count as this process's for as long as it runs, and most of them were for the start alone. Not for a process that is not
+/// dumpable: before Linux 6.4 the size of a page is looked up in its /proc/self/auxv, which is root's alone then.
 pub fn release_program() {
     // SAFETY: the function has the signature that is asked for, and takes nothing of the second argument.
     unsafe { libc::dl_iterate_phdr(Some(release_object), std::ptr::null_mut()) };
