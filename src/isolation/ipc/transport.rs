@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::io::{Errno, pread, write};
 use rustix::net::{
@@ -96,6 +97,17 @@ impl Channel {
     /// Another descriptor of the same end.
     pub fn try_clone(&self) -> Result<Self, Errno> {
         rustix::io::fcntl_dupfd_cloexec(&self.socket, 0).map(Self::new)
+    }
+
+    /// Whether there is nothing to be received, not even the peer's end.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut look = [PollFd::new(self, PollFlags::IN)];
+        matches!(poll(&mut look, Some(&at_once)), Ok(0))
     }
 
     /// Of a peer that has gone: whether the last that was sent to it was never received.
@@ -313,6 +325,18 @@ mod tests {
         drop(b);
         assert!(matches!(a.try_receive::<u8>(), Err(TransportError::Closed)));
         assert!(!a.has_left_unread());
+    }
+
+    #[test]
+    fn a_channel_is_silent_until_there_is_a_message_or_the_end() {
+        let (a, b) = pair().expect("pair");
+        assert!(a.is_silent());
+        assert!(b.try_send(&1_u8).expect("send"));
+        assert!(!a.is_silent());
+        assert_eq!(a.try_receive::<u8>().expect("receive"), Some(1));
+        assert!(a.is_silent());
+        drop(b);
+        assert!(!a.is_silent());
     }
 
     #[test]

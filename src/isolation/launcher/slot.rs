@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::berth::Berth;
@@ -40,17 +39,7 @@ impl Slot {
     /// Its supervisor lives and has said nothing, so it is at work or waits.
     #[must_use]
     pub(super) fn is_waiting(&self) -> bool {
-        let mut look = [PollFd::new(&self.control, PollFlags::IN)];
-        matches!(
-            poll(
-                &mut look,
-                Some(&Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0
-                })
-            ),
-            Ok(0)
-        )
+        self.control.is_silent()
     }
 
     /// Gives this sandbox its job. `outlets` are the descriptors of [`ToSupervisor::Go`].

@@ -4,11 +4,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::oom_score::OomScore;
 use super::single::Place;
-use super::world::enter_network;
+use super::world::{World, enter_network};
 use super::{Assembly, Decided, Inherited, Origin, Report, Site, ToSupervisor, protocol};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
@@ -107,8 +107,9 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
         template: &template,
         room: None,
     };
-    let mut place = Place::settle(&site, entered, score, &mut timings)?;
-    while !is_there(alone.control) && place.go_on(&site)? {}
+    let world = World::settle(&site, entered, score, &mut timings)?;
+    let mut place = Place::prepare(world, &site)?;
+    while alone.control.is_silent() && place.go_on(&site)? {}
     timings.mark("some of /proc covered");
     let Some(berth) = wait_for(alone.control, Berth::of) else {
         return Ok(());
@@ -122,16 +123,6 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
     };
     enter_network(&assembly)?;
     place.serve(&assembly, timings).map(drop)
-}
-
-/// Whether there is something to be received.
-fn is_there(control: &Channel) -> bool {
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut look = [PollFd::new(control, PollFlags::IN)];
-    !matches!(poll(&mut look, Some(&at_once)), Ok(0))
 }
 
 /// Waits for what `of` makes something of; `None` where it will never come.

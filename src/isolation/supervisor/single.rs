@@ -10,7 +10,6 @@ use super::world::World;
 use super::{Assembly, Site, run_job, wait_for_go};
 use crate::isolation::failure::Failure;
 use crate::isolation::sandbox::landlock::Layer;
-use crate::isolation::sandbox::rootfs::Entered;
 use crate::isolation::timings::Timings;
 use crate::sys;
 
@@ -45,17 +44,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// For a process that has entered its root already.
-    pub(super) fn settle(
-        site: &Site<'_>,
-        root: Entered,
-        score: OomScore,
-        timings: &mut Timings,
-    ) -> Result<Self, Failure> {
-        Self::prepare(World::settle(site, root, score, timings)?, site)
-    }
-
-    fn prepare(world: World, site: &Site<'_>) -> Result<Self, Failure> {
+    pub(super) fn prepare(world: World, site: &Site<'_>) -> Result<Self, Failure> {
         Ok(Self {
             world,
             memory: StubMemory::map()?,

@@ -53,9 +53,10 @@ impl World {
         enter_network(assembly)?;
         enter_mount_namespace(&assembly.site)?;
         close_inherited(assembly, &score).at(StartStep::Supervisor, "close_range")?;
+        let signals = prepare_process(&assembly.site, timings)?;
         let root = lay_root(&assembly.site)?;
         timings.mark("root of the namespace");
-        Self::settle(&assembly.site, root, score, timings)
+        Self::furnish(&assembly.site, signals, root, score, timings)
     }
 
     /// As [`World::enter`], for a process that has entered its root, and has no descriptors of others.
@@ -65,18 +66,17 @@ impl World {
         score: OomScore,
         timings: &mut Timings,
     ) -> Result<Self, Failure> {
-        let origin = site.origin;
-        let signals = prepare_process(site)?;
-        timings.mark("process");
-        fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
-        sethostname(origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
-        timings.mark("hostname");
-        if site.room.is_some() {
-            keep_capabilities()?;
-        } else {
-            // Nothing here needs it, and OOM scores must not be set with it.
-            caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).map_err(caps_failed)?;
-        }
+        let signals = prepare_process(site, timings)?;
+        Self::furnish(site, signals, root, score, timings)
+    }
+
+    fn furnish(
+        site: &Site<'_>,
+        signals: SignalFd,
+        root: Entered,
+        score: OomScore,
+        timings: &mut Timings,
+    ) -> Result<Self, Failure> {
         leave_stdio()?;
         timings.mark("standard streams");
         // The kernel has the close of a view that is mounted nowhere wait for a grace period. With one job the last who closes
@@ -240,15 +240,27 @@ fn lay_root(site: &Site<'_>) -> Result<Entered, Failure> {
     )
 }
 
-/// Leaves behind what a fork of the launcher inherits: its environment, its session, its signals.
-fn prepare_process(site: &Site<'_>) -> Result<SignalFd, Failure> {
+/// Leaves behind what a fork of the launcher inherits: its environment, its session, its signals, its host's name, and
+/// privileges that are of no use here.
+fn prepare_process(site: &Site<'_>, timings: &mut Timings) -> Result<SignalFd, Failure> {
     // SAFETY: this is a fork of the launcher, and has one thread.
     unsafe { site.origin.inherited.start.erase() };
     fault_point!("supervisor.process").at(StartStep::Supervisor, "setsid")?;
     setsid().at(StartStep::Supervisor, "setsid")?;
     rlimits::forbid_cores()?;
     sys::block_all_but_faults().at(StartStep::Supervisor, "sigprocmask")?;
-    SignalFd::all().at(StartStep::Supervisor, "signalfd")
+    let signals = SignalFd::all().at(StartStep::Supervisor, "signalfd")?;
+    timings.mark("process");
+    fault_point!("supervisor.hostname").at(StartStep::Namespaces, "sethostname")?;
+    sethostname(site.origin.sandbox.hostname.as_bytes()).at(StartStep::Namespaces, "sethostname")?;
+    timings.mark("hostname");
+    if site.room.is_some() {
+        keep_capabilities()?;
+    } else {
+        // Nothing here needs it, and OOM scores must not be set with it.
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).map_err(caps_failed)?;
+    }
+    Ok(signals)
 }
 
 /// Enters the network namespace of its jobs.
