@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::harness::{Job, Probe, Setting, able, unique};
+use crate::harness::{Job, Probe, Setting, able, able_as_user, unique};
 
 /// Files of the host in places that a job has under the same names.
 pub(super) struct Planted {
@@ -76,6 +76,33 @@ fn each_attack_can_succeed() {
     if able() {
         Planted::new().probe().succeeds_in(&[Setting::Host]);
     }
+}
+
+/// Whoever writes it: a launcher of one job does so while its supervisor is at work.
+#[test]
+fn etc_has_the_hosts_files_and_takes_nothing() {
+    if !able() {
+        return;
+    }
+    let look = "cd /etc; for f in ld.so.cache nsswitch.conf debian_version profile shells services bash.bashrc; do \
+                [ -f $f ] && [ ! -L $f ] && stat -c '%n %s %y %a' $f && cksum <$f; done; true";
+    let host = std::process::Command::new("bash").args(["-c", look]).output();
+    let host = String::from_utf8(host.expect("bash").stdout).expect("text");
+    assert!(host.contains("ld.so.cache"), "{host}");
+    let unlimited = "inherits = \"default\"\n[sandbox]\nlimits = \"best-effort\"\n";
+    let by_user = able_as_user().then(|| Job::under_own(unlimited).by_user());
+    for setting in [Job::under("default"), Job::under("ci")]
+        .into_iter()
+        .chain(by_user)
+    {
+        let finished = setting.bash(look).run();
+        assert_eq!(finished.stdout, host, "{finished:?}");
+    }
+    let script = "for f in /etc/new /etc/passwd /new; do { echo x >>$f; } 2>/dev/null && echo $f; done
+                  while read -r _ _ _ _ at options _ _ _ own; do [ $at = / ] && echo ${options%%,*} ${own%%,*}; done \
+                  </proc/self/mountinfo";
+    let finished = Job::under("default").bash(script).run();
+    assert_eq!(finished.stdout, "ro ro\n", "{finished:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::worker::{able, eventually};
 const BINARY: &str = env!("CARGO_BIN_EXE_stockade");
 
 /// Place, and the step that is told.
-const STEPS: [(&str, &str); 16] = [
+const STEPS: [(&str, &str); 18] = [
     ("launcher.ids", "identity"),
     ("launcher.channel", "supervisor"),
     ("supervisor.namespaces", "namespaces"),
@@ -21,12 +21,14 @@ const STEPS: [(&str, &str); 16] = [
     ("cgroup.mkdir", "cgroup"),
     ("cgroup.limit", "cgroup-limit"),
     ("launcher.network", "network"),
+    ("launcher.etc", "rootfs"),
     ("supervisor.process", "supervisor"),
     ("supervisor.landlock", "landlock"),
     ("supervisor.clone", "namespaces"),
     ("supervisor.maps", "identity"),
     ("supervisor.proc", "proc"),
     ("supervisor.finish-root", "pivot-root"),
+    ("supervisor.seal", "rootfs"),
     ("stub.seccomp", "seccomp"),
 ];
 

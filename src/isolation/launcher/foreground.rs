@@ -13,7 +13,7 @@ use super::ids::IdPool;
 use super::in_use::InUse;
 use super::run_dir::run_dir;
 use super::slot::Slot;
-use super::spawn::{Lone, Sandboxes};
+use super::spawn::{Lone, Sandboxes, write_etc};
 use super::standing::{Standing, may_be_privileged};
 use super::tail::Tail;
 use crate::config::Isolation;
@@ -114,7 +114,10 @@ impl Begun<'_> {
             }
         })?;
         timings.mark("cgroup, network");
-        let result = run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups());
+        let result = write_etc(&slot).and_then(|()| {
+            timings.mark("etc");
+            run_in(&mut slot, &resolved.spec, require, &signals, sandboxes.cgroups())
+        });
         timings.mark("hand-over, job");
         clean_up(slot, sandboxes);
         timings.mark("clean-up");
@@ -274,7 +277,7 @@ impl Watch<'_> {
                     has_started = true;
                     launch = timings;
                 }
-                Ok(Some(Report::Vacant) | None) => {}
+                Ok(Some(Report::Vacant | Report::Etc(_)) | None) => {}
                 Err(_) => {
                     let record = ExitRecord::without_run(slot.end_of_silent(has_started));
                     return Ok((record, launch));

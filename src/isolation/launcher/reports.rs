@@ -58,7 +58,7 @@ impl Daemon {
                     return;
                 }
                 // It says nothing of its job, and gets no other.
-                Ok(Some(Report::Vacant)) => {
+                Ok(Some(Report::Vacant | Report::Etc(_))) => {
                     self.supervisor_gone(id);
                     return;
                 }

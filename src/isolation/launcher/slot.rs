@@ -156,9 +156,12 @@ impl Slot {
 }
 
 pub(super) fn last_words(control: &Channel) -> Option<Failure> {
-    match control.try_receive() {
-        Ok(Some(Report::Failed(failure))) => Some(failure),
-        _ => None,
+    loop {
+        match control.try_receive() {
+            Ok(Some(Report::Failed(failure))) => return Some(failure),
+            Ok(Some(Report::Etc(_))) => {}
+            _ => return None,
+        }
     }
 }
 

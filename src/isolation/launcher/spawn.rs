@@ -26,7 +26,7 @@ use crate::isolation::sandbox::template::Template;
 use crate::isolation::supervisor::{self, Assembly, Inherited, Origin, Site};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, Forked, fault_point};
-pub(super) use alone::Lone;
+pub(super) use alone::{Lone, write_etc};
 
 /// What all sandboxes of one launcher are made from.
 #[derive(Debug)]

@@ -11,14 +11,17 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{Mode, mkdir};
+use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
+use super::parts::without_umask;
 use super::template::Layer;
 use crate::job::{Identity, Network, SandboxSpec};
 pub(super) use host::{Folders, Host};
@@ -32,23 +35,23 @@ const COPIED_AT_ONCE: usize = 16 << 10;
 const ENTRIES: usize = 8192;
 
 /// Entries by their path relative to /etc, compared as text: to compare paths takes several times as long.
-#[derive(Debug, Default)]
-pub(super) struct Etc {
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Etc {
     entries: BTreeMap<OsString, Entry>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Entry {
     Folder,
     /// As a file of the host's is.
     Copy {
-        of: PathBuf,
+        of: OsString,
         mode: u32,
         /// Programs know by it whether what they have made of a file is still good, such as Python's bytecode.
         modified: SystemTime,
     },
     Own(String),
-    Link(PathBuf),
+    Link(OsString),
 }
 
 /// Finds what there is, but for what is a layer, and adds the accounts.
@@ -89,7 +92,8 @@ impl Etc {
         let others_read = kind.permissions().mode() & 0o004 != 0;
         if kind.is_symlink() {
             if let Ok(target) = fs::read_link(path) {
-                self.entries.insert(relative.to_owned(), Entry::Link(target));
+                self.entries
+                    .insert(relative.to_owned(), Entry::Link(target.into()));
             }
         } else if kind.is_dir() && others_read {
             self.entries.insert(relative.to_owned(), Entry::Folder);
@@ -110,7 +114,7 @@ impl Etc {
         {
             // What the host keeps from others is kept from jobs.
             let copy = Entry::Copy {
-                of: path.to_owned(),
+                of: path.into(),
                 mode: kind.permissions().mode() & 0o755,
                 modified,
             };
@@ -139,23 +143,26 @@ impl Etc {
         }
     }
 
-    /// Writes the entries beneath `target`, in which some folders may be. The process has no umask.
-    pub(super) fn write(&self, target: &Path) -> io::Result<()> {
+    /// Writes the entries beneath `target`, in which some folders may be.
+    pub fn write(&self, target: &impl AsFd) -> io::Result<()> {
+        without_umask(|| self.write_without_umask(target.as_fd()))
+    }
+
+    fn write_without_umask(&self, target: BorrowedFd<'_>) -> io::Result<()> {
         let mut buffer = vec![0; COPIED_AT_ONCE];
         for (name, entry) in &self.entries {
-            let path = target.join(name);
             match entry {
                 // A parent comes before what is in it.
-                Entry::Folder => match mkdir(&path, Mode::from_raw_mode(0o755)) {
+                Entry::Folder => match mkdirat(target, name, Mode::from_raw_mode(0o755)) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(error.into()),
                 },
-                Entry::Link(to) => symlink(to, &path)?,
-                Entry::Own(content) => create(&path, 0o644)?.write_all(content.as_bytes())?,
+                Entry::Link(to) => symlinkat(to, target, name)?,
+                Entry::Own(content) => create(target, name, 0o644)?.write_all(content.as_bytes())?,
                 Entry::Copy { of, mode, modified } => {
                     // One that cannot be read is left out.
                     if let Ok(from) = fs::File::open(of) {
-                        let to = create(&path, *mode)?;
+                        let to = create(target, name, *mode)?;
                         copy(from, &to, &mut buffer)?;
                         to.set_modified(*modified)?;
                     }
@@ -175,9 +182,10 @@ fn beneath<'a>(folder: &Path, path: &'a Path) -> Option<&'a OsStr> {
     rest.strip_prefix(b"/").map(OsStr::from_bytes)
 }
 
-fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(mode).open(path)
+fn create(folder: BorrowedFd<'_>, name: &OsStr, mode: u32) -> io::Result<fs::File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let created = openat(folder, name, flags, Mode::from_raw_mode(mode))?;
+    Ok(created.into())
 }
 
 fn copy(mut from: fs::File, mut to: &fs::File, buffer: &mut [u8]) -> io::Result<()> {
@@ -195,19 +203,26 @@ fn copy(mut from: fs::File, mut to: &fs::File, buffer: &mut [u8]) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    fn folder(path: &Path) -> fs::File {
+        fs::File::open(path).expect("a folder")
+    }
 
     #[test]
     fn a_copy_has_all_of_the_file() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let dir = folder(dir.path());
         for length in [0, 1, COPIED_AT_ONCE, 3 * COPIED_AT_ONCE + 5] {
             let content: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
             fs::write(&from, &content).expect("write");
             let opened = fs::File::open(&from).expect("open");
             copy(
                 opened,
-                &create(&to, 0o644).expect("create"),
+                &create(dir.as_fd(), OsStr::new("to"), 0o644).expect("create"),
                 &mut [0; COPIED_AT_ONCE],
             )
             .expect("copy");
@@ -223,13 +238,13 @@ mod tests {
         for folder in [&etc, &target] {
             fs::create_dir(folder).expect("mkdir");
         }
-        let file = create(&etc.join("file"), 0o644).expect("create");
+        let file = fs::File::create(etc.join("file")).expect("create");
         let then = SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 7);
         file.set_modified(then).expect("set");
         let kind = fs::metadata(etc.join("file")).expect("there");
         let mut taken = Etc::default();
         taken.take(&etc.join("file"), &kind, &etc, &mut Folders::default());
-        taken.write(&target).expect("written");
+        taken.write(&folder(&target)).expect("written");
         let copy = fs::metadata(target.join("file")).expect("there");
         assert_eq!(copy.modified().expect("a time"), then);
     }
@@ -264,7 +279,7 @@ mod tests {
         symlink(run.join("stub"), etc.join("resolv.conf")).expect("symlink");
         let mut taken = Etc::default();
         taken.take_resolver(&etc, &mut Folders::default());
-        taken.write(&target).expect("written");
+        taken.write(&folder(&target)).expect("written");
         let copy = target.join("resolv.conf");
         assert!(fs::symlink_metadata(&copy).expect("there").is_file());
         assert_eq!(fs::read(&copy).expect("read"), b"nameserver 127.0.0.53\n");

@@ -4,7 +4,7 @@
 mod builder;
 pub mod by_users;
 mod devices;
-mod etc;
+pub mod etc;
 pub mod files;
 pub mod identity;
 pub mod landlock;

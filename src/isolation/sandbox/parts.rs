@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, mkdir};
+use rustix::fs::{CWD, Mode, OFlags, mkdir, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -17,8 +17,9 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, umask};
 use serde::{Deserialize, Serialize};
 
+use super::etc::{self, Etc};
 use super::template::Layer;
-use super::{by_users, devices, etc, proc};
+use super::{by_users, devices, proc};
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Root, SandboxSpec, StartStep};
 use crate::sys;
@@ -39,7 +40,7 @@ pub(super) const COVERS: &str = "covers";
 /// Top folders that are symbolic links into /usr on a merged-/usr system, and folders of their own elsewhere.
 pub(super) const SYSTEM_FOLDERS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Folders that are there and empty.
-const FOLDERS: [(&str, u32); 21] = [
+const FOLDERS: [(&str, u32); 14] = [
     ("dev", 0o755),
     // Terminals are mounted here in a job that is root of its own namespace.
     ("dev/pts", 0o755),
@@ -54,15 +55,17 @@ const FOLDERS: [(&str, u32); 21] = [
     ("tmp", 0o1777),
     ("usr", 0o755),
     ("var", 0o755),
-    // Where a package is installed into a writable root.
-    ("var/cache", 0o755),
-    ("var/lib", 0o755),
-    ("var/lib/dpkg", 0o755),
-    ("var/lib/dpkg/alternatives", 0o755),
-    ("var/log", 0o755),
-    ("var/mail", 0o755),
-    ("var/spool", 0o755),
     ("workspace", 0o755),
+];
+/// Those that packages are installed to, where the root can be written.
+const PACKAGE_FOLDERS: [&str; 7] = [
+    "var/cache",
+    "var/lib",
+    "var/lib/dpkg",
+    "var/lib/dpkg/alternatives",
+    "var/log",
+    "var/mail",
+    "var/spool",
 ];
 const LINKS: [(&str, &str); 7] = [
     ("dev/fd", "/proc/self/fd"),
@@ -122,10 +125,17 @@ impl Base {
             etc: etc::Folders::of_etc(),
         })
     }
+
+    /// /etc of the root in it.
+    pub(super) fn open_etc(&self) -> Result<OwnedFd, Failure> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let etc = [NEW_ROOT, "etc"].join("/");
+        openat(&self.parts, etc, flags, Mode::empty()).at(StartStep::Rootfs, "etc")
+    }
 }
 
 /// What is made has the mode that is named, without a second call for it.
-fn without_umask<T>(make: impl FnOnce() -> T) -> T {
+pub(super) fn without_umask<T>(make: impl FnOnce() -> T) -> T {
     let usual = umask(Mode::empty());
     let made = make();
     umask(usual);
@@ -133,20 +143,20 @@ fn without_umask<T>(make: impl FnOnce() -> T) -> T {
 }
 
 /// The working directory is the template then, its root is not yet. `in_place`: the root is one job's, laid on that of a
-/// [`Base`], of which these are the parts, and read-only, where that job has it.
+/// [`Base`], of which these are the parts, and read-only, where that job has it. Without `etc` somebody else writes it.
 pub(super) fn lay(
     spec: &SandboxSpec,
-    host_etc: &mut etc::Host,
+    etc: Option<&Etc>,
     layers: &[Layer],
     by_user: bool,
     in_place: Option<&OwnedFd>,
 ) -> Result<Laid, Failure> {
-    without_umask(|| lay_without_umask(spec, host_etc, layers, by_user, in_place))
+    without_umask(|| lay_without_umask(spec, etc, layers, by_user, in_place))
 }
 
 fn lay_without_umask(
     spec: &SandboxSpec,
-    host_etc: &mut etc::Host,
+    etc: Option<&Etc>,
     layers: &[Layer],
     by_user: bool,
     in_place: Option<&OwnedFd>,
@@ -169,7 +179,6 @@ fn lay_without_umask(
     }
     trees.extend(host_root.map(|tree| (HOST_ROOT.to_owned(), tree)));
     let proc = by_user.then(by_users::detach_proc).transpose()?;
-    let etc = etc::collect(spec, host_etc, layers);
     let base = "/tmp";
     match in_place {
         Some(parts) => mount_over(parts, base),
@@ -190,6 +199,9 @@ fn lay_without_umask(
             let covers = match spec.root {
                 Root::ReadOnly => ROOT,
                 Root::Writable => {
+                    for name in PACKAGE_FOLDERS {
+                        make_folder(&[ROOT, name].join("/"))?;
+                    }
                     make_folder(COVERS)?;
                     COVERS
                 }
@@ -207,13 +219,15 @@ fn lay_without_umask(
         attach(&proc, HOST_PROC)?;
     }
     make_targets(Path::new(root), layers)?;
-    etc.write(&Path::new(root).join("etc"))
-        .at(StartStep::Rootfs, "etc")?;
+    if let Some(etc) = etc {
+        let folder = fs::File::open(Path::new(root).join("etc")).at(StartStep::Rootfs, "etc")?;
+        etc.write(&folder).at(StartStep::Rootfs, "etc")?;
+    }
     let devices_bound = devices::make(Path::new(root))?;
     if in_place.is_some() {
         mount_bind(NEW_ROOT, NEW_ROOT).at(StartStep::Rootfs, "bind")?;
-        mount_remount(NEW_ROOT, MountFlags::NOSUID | MountFlags::RDONLY, "")
-            .at(StartStep::Rootfs, "read-only")?;
+        let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::RDONLY;
+        mount_remount(NEW_ROOT, flags, "").at(StartStep::Rootfs, "read-only")?;
     }
     Ok(Laid {
         devices_bound,
@@ -378,12 +392,11 @@ mod tests {
 
     #[test]
     fn every_folder_comes_after_its_parent() {
-        for (index, (name, _)) in FOLDERS.iter().enumerate() {
+        let folders = FOLDERS.iter().map(|(name, _)| *name).chain(PACKAGE_FOLDERS);
+        let folders: Vec<&str> = folders.collect();
+        for (index, name) in folders.iter().enumerate() {
             if let Some((parent, _)) = name.rsplit_once('/') {
-                assert!(
-                    FOLDERS[..index].iter().any(|(earlier, _)| *earlier == parent),
-                    "{name}"
-                );
+                assert!(folders[..index].contains(&parent), "{name}");
             }
         }
     }

@@ -13,7 +13,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
-    mount_change, move_mount, open_tree, unmount,
+    mount_change, mount_remount, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, pivot_root};
 
@@ -134,6 +134,15 @@ impl Unfinished {
         unmount(proc::OLD_ROOT, UnmountFlags::DETACH).at(StartStep::PivotRoot, "detach the old root")?;
         chdir("/").at(StartStep::Proc, "chdir")
     }
+}
+
+/// Has nobody write to a root any more that was laid in place. The kernel refuses it while a file of it is open to be written.
+pub fn seal(template: &Template) -> Result<(), Failure> {
+    if !template.root_stands {
+        return Ok(());
+    }
+    fault_point!("supervisor.seal").at(StartStep::Rootfs, "read-only")?;
+    mount_remount("/", MountFlags::NOSUID | MountFlags::RDONLY, "").at(StartStep::Rootfs, "read-only")
 }
 
 /// Lays the part of a read-only root that jobs leave as it was; see [`super::room`].

@@ -4,6 +4,7 @@
 //! nothing in it is of any other job.
 
 use std::fs;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,11 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{chdir, pivot_root};
 
+use super::builder;
+use super::etc::{self, Etc};
 use super::parts::{self, Base, Laid, SYSTEM_FOLDERS};
 use super::proc::{self, Cover};
 use super::seccomp::Filter;
-use super::{builder, etc};
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Identity, Root, SandboxSpec, StartStep};
 use crate::sys::fault_point;
@@ -59,9 +61,10 @@ impl Template {
         let mut host_etc = etc::Host::look(spec, etc::Folders::default());
         // A host folder may go, or be another one, while the template is in use: each layer holds its own.
         let layers = layers(spec, &mut host_etc, false);
+        let etc = etc::collect(spec, &mut host_etc, &layers);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
         let (laid, mount_namespace) = builder::in_copy(None, || {
-            let laid = parts::lay(spec, &mut host_etc, &layers, by_user, None)?;
+            let laid = parts::lay(spec, Some(&etc), &layers, by_user, None)?;
             enter()?;
             Ok(laid)
         })?;
@@ -75,17 +78,31 @@ impl Template {
     }
 
     /// Builds it in the mount namespace of this process, which must be its own, and leaves it the working directory. A
-    /// read-only root is laid on `base`. The host's mounts are still there: they go all at once when the job's root is
-    /// entered, since the kernel has every unmount wait for a grace period.
-    pub fn build_here(spec: &SandboxSpec, base: Base, by_user: bool) -> Result<Self, Failure> {
-        let mut host_etc = etc::Host::look(spec, base.etc);
+    /// read-only root is laid on `base`, and gets its /etc from whoever `hand_over` gives that to, with the folder for
+    /// it. The host's mounts are still there: they go all at once when the job's root is entered, since the kernel has every
+    /// unmount wait for a grace period.
+    pub fn build_here(
+        spec: &SandboxSpec,
+        mut base: Base,
+        by_user: bool,
+        hand_over: impl FnOnce(Etc, OwnedFd) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let mut host_etc = etc::Host::look(spec, mem::take(&mut base.etc));
         // An ordinary user's launcher can take no mount without what is mounted beneath it, and beneath the root there always
         // is something.
         let layers = layers(spec, &mut host_etc, !by_user);
         fault_point!("launcher.template").at(StartStep::Rootfs, "template")?;
+        let etc = etc::collect(spec, &mut host_etc, &layers);
         let root_stands = spec.root == Root::ReadOnly;
-        let in_place = root_stands.then_some(&base.parts);
-        let laid = parts::lay(spec, &mut host_etc, &layers, by_user, in_place)?;
+        let laid = if root_stands {
+            let folder = base.open_etc()?;
+            let laid = parts::lay(spec, None, &layers, by_user, Some(&base.parts))?;
+            // Not earlier: two who make files in one folder wait for each other.
+            hand_over(etc, folder)?;
+            laid
+        } else {
+            parts::lay(spec, Some(&etc), &layers, by_user, None)?
+        };
         Ok(Self {
             root_stands,
             ..Self::of_parts(spec, layers, laid, by_user)

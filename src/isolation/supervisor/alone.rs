@@ -1,6 +1,7 @@
 //! The supervisor of a launcher that has one job (`stockade run`). It is forked before it is known which, and begins with
 //! what all roots have; it lays the job's own in the mount namespace that the job gets, without a template to copy, while
-//! the launcher makes the job's cgroup and network namespace: it needs them for the stub alone.
+//! the launcher makes the job's cgroup and network namespace: it needs them for the stub alone. /etc it leaves to the
+//! launcher, and finds it written when it has its job.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -13,6 +14,7 @@ use super::{Assembly, Decided, Inherited, Origin, Report, Site, ToSupervisor, pr
 use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::etc::Etc;
 use crate::isolation::sandbox::parts::Base;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::rootfs;
@@ -91,7 +93,9 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
         // A job may have more than the launcher was given. Where it may not, its start fails with the reason.
         let _ = sys::raise_open_files();
     }
-    let template = Template::build_here(origin.sandbox, base, alone.by_user)?;
+    let template = Template::build_here(origin.sandbox, base, alone.by_user, |etc, folder| {
+        hand_over(alone.control, etc, &folder)
+    })?;
     timings.mark("parts of the root");
     fault_point!("supervisor.root").at(StartStep::Rootfs, "mount")?;
     let entered = rootfs::assemble(
@@ -123,6 +127,17 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
     };
     enter_network(&assembly)?;
     place.serve(&assembly, timings).map(drop)
+}
+
+/// Has the launcher write /etc: it waits anyway while the stub is at work.
+fn hand_over(control: &Channel, etc: Etc, folder: &OwnedFd) -> Result<(), Failure> {
+    let failed = |detail: String| Failure::new(StartStep::Rootfs, 0, format!("etc: {detail}"));
+    let bytes = postcard::to_stdvec(&Report::Etc(etc)).map_err(|error| failed(error.to_string()))?;
+    match control.try_send_with(&bytes, &[folder.as_fd()]) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed("the launcher takes no message".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
 }
 
 /// Waits for what `of` makes something of; `None` where it will never come.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::isolation::cgroup::Shape;
 use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
+use crate::isolation::sandbox::etc::Etc;
 use crate::isolation::sandbox::identity::HostIds;
 use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::timings::Timings;
@@ -72,6 +73,8 @@ pub struct Go {
 /// Supervisor to launcher.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
+    /// What the launcher of one job is to write, while this process does the rest, to the folder that comes along.
+    Etc(Etc),
     /// The sandbox could not be built, for whatever job.
     Failed(Failure),
     Started {

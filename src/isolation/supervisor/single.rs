@@ -10,6 +10,7 @@ use super::world::World;
 use super::{Assembly, Site, run_job, wait_for_go};
 use crate::isolation::failure::Failure;
 use crate::isolation::sandbox::landlock::Layer;
+use crate::isolation::sandbox::rootfs;
 use crate::isolation::timings::Timings;
 use crate::sys;
 
@@ -64,6 +65,7 @@ impl Place {
         let Some((go, outlets)) = wait_for_go(assembly.site.origin.control, None, || {}) else {
             return Ok(false);
         };
+        rootfs::seal(assembly.site.template)?;
         run_job(assembled, &go, outlets, assembly);
         Ok(true)
     }

@@ -46,7 +46,11 @@ pub(super) fn start<'a>(
     pump: Option<&'a Channel>,
 ) -> Result<Running<'a>, Failure> {
     let mut timings = assembled.timings;
-    timings.skip();
+    if go.ends_with_launcher {
+        timings.mark("wait for the job");
+    } else {
+        timings.skip();
+    }
     let limits = &go.spec.limits;
     fault_point!("supervisor.scratch").at(StartStep::Scratch, "resize")?;
     if !limits.have_same_scratch(&assembled.limits) {

@@ -3,18 +3,19 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::{Sandboxes, files_closed, fork};
-use crate::isolation::failure::Failure;
+use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::launcher::berth::Berth;
-use crate::isolation::launcher::slot::{Slot, last_words, limit_failure};
+use crate::isolation::launcher::slot::{Slot, last_words};
 use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::receipt::NamespaceIds;
-use crate::isolation::supervisor::{self, Alone, Decided, ToSupervisor};
-use crate::job::{Limits, SandboxSpec, StartStep};
-use crate::sys;
+use crate::isolation::supervisor::{self, Alone, Decided, Report, ToSupervisor};
+use crate::job::{Limits, Root, SandboxSpec, StartStep};
+use crate::sys::{self, fault_point};
 
 /// A supervisor that knows no job yet. Dropped, it ends.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Sandboxes {
             .send_kind(sandbox, limits, &control)
             .and_then(|()| prepare(self))
             .and_then(|()| self.check_limits(sandbox))
-            .and_then(|()| self.send_berth(sandbox, limits, &control));
+            .and_then(|()| self.send_berth(sandbox, &control));
         match berth {
             Ok(berth) => Ok(self.slot((lone.pid, None, control), berth, sandbox)),
             Err(failure) => {
@@ -101,15 +102,11 @@ impl Sandboxes {
         tell(control, &message, &descriptors)
     }
 
-    fn send_berth(
-        &mut self,
-        sandbox: &SandboxSpec,
-        limits: &Limits,
-        control: &Channel,
-    ) -> Result<Berth, Failure> {
+    /// Its limits are set when it gets its job; see [`Slot::go`].
+    fn send_berth(&mut self, sandbox: &SandboxSpec, control: &Channel) -> Result<Berth, Failure> {
         let own_network = !self.standing.is_user();
-        let mut berth = self.berths.make_bare(sandbox, own_network)?;
-        match tell_berth(&mut berth, limits, &self.own_namespaces(), control) {
+        let berth = self.berths.make_bare(sandbox, own_network)?;
+        match tell_berth(&berth, &self.own_namespaces(), control) {
             Ok(()) => Ok(berth),
             Err(failure) => {
                 self.berths.give_back(berth);
@@ -119,16 +116,7 @@ impl Sandboxes {
     }
 }
 
-fn tell_berth(
-    berth: &mut Berth,
-    limits: &Limits,
-    launcher_namespaces: &NamespaceIds,
-    control: &Channel,
-) -> Result<(), Failure> {
-    berth
-        .cgroup
-        .apply(limits)
-        .map_err(|error| limit_failure(&error))?;
+fn tell_berth(berth: &Berth, launcher_namespaces: &NamespaceIds, control: &Channel) -> Result<(), Failure> {
     let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
     let mut descriptors: Vec<_> = cgroup.descriptors().collect();
     descriptors.extend(berth.network.as_ref().map(NetworkNamespace::as_fd));
@@ -140,14 +128,42 @@ fn tell_berth(
     tell(control, &message, &descriptors)
 }
 
+/// Writes /etc of a root that its supervisor lays in place.
+pub(in crate::isolation::launcher) fn write_etc(slot: &Slot) -> Result<(), Failure> {
+    let control = &slot.control;
+    if slot.sandbox.root == Root::Writable {
+        return Ok(());
+    }
+    fault_point!("launcher.etc").at(StartStep::Rootfs, "etc")?;
+    loop {
+        match control.try_receive_with() {
+            Ok(Some((Report::Etc(etc), folder))) => {
+                let folder = folder
+                    .first()
+                    .ok_or_else(|| unheard("no folder for etc".to_owned()))?;
+                return etc.write(folder).at(StartStep::Rootfs, "etc");
+            }
+            Ok(Some((Report::Failed(failure), _))) => return Err(failure),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], None);
+            }
+            Err(error) => return Err(unheard(error.to_string())),
+        }
+    }
+}
+
 /// Tells a supervisor what it is forked without.
 fn tell(control: &Channel, message: &ToSupervisor, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
-    let unsent = |detail: String| Failure::new(StartStep::Supervisor, 0, detail);
-    let bytes = postcard::to_stdvec(message).map_err(|error| unsent(error.to_string()))?;
+    let bytes = postcard::to_stdvec(message).map_err(|error| unheard(error.to_string()))?;
     match control.try_send_with(&bytes, descriptors) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(unsent("the supervisor takes no message".to_owned())),
+        Ok(false) => Err(unheard("the supervisor takes no message".to_owned())),
         // One that could not lay the root has said why, and gone.
-        Err(error) => Err(last_words(control).unwrap_or_else(|| unsent(error.to_string()))),
+        Err(error) => Err(last_words(control).unwrap_or_else(|| unheard(error.to_string()))),
     }
+}
+
+fn unheard(detail: String) -> Failure {
+    Failure::new(StartStep::Supervisor, 0, detail)
 }
