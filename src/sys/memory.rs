@@ -20,8 +20,7 @@ pub fn release_heap() {
 /// Gives the pages of the program and its libraries back that cannot be written to: what is needed again comes from the page
 /// cache.
 ///
-/// They count as this process's for as long as it runs, and most of them were for the start alone. Not for a process that is not
-/// dumpable: before Linux 6.4 the size of a page is looked up in its /proc/self/auxv, which is root's alone then.
+/// They count as this process's for as long as it runs, and most of them were for the start alone.
 pub fn release_program() {
     // SAFETY: the function has the signature that is asked for, and takes nothing of the second argument.
     unsafe { libc::dl_iterate_phdr(Some(release_object), std::ptr::null_mut()) };
@@ -63,12 +62,19 @@ fn is_as_in_its_file(segment: &libc::Elf64_Phdr) -> bool {
 
 /// Start and size of those in `bytes` from `start`, if there are any.
 fn whole_pages(start: u64, bytes: u64) -> Option<(usize, usize)> {
-    let page = rustix::param::page_size();
+    let page = page_size()?;
     let end = usize::try_from(start.checked_add(bytes)?).ok()? / page * page;
     let start = usize::try_from(start).ok()?.checked_next_multiple_of(page)?;
     end.checked_sub(start)
         .filter(|bytes| *bytes > 0)
         .map(|bytes| (start, bytes))
+}
+
+/// As the C library knows it. rustix may look it up in /proc/self/auxv, and panics where it may not read that: before Linux 6.4 an
+/// ordinary user's process that is not dumpable may not.
+fn page_size() -> Option<usize> {
+    // SAFETY: it takes a number and gives one.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()
 }
 
 #[cfg(test)]
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_whole_pages_are_given_back() {
-        let page = rustix::param::page_size();
+        let page = page_size().expect("a size");
         let size = page as u64;
         assert_eq!(whole_pages(size, 2 * size), Some((page, 2 * page)));
         assert_eq!(whole_pages(size + 1, 3 * size - 1), Some((2 * page, 2 * page)));
@@ -90,7 +96,7 @@ mod tests {
     /// By proc_pid_pagemap(5): 8 bytes a page, the topmost bit of which tells.
     fn is_present(address: &u8) -> bool {
         let pagemap = std::fs::File::open("/proc/self/pagemap").expect("pagemap");
-        let page = std::ptr::from_ref(address).addr() / rustix::param::page_size();
+        let page = std::ptr::from_ref(address).addr() / page_size().expect("a size");
         let mut entry = [0; 8];
         pagemap
             .read_exact_at(&mut entry, page as u64 * 8)
