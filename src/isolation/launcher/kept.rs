@@ -77,7 +77,7 @@ impl Daemon {
             true => Err("its job runs".to_owned()),
             false => self.dirs.remove(id).map_err(|stuck| stuck.to_string()),
         };
-        self.server.send(&match removed {
+        let answer = match removed {
             Ok(()) => {
                 self.unwritten.forget(id);
                 Event::Deleted { id }
@@ -85,9 +85,12 @@ impl Daemon {
             Err(why) => {
                 eprintln!("stockade: launcher: job {id}: its folder stays for now: {why}");
                 self.clean_up.add_folder(&self.dirs, id, Part::All, why);
+                // Whoever hears that it goes later finds it on the list.
+                self.tell_leftovers();
                 Event::DeletedLater { id }
             }
-        });
+        };
+        self.server.send(&answer);
     }
 
     pub(super) fn drop_output(&mut self, id: JobId) {
@@ -128,6 +131,11 @@ impl Daemon {
         for id in gone.jobs {
             self.server.send(&Event::Deleted { id });
         }
+        self.tell_leftovers();
+    }
+
+    /// Tells what could not be removed, where that is news.
+    fn tell_leftovers(&mut self) {
         if let Some(leftovers) = self.clean_up.news() {
             self.server.send(&Event::CleanUp(leftovers));
         }
