@@ -117,7 +117,7 @@ impl Base {
         let made = without_umask(|| {
             make_folder(NEW_ROOT)?;
             make_base(root)?;
-            make_covers(root)
+            proc::make_covers(root)
         });
         chdir("/").at(StartStep::Rootfs, "chdir")?;
         made.map(|()| Self {
@@ -125,13 +125,13 @@ impl Base {
             etc: etc::Folders::of_etc(),
         })
     }
+}
 
-    /// /etc of the root in it.
-    pub(super) fn open_etc(&self) -> Result<OwnedFd, Failure> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let etc = [NEW_ROOT, "etc"].join("/");
-        openat(&self.parts, etc, flags, Mode::empty()).at(StartStep::Rootfs, "etc")
-    }
+/// /etc of the root in the parts of a [`Base`].
+pub(super) fn open_etc(parts: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let etc = [NEW_ROOT, "etc"].join("/");
+    openat(parts, etc, flags, Mode::empty()).at(StartStep::Rootfs, "etc")
 }
 
 /// What is made has the mode that is named, without a second call for it.
@@ -206,7 +206,7 @@ fn lay_without_umask(
                     COVERS
                 }
             };
-            make_covers(Path::new(covers))?;
+            proc::make_covers(Path::new(covers))?;
             ROOT
         }
     };
@@ -270,7 +270,7 @@ fn place(tree: &OwnedFd, name: &str) -> Result<(), Failure> {
     sys::make_read_only(tree.as_fd()).at(StartStep::Rootfs, name)
 }
 
-const PLAIN_FOLDER: Mode = Mode::from_raw_mode(0o755);
+pub(super) const PLAIN_FOLDER: Mode = Mode::from_raw_mode(0o755);
 
 fn make_folder(name: &str) -> Result<(), Failure> {
     mkdir(name, PLAIN_FOLDER).at(StartStep::Rootfs, name)
@@ -344,51 +344,9 @@ fn make_folders(root: &Path, target: &str) -> std::io::Result<()> {
         .create(root.join(target.trim_start_matches('/')))
 }
 
-/// In the root itself, where nobody can change them: /proc of a job lies over them.
-fn make_covers(base: &Path) -> Result<(), Failure> {
-    let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
-    let proc = base.join("proc");
-    match mkdir(&proc, PLAIN_FOLDER) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error).at(StartStep::Rootfs, "proc"),
-    }
-    for folder in [proc::COVER_FOLDER, proc::OLD_ROOT] {
-        mkdir(proc.join(folder), PLAIN_FOLDER).at(StartStep::Rootfs, folder)?;
-    }
-    write_file(&proc.join(proc::COVER_FILE), "").at(StartStep::Rootfs, proc::COVER_FILE)?;
-    let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(&stat)];
-    for (name, content) in proc::SHOWN_INSTEAD.iter().zip(shown) {
-        write_file(&proc.join(name), content).at(StartStep::Rootfs, name)?;
-    }
-    Ok(())
-}
-
-/// /proc/stat with the CPUs and the boot time of the host, and all counters 0.
-fn idle_stat(stat: &str) -> String {
-    let keep = |line: &str| {
-        let (key, rest) = line.split_once(' ')?;
-        match key {
-            "btime" => Some(format!("{line}\n")),
-            "intr" | "softirq" => Some(format!("{key} 0\n")),
-            _ => Some(format!(
-                "{key} {}\n",
-                vec!["0"; rest.split_whitespace().count()].join(" ")
-            )),
-        }
-    };
-    stat.lines().filter_map(keep).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_counters_of_the_machine_are_hidden() {
-        let stat = "cpu  10 20 30\ncpu0 10 20 30\nintr 100 5 6\nctxt 99\nbtime 1700000000\nprocs_running 7\n";
-        let shown = "cpu 0 0 0\ncpu0 0 0 0\nintr 0\nctxt 0\nbtime 1700000000\nprocs_running 0\n";
-        assert_eq!(idle_stat(stat), shown);
-    }
 
     #[test]
     fn every_folder_comes_after_its_parent() {

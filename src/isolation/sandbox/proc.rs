@@ -4,9 +4,10 @@ use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use super::parts::{PLAIN_FOLDER, write_file};
 use crate::isolation::failure::{At, Failure};
 use crate::job::{Proc, StartStep};
-use rustix::fs::{CWD, Mode, OFlags, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, mkdir, open, openat};
 use rustix::io::{Errno, pread, pwrite, write};
 use rustix::mount::{MountFlags, OpenTreeFlags, mount, mount_bind, mount_remount, open_tree};
 
@@ -74,9 +75,9 @@ const FOLDERS: [&str; 8] = [
 ];
 
 /// Files of /proc that programs need in this form, while their figures are the whole machine's: jobs see these instead.
-pub const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
-pub const COVER_FILE: &str = "null";
-pub const COVER_FOLDER: &str = "empty";
+const SHOWN_INSTEAD: [&str; 2] = ["loadavg", "stat"];
+const COVER_FILE: &str = "null";
+const COVER_FOLDER: &str = "empty";
 /// Beside the covers: for what must be mounted somewhere for a while, and have no name.
 pub const OLD_ROOT: &str = "before";
 
@@ -129,6 +130,41 @@ pub fn mask(kinds: &[Cover], folder: &str, proc: &str) -> Result<(), Failure> {
     let mut covers = Covers::none();
     while covers.lay_next(kinds, folder, proc)? {}
     Ok(())
+}
+
+/// In the root itself, where nobody can change them: /proc of a job lies over them.
+pub(super) fn make_covers(base: &Path) -> Result<(), Failure> {
+    let stat = fs::read_to_string("/proc/stat").at(StartStep::Rootfs, "/proc/stat")?;
+    let proc = base.join("proc");
+    match mkdir(&proc, PLAIN_FOLDER) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error).at(StartStep::Rootfs, "proc"),
+    }
+    for folder in [COVER_FOLDER, OLD_ROOT] {
+        mkdir(proc.join(folder), PLAIN_FOLDER).at(StartStep::Rootfs, folder)?;
+    }
+    write_file(&proc.join(COVER_FILE), "").at(StartStep::Rootfs, COVER_FILE)?;
+    let shown = ["0.00 0.00 0.00 1/1 1\n", &idle_stat(&stat)];
+    for (name, content) in SHOWN_INSTEAD.iter().zip(shown) {
+        write_file(&proc.join(name), content).at(StartStep::Rootfs, name)?;
+    }
+    Ok(())
+}
+
+/// /proc/stat with the CPUs and the boot time of the host, and all counters 0.
+fn idle_stat(stat: &str) -> String {
+    let keep = |line: &str| {
+        let (key, rest) = line.split_once(' ')?;
+        match key {
+            "btime" => Some(format!("{line}\n")),
+            "intr" | "softirq" => Some(format!("{key} 0\n")),
+            _ => Some(format!(
+                "{key} {}\n",
+                vec!["0"; rest.split_whitespace().count()].join(" ")
+            )),
+        }
+    };
+    stat.lines().filter_map(keep).collect()
 }
 
 /// What lies over a /proc so far.
@@ -229,5 +265,17 @@ impl LastPid {
     /// Has the next process be number 2, as in a new namespace. Only PID 1 may be left in it.
     pub fn reset(&self) -> Result<(), Errno> {
         pwrite(&self.0, b"1", 0).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counters_of_the_machine_are_hidden() {
+        let stat = "cpu  10 20 30\ncpu0 10 20 30\nintr 100 5 6\nctxt 99\nbtime 1700000000\nprocs_running 7\n";
+        let shown = "cpu 0 0 0\ncpu0 0 0 0\nintr 0\nctxt 0\nbtime 1700000000\nprocs_running 0\n";
+        assert_eq!(idle_stat(stat), shown);
     }
 }

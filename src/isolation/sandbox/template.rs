@@ -4,7 +4,6 @@
 //! nothing in it is of any other job.
 
 use std::fs;
-use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -83,11 +82,12 @@ impl Template {
     /// unmount wait for a grace period.
     pub fn build_here(
         spec: &SandboxSpec,
-        mut base: Base,
+        base: Base,
         by_user: bool,
         hand_over: impl FnOnce(Etc, OwnedFd) -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
-        let mut host_etc = etc::Host::look(spec, mem::take(&mut base.etc));
+        let Base { parts, etc: folders } = base;
+        let mut host_etc = etc::Host::look(spec, folders);
         // An ordinary user's launcher can take no mount without what is mounted beneath it, and beneath the root there always
         // is something.
         let layers = layers(spec, &mut host_etc, !by_user);
@@ -95,8 +95,8 @@ impl Template {
         let etc = etc::collect(spec, &mut host_etc, &layers);
         let root_stands = spec.root == Root::ReadOnly;
         let laid = if root_stands {
-            let folder = base.open_etc()?;
-            let laid = parts::lay(spec, None, &layers, by_user, Some(&base.parts))?;
+            let folder = parts::open_etc(&parts)?;
+            let laid = parts::lay(spec, None, &layers, by_user, Some(&parts))?;
             // Not earlier: two who make files in one folder wait for each other.
             hand_over(etc, folder)?;
             laid
