@@ -116,14 +116,20 @@ fn a_run_that_reads_its_request_is_ended_by_a_signal_and_its_supervisor_with_it(
     leaves_nothing("SIGTERM");
 }
 
-/// The supervisor that has begun waits for a policy that nobody will tell it.
+/// It waits for a policy that nobody will tell it, or, with a stub, for a job.
 #[test]
-fn a_supervisor_ends_with_a_launcher_that_is_killed_before_the_policy() {
+fn a_supervisor_ends_with_a_launcher_that_is_killed_before_the_job() {
     if !able() {
         return;
     }
     let _alone = alone();
-    for place in ["launcher.forked", "launcher.ids", "cgroup.mkdir"] {
+    for place in [
+        "launcher.forked",
+        "launcher.ids",
+        "cgroup.mkdir",
+        "launcher.etc",
+        "cgroup.limit",
+    ] {
         let output = run(&format!("{place}=abort"), &["--", "echo", "ran"]);
         assert!(!output.status.success(), "{place}: {output:?}");
         assert!(output.stdout.is_empty(), "{place}: {output:?}");
