@@ -121,20 +121,24 @@ impl Channel {
 
     /// Sends one message; `Ok(false)` where the socket is full and it must be tried again.
     pub fn try_send(&self, message: &impl Serialize) -> Result<bool, TransportError> {
-        self.try_send_bytes(&postcard::to_stdvec(message)?)
+        self.try_send_with(message, &[])
+    }
+
+    /// As [`Channel::try_send`], with at most 15 descriptors.
+    pub fn try_send_with(
+        &self,
+        message: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<bool, TransportError> {
+        self.send(&postcard::to_stdvec(message)?, descriptors)
     }
 
     /// Sends an encoded message; `Ok(false)` where the socket is full and it must be tried again.
     pub fn try_send_bytes(&self, bytes: &[u8]) -> Result<bool, TransportError> {
-        self.try_send_with(bytes, &[])
+        self.send(bytes, &[])
     }
 
-    /// As [`Channel::try_send_bytes`], with at most 15 descriptors.
-    pub fn try_send_with(
-        &self,
-        bytes: &[u8],
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<bool, TransportError> {
+    fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<bool, TransportError> {
         if bytes.len() > MAX_MESSAGE_BYTES {
             return Err(TransportError::TooLong(bytes.len()));
         }

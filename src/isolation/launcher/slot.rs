@@ -8,7 +8,7 @@ use rustix::process::Pid;
 use super::berth::Berth;
 use crate::isolation::cgroup::{Handles, LimitError, MeterFiles, Version};
 use crate::isolation::failure::{At, Failure};
-use crate::isolation::ipc::{Channel, TransportError};
+use crate::isolation::ipc::Channel;
 use crate::isolation::supervisor::{Again, Go, Report, ToSupervisor};
 use crate::job::{Cause, Limits, Network, Receipt, Root, SandboxSpec, StartStep};
 use crate::sys::fault_point;
@@ -53,10 +53,8 @@ impl Slot {
             .map_err(|error| limit_failure(&error))?
             .clone();
         let message = ToSupervisor::Go(Box::new(Go { receipt, ..go }));
-        let bytes = postcard::to_stdvec(&message)
-            .map_err(|error| Failure::new(StartStep::Supervisor, 0, error.to_string()))?;
         let outlets: Vec<_> = outlets.iter().map(AsFd::as_fd).collect();
-        match self.control.try_send_with(&bytes, &outlets) {
+        match self.control.try_send_with(&message, &outlets) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::new(
                 StartStep::Supervisor,
@@ -64,10 +62,10 @@ impl Slot {
                 "the supervisor takes no message",
             )),
             // A supervisor that could not build the sandbox has said why, and gone.
-            Err(error) => match self.control.try_receive() {
-                Ok(Some(Report::Failed(failure))) => Err(failure),
-                _ => Err(Failure::new(StartStep::Supervisor, 0, error.to_string())),
-            },
+            Err(error) => {
+                let unheard = || Failure::new(StartStep::Supervisor, 0, error.to_string());
+                Err(self.last_words().unwrap_or_else(unheard))
+            }
         }
     }
 
@@ -92,10 +90,7 @@ impl Slot {
             beside_many,
         });
         let descriptors: Vec<_> = cgroup.into_iter().flat_map(Handles::descriptors).collect();
-        let sent = postcard::to_stdvec(&message)
-            .map_err(TransportError::from)
-            .and_then(|bytes| self.control.try_send_with(&bytes, &descriptors));
-        match sent {
+        match self.control.try_send_with(&message, &descriptors) {
             Ok(true) => {
                 self.told_more = false;
                 Ok(())

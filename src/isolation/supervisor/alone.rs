@@ -132,8 +132,7 @@ fn go_on(alone: &Alone<'_>, begun: Begun) -> Result<(), Failure> {
 /// Has the launcher write /etc: it waits anyway while the stub is at work.
 fn hand_over(control: &Channel, etc: Etc, folder: &OwnedFd) -> Result<(), Failure> {
     let failed = |detail: String| Failure::new(StartStep::Rootfs, 0, format!("etc: {detail}"));
-    let bytes = postcard::to_stdvec(&Report::Etc(etc)).map_err(|error| failed(error.to_string()))?;
-    match control.try_send_with(&bytes, &[folder.as_fd()]) {
+    match control.try_send_with(&Report::Etc(etc), &[folder.as_fd()]) {
         Ok(true) => Ok(()),
         Ok(false) => Err(failed("the launcher takes no message".to_owned())),
         Err(error) => Err(failed(error.to_string())),

@@ -155,8 +155,7 @@ pub(in crate::isolation::launcher) fn write_etc(slot: &Slot) -> Result<(), Failu
 
 /// Tells a supervisor what it is forked without.
 fn tell(control: &Channel, message: &ToSupervisor, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
-    let bytes = postcard::to_stdvec(message).map_err(|error| unheard(error.to_string()))?;
-    match control.try_send_with(&bytes, descriptors) {
+    match control.try_send_with(message, descriptors) {
         Ok(true) => Ok(()),
         Ok(false) => Err(unheard("the supervisor takes no message".to_owned())),
         // One that could not lay the root has said why, and gone.

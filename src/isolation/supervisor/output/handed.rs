@@ -8,7 +8,7 @@ use rustix::fs::fstat;
 use super::outlet::Outlet;
 use super::pump_process::{FromPump, ToPump};
 use super::{Ready, STREAMS, Totals};
-use crate::isolation::ipc::{Channel, TransportError};
+use crate::isolation::ipc::Channel;
 use crate::job::{Output, StreamTotals};
 
 #[derive(Debug)]
@@ -126,9 +126,7 @@ impl<'a> Handed<'a> {
             limit: self.limit,
         };
         let kept = file.is_some();
-        let sent = postcard::to_stdvec(&message)
-            .map_err(TransportError::from)
-            .and_then(|bytes| self.pump.try_send_with(&bytes, &descriptors));
+        let sent = self.pump.try_send_with(&message, &descriptors);
         self.lost |= !matches!(sent, Ok(true));
         self.streams[number] = Stream::Handed {
             file: kept.then_some(outlet),

@@ -243,7 +243,7 @@ mod tests {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
             rustix::io::ioctl_fionbio(&reader, true).expect("O_NONBLOCK");
             let kept = tempfile::tempfile().expect("file");
-            let message = postcard::to_stdvec(&ToPump::Move { stream: 1, limit }).expect("encoded");
+            let message = ToPump::Move { stream: 1, limit };
             let sent = supervisor.try_send_with(&message, &[reader.as_fd(), kept.as_fd()]);
             assert!(sent.expect("sent"));
             drop(reader);
