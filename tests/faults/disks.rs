@@ -12,8 +12,8 @@ use stockade::proto::v1::stream_output_response::Part;
 use stockade::proto::v1::{Cause, End, State, StopJobRequest, Stream};
 use tonic::Code;
 
-use super::points::worker_with;
 use super::rest::{Rest, answers};
+use super::switch::worker_with;
 use super::worker::traces::marked;
 use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{Client, alone, in_runtime, output_of, query, rounds, shell, start, try_start, wait};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use stockade::proto::v1::{Cause, Job, StartJobRequest, State, StopJobRequest};
 
-use super::points::worker_with;
 use super::rest::{Rest, all_jobs};
+use super::switch::worker_with;
 use super::worker::traces::marked;
 use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{Client, Random, alone, in_runtime, query, rounds, shell, start, stop, try_start, wait};

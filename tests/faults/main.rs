@@ -19,6 +19,7 @@ mod memory;
 mod points;
 mod readers;
 mod rest;
+mod switch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

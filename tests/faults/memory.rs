@@ -7,8 +7,8 @@ use stockade::proto::v1::{Cause, Limits, StartJobRequest, State};
 
 use super::disks::read_stdout;
 use super::exhaustion::Limited;
-use super::points::worker_with;
 use super::rest::{Rest, answers};
+use super::switch::worker_with;
 use super::worker::traces::{PUMP, SUPERVISOR, branches_of, children, named};
 use super::worker::{Setup, Worker, able};
 use super::{Client, alone, in_runtime, output_of, python, query, rounds, shell, start, stop, wait};

@@ -192,9 +192,10 @@ fn floods_are_cut_and_told() {
     }
     let _alone = alone();
     const CAP: u64 = 1 << 20;
+    // Where there is time, and the machine for these tests alone: only there does a time say something.
+    const LONG_S: u64 = 30;
     let worker = Worker::start();
-    // A flood a round, or long ones where there is time.
-    let seconds = if rounds(1) > 1 { 30 } else { 4 };
+    let seconds = if rounds(1) > 1 { LONG_S } else { 4 };
     in_runtime(async {
         let rest = Rest::of(&worker).await;
         let mut client = worker.client().await;
@@ -241,7 +242,9 @@ fn floods_are_cut_and_told() {
             latencies.len(),
             latencies[latencies.len() / 2]
         );
-        assert!(p99 < Duration::from_millis(100), "99 % of queries within {p99:?}");
+        if seconds == LONG_S {
+            assert!(p99 < Duration::from_millis(100), "99 % of queries within {p99:?}");
+        }
         drop(client);
         rest.again(&worker).await;
     });

@@ -5,36 +5,9 @@ use stockade::proto::v1;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::support::{Client, TestWorker, command, eventually, start};
+use crate::support::{Client, TestWorker, command, ended, eventually, job, start};
 
 const EXITED: Cause = Cause::Exited { code: 0 };
-
-async fn job(client: &mut Client, id: JobId) -> v1::Job {
-    let request = v1::QueryJobRequest {
-        job_id: id.to_string(),
-    };
-    client
-        .query_job(request)
-        .await
-        .expect("query")
-        .into_inner()
-        .job
-        .expect("job")
-}
-
-async fn ended(client: &mut Client, id: JobId) -> v1::Job {
-    let request = v1::WaitJobRequest {
-        job_id: id.to_string(),
-        timeout_ms: 0,
-    };
-    client
-        .wait_job(request)
-        .await
-        .expect("wait")
-        .into_inner()
-        .job
-        .expect("job")
-}
 
 #[tokio::test]
 async fn jobs_beyond_the_places_wait_and_beyond_the_queue_are_refused() {

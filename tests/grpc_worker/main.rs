@@ -9,6 +9,7 @@ mod listing;
 mod old_contract;
 mod output;
 mod python;
+mod records;
 mod registration;
 mod requests;
 mod restart;

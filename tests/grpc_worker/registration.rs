@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
-use crate::support::{Client, TestWorker, command, eventually, start};
+use crate::support::{TestWorker, command, eventually, job, start};
 use crate::tls::Authority;
 
 /// What all lives of the scheduler have seen.
@@ -210,14 +210,6 @@ async fn abandoned(on_loss: OnLoss, scheduler: &FakeScheduler, addr: SocketAddr)
     eventually("registration", || scheduler.registrations() == 1).await;
     life.end();
     worker
-}
-
-async fn job(client: &mut Client, id: stockade::job::JobId) -> v1::Job {
-    let request = v1::QueryJobRequest {
-        job_id: id.to_string(),
-    };
-    let answer = client.query_job(request).await.expect("query").into_inner();
-    answer.job.expect("job")
 }
 
 #[tokio::test]

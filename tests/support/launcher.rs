@@ -9,13 +9,13 @@ use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use stockade::config::{Config, Reread};
-use stockade::isolation::ipc::{
-    Channel, Event, KnownJob, Launch, Leftover, Order, Origin, TransportError, pair,
-};
+use stockade::isolation::ipc::{Channel, Event, KnownJob, Launch, Leftover, Order, TransportError, pair};
 use stockade::job::{
     Cause, ExitRecord, IsolationCeiling, JobId, Output, Receipt, StartStep, Stop, StopOrder, StreamTotals,
     Timestamp,
 };
+
+use super::jobs::{exit_record, known};
 
 /// Stands in for the launcher and its supervisors. What it knows outlives the server, as theirs does.
 ///
@@ -384,28 +384,5 @@ impl FakeLauncher {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic under the lock")
-    }
-}
-
-fn known(id: JobId, created_at: Timestamp) -> KnownJob {
-    KnownJob {
-        id,
-        tenant: "default".to_owned(),
-        policy: "default".to_owned(),
-        created_at,
-        started_at: None,
-        receipt: None,
-        idempotency_key: None,
-        stop: None,
-        record: None,
-        origin: Origin::Launched,
-    }
-}
-
-pub fn exit_record(cause: Cause, started_at: Timestamp) -> ExitRecord {
-    let never_ran = matches!(cause, Cause::StartFailed { .. });
-    ExitRecord {
-        started_at: (!never_ran).then_some(started_at),
-        ..ExitRecord::without_run(cause)
     }
 }

@@ -7,6 +7,6 @@ mod jobs;
 mod launcher;
 mod worker;
 
-pub use jobs::{command, offsets, start, text_of};
-pub use launcher::{FakeLauncher, exit_record};
+pub use jobs::{command, ended, exit_record, job, offsets, start, text_of};
+pub use launcher::FakeLauncher;
 pub use worker::{Client, OldClient, TestWorker, eventually};
