@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use stockade::proto::v1::{Cause, Limits, OnOutputLimit, StartJobRequest};
+use stockade::proto::v1::{Cause, GetWorkerRequest, Limits, OnOutputLimit, StartJobRequest};
 
 use super::worker::traces::{SUPERVISOR, branches_of, children, named, pump_of};
 use super::worker::{Worker, able, eventually};
@@ -132,6 +132,25 @@ fn who_writes_too_much_and_ends_at_once_is_told_as_that() {
             let stdout = job.output.and_then(|output| output.stdout).expect("stdout");
             assert_eq!((stdout.total_bytes, stdout.dropped_bytes), (2000, 1000));
         }
+    });
+    worker.shut_down();
+}
+
+/// What a worker says of its host is what its jobs get.
+#[test]
+fn a_worker_tells_the_cgroups_that_its_jobs_get() {
+    if !able() {
+        return;
+    }
+    let worker = Worker::start();
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell("true")).await;
+        let receipt = wait(&mut client, &id).await.isolation.expect("a receipt");
+        let told = client.get_worker(GetWorkerRequest {}).await.expect("worker");
+        let host = told.into_inner().host;
+        let cgroups = host.iter().find(|ability| ability.name == "cgroups");
+        assert_eq!(cgroups.expect("cgroups").detail, receipt.cgroup_version);
     });
     worker.shut_down();
 }

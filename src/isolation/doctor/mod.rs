@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use self::place::Place;
-use crate::isolation::cgroup::CgroupTree;
+use crate::isolation::cgroup::{CgroupError, CgroupTree, Version};
 use crate::isolation::ipc::{AbilityStatus, HostAbility};
 use crate::isolation::launcher;
 use crate::isolation::sandbox::landlock;
@@ -22,16 +22,22 @@ pub fn examine(cgroup: &str) -> Vec<HostAbility> {
         privilege::privilege(),
         privilege::capabilities(),
         privilege::container(),
-        cgroups(cgroup),
+        cgroups(CgroupTree::open(cgroup).map(|tree| tree.version())),
     ];
-    abilities.extend(quick());
+    abilities.extend(of_kernel());
     abilities
 }
 
-/// What can be told at once.
+/// What can be told at once of a worker that has these cgroups.
 #[must_use]
-pub fn quick() -> Vec<HostAbility> {
-    vec![
+pub fn of_worker(version: Version) -> Vec<HostAbility> {
+    let mut abilities = vec![cgroups(Ok(version))];
+    abilities.extend(of_kernel());
+    abilities
+}
+
+fn of_kernel() -> [HostAbility; 6] {
+    [
         kernel(),
         namespaces(),
         privilege::user_namespaces(),
@@ -129,15 +135,12 @@ fn overlay() -> HostAbility {
     )
 }
 
-fn cgroups(branch: &str) -> HostAbility {
-    match CgroupTree::open(branch) {
-        Ok(tree) => ability("cgroups", AbilityStatus::Ok, tree.version().as_str(), ""),
-        Err(error) => ability(
-            "cgroups",
-            AbilityStatus::Missing,
-            error.to_string(),
-            &cgroup_mend(),
-        ),
+fn cgroups(found: Result<Version, CgroupError>) -> HostAbility {
+    let missing = |detail: String| ability("cgroups", AbilityStatus::Missing, detail, &cgroup_mend());
+    match found {
+        Ok(Version::Absent) => missing("no hierarchy can be used".to_owned()),
+        Ok(version) => ability("cgroups", AbilityStatus::Ok, version.as_str(), ""),
+        Err(error) => missing(error.to_string()),
     }
 }
 
@@ -172,7 +175,8 @@ mod tests {
 
     #[test]
     fn what_is_amiss_has_a_mend_and_what_is_not_has_none() {
-        for found in quick() {
+        let versions = [Version::V2, Version::Absent];
+        for found in versions.into_iter().flat_map(of_worker) {
             assert_eq!(
                 found.mend.is_empty(),
                 found.status == AbilityStatus::Ok,

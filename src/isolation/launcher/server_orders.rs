@@ -5,6 +5,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::daemon::{Daemon, SERVER};
 use super::server_link::ServerEnd;
 use crate::config::Reread;
+use crate::isolation::doctor;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{Event, Order, TransportError};
 use crate::job::StartStep;
@@ -90,7 +91,7 @@ impl Daemon {
                 self.server.send(&Event::Reread(Box::new(reread)));
             }
             Order::Probe => {
-                let abilities = crate::isolation::doctor::quick();
+                let abilities = doctor::of_worker(self.sandboxes.cgroups().version());
                 let ceiling = self.sandboxes.ceiling();
                 self.server.send(&Event::Host { abilities, ceiling });
             }
