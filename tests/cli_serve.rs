@@ -45,7 +45,7 @@ fn a_configuration_that_is_wrong_or_missing_is_a_failure() {
 
 #[test]
 fn another_user_than_root_is_a_failure() {
-    if !needs::needs("root", rustix::process::geteuid().is_root()) {
+    if !needs::needs_root() {
         return;
     }
     let program = fs::File::open(env!("CARGO_BIN_EXE_stockade")).expect("the program");
@@ -62,7 +62,7 @@ fn another_user_than_root_is_a_failure() {
 
 #[test]
 fn an_address_that_is_taken_is_told_once() {
-    if !needs::needs("root", rustix::process::geteuid().is_root()) {
+    if !needs::needs_root() {
         return;
     }
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

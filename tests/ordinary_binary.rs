@@ -80,7 +80,7 @@ fn places_in(folder: &Path) -> Vec<String> {
 #[test]
 #[cfg(all(feature = "static", target_os = "linux", target_env = "gnu"))]
 fn it_loads_no_library_to_find_a_host() {
-    if !needs::needs("root", rustix::process::geteuid().is_root()) || !has_archives() {
+    if !needs::needs_root() || !has_archives() {
         return;
     }
     let dir = tempfile::tempdir().expect("tempdir");

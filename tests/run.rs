@@ -24,8 +24,8 @@ fn run(script: &str) -> Command {
     command
 }
 
-fn is_root() -> bool {
-    needs::needs("root", rustix::process::geteuid().is_root())
+fn able() -> bool {
+    needs::needs_sandboxes()
 }
 
 fn ends_within(child: &mut Child, limit: Duration) -> ExitStatus {
@@ -57,7 +57,7 @@ fn lines(count: u32) -> Vec<u8> {
 /// Needs root. The old root is taken off late, when the job's stub is there already.
 #[test]
 fn a_job_finds_no_mount_of_the_host() {
-    if !is_root() {
+    if !able() {
         return;
     }
     let table = run("cat /proc/self/mountinfo").output().expect("it runs");
@@ -83,7 +83,7 @@ fn a_job_finds_no_mount_of_the_host() {
 /// Needs root.
 #[test]
 fn every_step_of_a_launch_is_told_once_with_its_time() {
-    if !is_root() {
+    if !able() {
         return;
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
@@ -125,7 +125,7 @@ fn every_step_of_a_launch_is_told_once_with_its_time() {
 /// Needs root.
 #[test]
 fn a_full_disk_is_no_success() {
-    if !is_root() {
+    if !able() {
         return;
     }
     let folder = tempfile::tempdir().expect("tempdir");
@@ -150,7 +150,7 @@ fn a_full_disk_is_no_success() {
 /// Needs root.
 #[test]
 fn a_reader_gets_every_byte_once_however_slowly() {
-    if !is_root() {
+    if !able() {
         return;
     }
     for non_blocking in [false, true] {
@@ -179,7 +179,7 @@ fn a_reader_gets_every_byte_once_however_slowly() {
 /// Needs root.
 #[test]
 fn signals_are_heard_while_nobody_reads() {
-    if !is_root() {
+    if !able() {
         return;
     }
     // One that runs, and one that is over.
@@ -210,7 +210,7 @@ fn is_full(pipe: &io::PipeReader) -> bool {
 /// Needs root.
 #[test]
 fn a_reader_that_goes_ends_the_job_and_is_no_loss() {
-    if !is_root() {
+    if !able() {
         return;
     }
     let (mut reader, writer) = io::pipe().expect("pipe");
@@ -230,7 +230,7 @@ fn a_reader_that_goes_ends_the_job_and_is_no_loss() {
 /// Needs root.
 #[test]
 fn a_file_gets_all_output() {
-    if !is_root() {
+    if !able() {
         return;
     }
     let file = tempfile::NamedTempFile::new().expect("tempfile");
@@ -243,7 +243,7 @@ fn a_file_gets_all_output() {
 /// Needs root.
 #[test]
 fn a_run_in_another_pid_namespace_is_left_alone() {
-    if !is_root() {
+    if !able() {
         return;
     }
     let mut longer = run("sleep 2; exit 3").spawn().expect("stockade");
@@ -262,7 +262,7 @@ fn a_run_in_another_pid_namespace_is_left_alone() {
 /// Needs root and python3.
 #[test]
 fn what_the_kernel_limits_for_each_user_is_each_runs_own() {
-    if !is_root() {
+    if !able() {
         return;
     }
     let taker = "import ctypes, time\nlibc, taken = ctypes.CDLL(None), 0\n\

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Child;
 
-use crate::harness::{Job, able, marked_processes, unique};
+use crate::harness::{Job, able, marked_process, unique};
 
 /// A job that sleeps until it is killed.
 struct Sleeper {
@@ -17,13 +17,8 @@ impl Sleeper {
     fn start(policy: &str) -> Self {
         let marker = unique("sleeper");
         let job = Job::under(policy).bash(&format!("exec -a {marker} sleep 60"));
-        let launcher = job.to_command().spawn().expect("spawned");
-        let payload = loop {
-            if let [pid] = marked_processes(&marker)[..] {
-                break pid;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        };
+        let mut launcher = job.to_command().spawn().expect("spawned");
+        let payload = marked_process(&marker, &mut launcher);
         Self {
             _job: job,
             launcher,

@@ -10,7 +10,7 @@ use stockade::proto::v1::{
 };
 use tokio::time::timeout;
 
-use super::worker::traces::marked;
+use super::worker::traces::Nap;
 use super::worker::{PATIENCE, Worker, able, eventually};
 use super::{Client, in_runtime, query, running, shell, start, wait};
 
@@ -29,6 +29,7 @@ fn a_deadline_holds_without_server_and_launcher() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
@@ -37,13 +38,13 @@ fn a_deadline_holds_without_server_and_launcher() {
                 wall_time_ms: 2000,
                 ..Limits::default()
             }),
-            ..shell("echo begin; sleep 6871")
+            ..shell(&format!("echo begin; sleep {nap}"))
         };
         let id = start(&mut client, request).await;
-        eventually("it runs", || marked("sleep\x006871") == 1);
+        eventually("it runs", || nap.sleepers() == 1);
         worker.die_and_start_again(|_| {
             let before = std::time::Instant::now();
-            eventually("its supervisor ends it", || marked("sleep\x006871") == 0);
+            eventually("its supervisor ends it", || nap.sleepers() == 0);
             assert!(before.elapsed() < Duration::from_secs(4));
         });
         let job = wait(&mut worker.client().await, &id).await;
@@ -63,16 +64,17 @@ fn an_adopted_job_keeps_its_start_its_receipt_and_its_usage() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
         let id = start(
             &mut client,
-            shell("head -c 20M /dev/zero | tail -c 1; sleep 6872"),
+            shell(&format!("head -c 20M /dev/zero | tail -c 1; sleep {nap}")),
         )
         .await;
         let before = running(&mut client, &id).await;
-        eventually("it runs", || marked("sleep\x006872") == 1);
+        eventually("it runs", || nap.sleepers() == 1);
         // As if the server had died before it had stored what it was told.
         worker.die_and_start_again(|state| {
             let database = rusqlite::Connection::open(state.join("server/stockade.db")).expect("open");
@@ -142,22 +144,27 @@ fn a_supervisor_of_a_newer_format_is_left_alone() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("echo said; sleep 6874; sleep 6874; exit 3")).await;
+        let id = start(
+            &mut client,
+            shell(&format!("echo said; sleep {nap}; sleep {nap}; exit 3")),
+        )
+        .await;
         running(&mut client, &id).await;
-        eventually("it runs", || marked("sleep\x006874") == 1);
+        eventually("it runs", || nap.sleepers() == 1);
         let control = worker.control();
         worker.die_and_start_again(|_| set_format(&control, &id, 99));
         let mut client = worker.client().await;
         let other = start(&mut client, shell("exit 5")).await;
         assert_eq!(wait(&mut client, &other).await.exit_code, Some(5));
-        assert_eq!(marked("sleep\x006874"), 1, "nothing is killed");
+        assert_eq!(nap.sleepers(), 1, "nothing is killed");
         running(&mut client, &id).await;
         stop_has_no_effect(&mut client, &id).await;
         waits_last(&mut client, &id).await;
-        assert_eq!(marked("sleep\x006874"), 1);
+        assert_eq!(nap.sleepers(), 1);
         let delete = stockade::proto::v1::DeleteJobRequest { job_id: id.clone() };
         client.delete_job(delete).await.expect_err("it runs");
         // The newer worker comes back.

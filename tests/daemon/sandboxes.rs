@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stockade::proto::v1::{Cause, DeleteJobRequest, StartJobRequest, StopJobRequest};
 
-use super::worker::traces::{Holdings, SUPERVISOR, children, marked, named};
+use super::worker::traces::{Holdings, Nap, SUPERVISOR, children, named};
 use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{in_runtime, running, shell, start, wait, worker_with_policies};
 
@@ -17,6 +17,7 @@ fn many_jobs_leave_nothing_behind() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let worker = Worker::start();
     let launcher = worker.launcher();
     in_runtime(async {
@@ -34,7 +35,13 @@ fn many_jobs_leave_nothing_behind() {
         }
         let mut ids = Vec::new();
         for _ in 0..100 {
-            ids.push(start(&mut client, shell("sleep 0.3; (setsid sleep 61 &); exit 5")).await);
+            ids.push(
+                start(
+                    &mut client,
+                    shell(&format!("sleep 0.3; (setsid sleep {nap} &); exit 5")),
+                )
+                .await,
+            );
         }
         for id in &ids {
             assert_eq!(wait(&mut client, id).await.exit_code, Some(5));
@@ -44,7 +51,7 @@ fn many_jobs_leave_nothing_behind() {
                 .expect("delete");
         }
         eventually("it is idle again", || children(launcher).len() == IDLE_CHILDREN);
-        assert_eq!(marked("sleep\x0061"), 0);
+        assert_eq!(nap.sleepers(), 0);
         eventually("it holds what it held", || Holdings::of(&worker) == before);
         let kept = std::fs::read_dir(worker.dir.path().join("state/jobs"))
             .expect("jobs")
@@ -143,13 +150,15 @@ fn a_stop_is_over_when_nothing_is_left() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let worker = Worker::start();
     in_runtime(async {
         let mut client = worker.client().await;
-        let stubborn =
-            "trap '' TERM; (setsid sh -c \"trap '' TERM; sleep 62\" &); sleep 62 & sleep 62; sleep 62";
-        let id = start(&mut client, shell(stubborn)).await;
-        eventually("it runs", || marked("sleep\x0062") == 3);
+        let stubborn = format!(
+            "trap '' TERM; (setsid sh -c \"trap '' TERM; sleep {nap}\" &); sleep {nap} & sleep {nap}; sleep {nap}"
+        );
+        let id = start(&mut client, shell(&stubborn)).await;
+        eventually("it runs", || nap.sleepers() == 3);
         let request = StopJobRequest {
             job_id: id,
             grace_ms: Some(200),
@@ -164,7 +173,7 @@ fn a_stop_is_over_when_nothing_is_left() {
             .into_inner()
             .job
             .expect("job");
-        assert_eq!(marked("sleep\x0062"), 0, "at the very moment of the answer");
+        assert_eq!(nap.sleepers(), 0, "at the very moment of the answer");
         assert_eq!((job.cause(), job.signal), (Cause::Stopped, Some(9)));
         let stop = job.stop.expect("stop");
         assert!(stop.escalated && stop.killed >= 4, "{stop:?}");

@@ -7,7 +7,7 @@ use stockade::proto::jobscheduler::{QueryJobReq, QueryJobRes, StartJobReq, StopJ
 use tonic::Code;
 
 use super::in_runtime;
-use super::worker::traces::marked;
+use super::worker::traces::Nap;
 use super::worker::{PATIENCE, Worker, able, eventually};
 
 type OldClient = stockade::proto::jobscheduler::worker_client::WorkerClient<tonic::transport::Channel>;
@@ -111,16 +111,17 @@ fn a_stop_answers_at_once_and_kills_everything() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let worker = Worker::start();
     fs::write(
         worker.dir.path().join("scripts/long.sh"),
-        "trap '' TERM\nsleep 65 &\nsleep 65\nsleep 65\n",
+        format!("trap '' TERM\nsleep {nap} &\nsleep {nap}\nsleep {nap}\n"),
     )
     .expect("script");
     in_runtime(async {
         let mut client = worker.old_client().await;
         let id = start(&mut client, "bash", "long.sh").await.expect("start");
-        eventually("it runs", || marked("sleep\x0065") == 2);
+        eventually("it runs", || nap.sleepers() == 2);
         let asked = Instant::now();
         client
             .stop_job(StopJobReq { job_id: id.clone() })
@@ -133,7 +134,7 @@ fn a_stop_answers_at_once_and_kills_everything() {
         );
         let end = end_of(&mut client, &id).await;
         assert_eq!(end.error_text, "signal: killed");
-        assert_eq!(marked("sleep\x0065"), 0);
+        assert_eq!(nap.sleepers(), 0);
         client
             .stop_job(StopJobReq { job_id: id })
             .await

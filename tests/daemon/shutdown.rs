@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use stockade::proto::v1::{Cause, State};
 use tonic::Code;
 
-use super::worker::traces::marked;
+use super::worker::traces::Nap;
 use super::worker::{Worker, able, eventually, kill};
 use super::{in_runtime, query, shell, start, stop, wait};
 
@@ -49,20 +49,21 @@ fn leave_lets_jobs_run_on() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = worker("leave", 30);
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("sleep 6881")).await;
-        eventually("it runs", || marked("sleep\x006881") == 1);
+        let id = start(&mut client, shell(&format!("sleep {nap}"))).await;
+        eventually("it runs", || nap.sleepers() == 1);
         let took = end(&mut worker, 0);
         assert!(took < Duration::from_secs(5), "{took:?}");
-        assert_eq!(marked("sleep\x006881"), 1);
+        assert_eq!(nap.sleepers(), 1);
         assert!(!left(&worker.name()).is_empty(), "the job's");
         worker.start_again();
         let mut client = worker.client().await;
         assert_eq!(query(&mut client, &id).await.state(), State::Running);
         stop(&mut client, &id).await;
-        assert_eq!(marked("sleep\x006881"), 0);
+        assert_eq!(nap.sleepers(), 0);
     });
     let name = worker.name();
     worker.shut_down_and(|| assert_eq!(left(&name), Vec::<PathBuf>::new()));
@@ -101,17 +102,18 @@ fn a_wait_is_over_in_time_and_the_job_runs_on() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = worker("wait", 1);
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("sleep 6882")).await;
-        eventually("it runs", || marked("sleep\x006882") == 1);
+        let id = start(&mut client, shell(&format!("sleep {nap}"))).await;
+        eventually("it runs", || nap.sleepers() == 1);
         let took = end(&mut worker, 0);
         assert!(
             took >= Duration::from_secs(1) && took < Duration::from_secs(5),
             "{took:?}"
         );
-        assert_eq!(marked("sleep\x006882"), 1);
+        assert_eq!(nap.sleepers(), 1);
         worker.start_again();
         let mut client = worker.client().await;
         stop(&mut client, &id).await;
@@ -124,14 +126,15 @@ fn stop_ends_jobs_and_says_so() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = worker("stop", 30);
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("sleep 6883")).await;
-        eventually("it runs", || marked("sleep\x006883") == 1);
+        let id = start(&mut client, shell(&format!("sleep {nap}"))).await;
+        eventually("it runs", || nap.sleepers() == 1);
         let took = end(&mut worker, 0);
         assert!(took < Duration::from_secs(6), "{took:?}");
-        assert_eq!(marked("sleep\x006883"), 0);
+        assert_eq!(nap.sleepers(), 0);
         assert_eq!(left(&worker.name()), Vec::<PathBuf>::new());
         worker.start_again();
         let job = query(&mut worker.client().await, &id).await;
@@ -146,16 +149,17 @@ fn a_second_signal_ends_at_once_and_for_good() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = worker("wait", 600);
     in_runtime(async {
         let mut client = worker.client().await;
-        let id = start(&mut client, shell("sleep 6884")).await;
-        eventually("it runs", || marked("sleep\x006884") == 1);
+        let id = start(&mut client, shell(&format!("sleep {nap}"))).await;
+        eventually("it runs", || nap.sleepers() == 1);
         kill(worker.launcher(), libc::SIGTERM);
         std::thread::sleep(Duration::from_millis(800));
         let took = end(&mut worker, 1);
         assert!(took < Duration::from_secs(3), "{took:?}");
-        assert_eq!(marked("sleep\x006884"), 1, "the job runs on");
+        assert_eq!(nap.sleepers(), 1, "the job runs on");
         worker.start_again();
         let mut client = worker.client().await;
         assert_eq!(query(&mut client, &id).await.state(), State::Running);
@@ -188,15 +192,16 @@ fn a_stop_of_many_jobs_leaves_none_of_their_folders() {
     if !able() {
         return;
     }
+    let nap = Nap::new();
     let mut worker = worker("stop", 60);
     in_runtime(async {
         let mut client = worker.client().await;
         for _ in 0..150 {
-            start(&mut client, shell("sleep 6887")).await;
+            start(&mut client, shell(&format!("sleep {nap}"))).await;
         }
-        eventually("they run", || marked("sleep\x006887") == 150);
+        eventually("they run", || nap.sleepers() == 150);
         end(&mut worker, 0);
-        assert_eq!(marked("sleep\x006887"), 0);
+        assert_eq!(nap.sleepers(), 0);
         assert_eq!(worker.control_folders(), 0);
         assert_eq!(left(&worker.name()), Vec::<PathBuf>::new());
     });

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use stockade::proto::v1::StopJobRequest;
 
-use super::worker::traces::{children, marked};
+use super::worker::traces::{Nap, children};
 use super::worker::{Worker, able, eventually, kill};
 use super::{in_runtime, running, shell, start};
 
@@ -81,10 +81,9 @@ fn a_job_without_a_worker_is_forked_from_single_threads() {
     if !able() {
         return;
     }
-    let seconds = format!("{}", 7_000_000 + std::process::id());
-    let marker = format!("sleep\0{seconds}");
+    let nap = Nap::new();
     let mut run = Command::new(env!("CARGO_BIN_EXE_stockade"))
-        .args(["run", "--", "sleep", &seconds])
+        .args(["run", "--", "sleep", &nap.to_string()])
         .stdin(Stdio::null())
         .spawn()
         .expect("stockade run");
@@ -102,5 +101,5 @@ fn a_job_without_a_worker_is_forked_from_single_threads() {
     }
     kill(run.id(), libc::SIGTERM);
     run.wait().expect("it ends");
-    assert_eq!(marked(&marker), 0);
+    assert_eq!(nap.sleepers(), 0);
 }

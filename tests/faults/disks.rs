@@ -14,7 +14,7 @@ use tonic::Code;
 
 use super::rest::{Rest, answers};
 use super::switch::worker_with;
-use super::worker::traces::marked;
+use super::worker::traces::Nap;
 use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{Client, alone, in_runtime, output_of, query, rounds, shell, start, try_start, wait};
 
@@ -73,16 +73,15 @@ async fn start_on_a_full_disk(client: &mut Client) -> Option<String> {
 }
 
 /// F6
-fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr, number: u32) {
-    let seconds = 200_000 + std::process::id() * 10 + number;
-    let marker = format!("sleep\0{seconds}");
+fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr) {
+    let nap = Nap::new();
     let (worker, place) = worker_on("state", options);
     in_runtime(async {
         let rest = Rest::of(&worker).await;
         for round in 0..rounds(2) {
             let mut client = worker.client().await;
-            let runs = start(&mut client, shell(&format!("sleep {seconds}"))).await;
-            eventually("it runs", || marked(&marker) == 1);
+            let runs = start(&mut client, shell(&format!("sleep {nap}"))).await;
+            eventually("it runs", || nap.sleepers() == 1);
             let filler = fill(&place);
             let (mut accepted, mut refused) = (Vec::new(), 0_usize);
             for _ in 0..20 {
@@ -99,7 +98,7 @@ fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr, number
                 ..StopJobRequest::default()
             };
             client.stop_job(order).await.expect("stop");
-            eventually("the stop works", || marked(&marker) == 0);
+            eventually("the stop works", || nap.sleepers() == 0);
             if round % 2 == 1 {
                 let server = worker.server();
                 kill(server.expect("a server"), libc::SIGKILL);
@@ -143,7 +142,7 @@ fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr, number
 fn a_disk_without_space() {
     if able() {
         let _alone = alone();
-        a_full_disk(fill_bytes, c"size=16m,mode=755", 1);
+        a_full_disk(fill_bytes, c"size=16m,mode=755");
     }
 }
 
@@ -151,7 +150,7 @@ fn a_disk_without_space() {
 fn a_disk_without_inodes() {
     if able() {
         let _alone = alone();
-        a_full_disk(fill_inodes, c"size=64m,nr_inodes=600,mode=755", 2);
+        a_full_disk(fill_inodes, c"size=64m,nr_inodes=600,mode=755");
     }
 }
 

@@ -7,7 +7,7 @@ use stockade::proto::v1::{Cause, Job, StartJobRequest, State, StopJobRequest};
 
 use super::rest::{Rest, all_jobs};
 use super::switch::worker_with;
-use super::worker::traces::marked;
+use super::worker::traces::Nap;
 use super::worker::{Setup, Worker, able, eventually, kill};
 use super::{Client, Random, alone, in_runtime, query, rounds, shell, start, stop, try_start, wait};
 
@@ -37,12 +37,6 @@ pub(crate) fn kill_and_restart(worker: &mut Worker, victim: Victim) {
         kill(worker.launcher(), libc::SIGKILL);
         worker.start_again();
     }
-}
-
-/// A sleep that no other test's is.
-fn endless(number: u32) -> (String, String) {
-    let seconds = 100_000 + std::process::id() * 10 + number;
-    (format!("sleep {seconds}"), format!("sleep\0{seconds}"))
 }
 
 /// Its command never ran, or it ran once and to its end. Whether it ran.
@@ -295,8 +289,8 @@ fn a_kill_during_a_stop_leaves_nothing() {
     }
     let _alone = alone();
     let mut random = Random::new();
-    let (command, marker) = endless(3);
-    let stubborn = format!("trap '' TERM; (setsid {command} &); {command} & wait; {command}");
+    let nap = Nap::new();
+    let stubborn = format!("trap '' TERM; (setsid sleep {nap} &); sleep {nap} & wait; sleep {nap}");
     let mut worker = Worker::start();
     in_runtime(async {
         let rest = Rest::of(&worker).await;
@@ -306,7 +300,7 @@ fn a_kill_during_a_stop_leaves_nothing() {
             for _ in 0..4 {
                 ids.push(start(&mut client, shell(&stubborn)).await);
             }
-            eventually("they run", || marked(&marker) == 8);
+            eventually("they run", || nap.sleepers() == 8);
             for id in &ids {
                 let order = StopJobRequest {
                     job_id: id.clone(),
@@ -326,7 +320,7 @@ fn a_kill_during_a_stop_leaves_nothing() {
                     "{job:?}"
                 );
             }
-            assert_eq!(marked(&marker), 0);
+            assert_eq!(nap.sleepers(), 0);
         }
         rest.again(&worker).await;
     });

@@ -63,7 +63,7 @@ fn python_with_grpc() -> Result<PathBuf, String> {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "grpcio-tools"]))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "grpcio-tools>=1.60,<2"]))?;
     has_grpc()?;
     Ok(python)
 }

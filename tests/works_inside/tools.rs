@@ -2,8 +2,9 @@
 
 /// Those that a machine on which the whole project is checked has: missing, they fail the tests where
 /// `STOCKADE_TEST_REQUIRE` is set. Others fail them where it names them: `STOCKADE_TEST_REQUIRE=java,node`.
-const EXPECTED: [&str; 12] = [
+const EXPECTED: [&str; 14] = [
     "bash", "python3", "perl", "gcc", "make", "git", "tar", "gzip", "awk", "dpkg-deb", "script", "cargo",
+    "zstd", "jq",
 ];
 
 /// Whether all of them are there; says which is not.

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use needs::needs;
+use needs::{needs, needs_sandboxes};
 
 #[path = "../../support/needs.rs"]
 mod needs;
@@ -12,7 +12,7 @@ mod needs;
 ///
 /// Nearly every test of this suite needs root, since it looks at the host's side as well.
 pub fn able() -> bool {
-    needs("root", nix::unistd::geteuid().is_root())
+    needs_sandboxes()
 }
 
 /// Whether an ordinary user's launcher can be tried here: needs root, to become that user, and a host that lets users

@@ -11,5 +11,5 @@ mod process;
 
 pub use able::{able, able_as_user};
 pub use job::{Finished, Job, USER};
-pub use plant::{Canary, marked_processes, unique};
+pub use plant::{Canary, marked_process, marked_processes, unique};
 pub use probe::{Probe, Setting};

@@ -21,14 +21,12 @@ pub struct Canary {
 impl Canary {
     pub fn start() -> Self {
         let name = unique("canary");
-        let process = Command::new("bash")
+        let mut process = Command::new("bash")
             .args(["-c", "exec -a \"$0\" sleep 600", &name])
             .stdin(Stdio::null())
             .spawn()
             .expect("bash");
-        while marked_processes(&name).is_empty() {
-            std::thread::yield_now();
-        }
+        marked_process(&name, &mut process);
         Self { name, process }
     }
 
@@ -45,6 +43,18 @@ impl Drop for Canary {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The one process that has `marker` as its first word, as soon as `starter` has brought it up.
+pub fn marked_process(marker: &str, starter: &mut Child) -> u32 {
+    loop {
+        if let [pid] = marked_processes(marker)[..] {
+            return pid;
+        }
+        let ended = starter.try_wait().expect("waited for");
+        assert!(ended.is_none(), "{marker} never came up: {ended:?}");
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A real worker: launcher, server and all, on a Unix socket in a folder of its own.
 
 #[path = "../../support/needs.rs"]
-mod needs;
+pub(crate) mod needs;
 pub(crate) mod traces;
 
 use std::fs;
@@ -17,15 +17,15 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-use traces::{branches_of, children, uid};
+use traces::{SUPERVISOR, branches_of, children, named, uid};
 
 const SERVER_UID: &str = "64901";
 /// For everything that should take a moment.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Whether workers can be run here: they need root.
+/// Whether workers can be run here.
 pub(crate) fn able() -> bool {
-    needs::needs("root", rustix::process::geteuid().is_root())
+    needs::needs_sandboxes()
 }
 
 /// What is special about a worker.
@@ -250,6 +250,12 @@ impl Drop for Worker {
             eprintln!("the worker's log:\n{}", self.log());
         }
         if matches!(self.process.try_wait(), Ok(None)) {
+            if std::thread::panicking() {
+                // Whatever it was told to do with jobs when it ends: none is to run on.
+                for supervisor in named(self.launcher(), SUPERVISOR) {
+                    kill(supervisor, libc::SIGKILL);
+                }
+            }
             kill(self.launcher(), libc::SIGTERM);
             let _ = self.process.wait();
         }

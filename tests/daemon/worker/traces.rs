@@ -1,8 +1,12 @@
 //! What there is of a worker on this host: processes, descriptors, mounts, cgroups.
 
-use std::fs;
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use std::{fmt, fs};
 
 use super::Worker;
 
@@ -127,9 +131,39 @@ fn cgroups_of(launcher: u32) -> usize {
 
 /// Processes anywhere on this machine with `marker` in their command line.
 pub(crate) fn marked(marker: &str) -> usize {
+    let marked = |line: &Vec<u8>| line.windows(marker.len()).any(|part| part == marker.as_bytes());
+    command_lines().filter(marked).count()
+}
+
+/// A time to sleep that nobody else on this machine sleeps, neither for another test nor since an earlier one: it finds
+/// those who do.
+#[derive(Debug)]
+pub(crate) struct Nap(String);
+
+impl Nap {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("3600.{:07}{number:03}", std::process::id()))
+    }
+
+    /// Processes anywhere on this machine with it as one of their words.
+    pub(crate) fn sleepers(&self) -> usize {
+        let words = |line: &Vec<u8>| {
+            line.split(|byte| *byte == 0)
+                .any(|word| word == self.0.as_bytes())
+        };
+        command_lines().filter(words).count()
+    }
+}
+
+impl fmt::Display for Nap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn command_lines() -> impl Iterator<Item = Vec<u8>> {
     let pids = fs::read_dir("/proc").expect("/proc").flatten();
-    let lines = pids.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines
-        .filter(|line| line.windows(marker.len()).any(|part| part == marker.as_bytes()))
-        .count()
+    pids.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
 }
