@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{BoxFuture, FutureExt};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::Sleep;
 use tonic::Status;
@@ -141,9 +141,12 @@ fn too_many(full: Full) -> Refusal {
     }
 }
 
-/// A request as it arrives: bounded in length and time, and paid for by the byte.
+/// A request: bounded in length and time, paid for by the byte, and passed on once it is whole. What it is decoded to takes
+/// several times its bytes, and the decoder would hold that until the client ends the request.
 struct RequestBody {
     body: Body,
+    whole: BytesMut,
+    ended: bool,
     call: Arc<Place>,
     most: usize,
     length: usize,
@@ -156,6 +159,8 @@ impl RequestBody {
     fn new(body: Body, call: Arc<Place>, most: usize, within: Duration) -> Self {
         Self {
             body,
+            whole: BytesMut::new(),
+            ended: false,
             call,
             most,
             length: 0,
@@ -187,29 +192,31 @@ impl http_body::Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let me = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut me.body).poll_frame(context) {
-            let length = match &frame {
-                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-                _ => 0,
+        while !me.ended {
+            let Poll::Ready(frame) = Pin::new(&mut me.body).poll_frame(context) else {
+                let late = me
+                    .late
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(me.within)));
+                ready!(late.as_mut().poll(context));
+                return Poll::Ready(Some(Err(Refusal::RequestLate(me.within).into())));
             };
-            return Poll::Ready(match me.count(length) {
-                Ok(()) => frame,
-                Err(refusal) => Some(Err(refusal.into())),
-            });
+            let data = frame.transpose()?.map(Frame::into_data);
+            me.ended = data.is_none() || me.body.is_end_stream();
+            // Trailers say nothing.
+            let Some(Ok(data)) = data else { continue };
+            me.count(data.len())?;
+            if me.ended && me.whole.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            // Many small pieces would each take more than they hold.
+            me.whole.extend_from_slice(&data);
         }
-        let late = me
-            .late
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(me.within)));
-        ready!(late.as_mut().poll(context));
-        Poll::Ready(Some(Err(Refusal::RequestLate(me.within).into())))
+        let whole = std::mem::take(&mut me.whole).freeze();
+        Poll::Ready((!whole.is_empty()).then(|| Ok(Frame::data(whole))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.whole.is_empty() && (self.ended || self.body.is_end_stream())
     }
 }
 

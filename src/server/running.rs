@@ -28,11 +28,12 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The launcher reads orders faster than they are given.
 const ORDERS_SENT_WITHIN: Duration = Duration::from_secs(2);
 
-const OUT_OF_RANGE: &[u8] = b"11";
-const RESOURCE_EXHAUSTED: &str = "8";
+/// The codes with which tonic's decoder answers, which no service of ours ever does, and what each is to gRPC: a message over
+/// the size limit (OUT_OF_RANGE) is RESOURCE_EXHAUSTED, one that is none (INTERNAL) INVALID_ARGUMENT.
+const RENAMED: [(&[u8], &str); 2] = [(b"11", "8"), (b"13", "3")];
 
 type Answer = Response<tonic::body::Body>;
-type NameOversize = MapResponseLayer<fn(Answer) -> Answer>;
+type Rename = MapResponseLayer<fn(Answer) -> Answer>;
 
 /// A server with its network side, from start to shutdown.
 #[derive(Debug)]
@@ -192,22 +193,21 @@ async fn wait_for_jobs(server: &Server, limit: Duration) {
 }
 
 /// How gRPC is spoken, for every service alike.
-fn transport() -> tonic::transport::Server<Stack<HoldCalls, Stack<NameOversize, Identity>>> {
+fn transport() -> tonic::transport::Server<Stack<HoldCalls, Stack<Rename, Identity>>> {
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .layer(MapResponseLayer::new(name_oversize as fn(Answer) -> Answer))
+        .layer(MapResponseLayer::new(rename as fn(Answer) -> Answer))
         .layer(HoldCalls)
 }
 
-/// A message over the size limit is RESOURCE_EXHAUSTED to gRPC; tonic's decoder calls it OUT_OF_RANGE, which no
-/// service of ours ever answers.
-fn name_oversize(mut answer: Answer) -> Answer {
-    if let Some(status) = answer.headers_mut().get_mut(Status::GRPC_STATUS)
-        && status.as_bytes() == OUT_OF_RANGE
+/// Gives what tonic's decoder refuses the code that gRPC has for it.
+fn rename(mut answer: Answer) -> Answer {
+    if let Some(code) = answer.headers_mut().get_mut(Status::GRPC_STATUS)
+        && let Some((_, name)) = RENAMED.iter().find(|(tonics, _)| *tonics == code.as_bytes())
     {
-        *status = HeaderValue::from_static(RESOURCE_EXHAUSTED);
+        *code = HeaderValue::from_static(name);
     }
     answer
 }

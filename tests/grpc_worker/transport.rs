@@ -144,6 +144,31 @@ async fn unknown_methods_are_unimplemented() {
     assert_eq!(refused.code(), Code::Unimplemented);
 }
 
+/// Sends a message of another type than QueryJob has.
+async fn query_with<M: prost::Message + 'static>(worker: &TestWorker, message: M) -> tonic::Status {
+    let mut grpc = tonic::client::Grpc::new(worker.channel().await);
+    grpc.ready().await.expect("ready");
+    let answer = grpc.unary::<M, v1::QueryJobResponse, _>(
+        tonic::Request::new(message),
+        "/stockade.v1.Worker/QueryJob".parse().expect("path"),
+        tonic_prost::ProstCodec::default(),
+    );
+    answer.await.expect_err("malformed")
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_an_invalid_argument() {
+    let worker = TestWorker::start();
+    // A number, and bytes that are no UTF-8, where the job's id should be.
+    for refused in [
+        query_with(&worker, 7_u64).await,
+        query_with(&worker, vec![0xff_u8]).await,
+    ] {
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(!refused.message().is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_thousand_calls_at_once_are_answered() {
     let worker = TestWorker::start();

@@ -109,9 +109,32 @@ async fn a_request_that_stays_behind_is_given_up() {
     let call = Arc::new(share.take(CALL_BYTES).expect("free"));
     let within = Duration::from_millis(50);
     let mut body = RequestBody::new(stalled(1 << 20), call, 2 << 20, within);
-    body.frame().await.expect("a frame").expect("no error");
+    let begun = tokio::time::timeout(within / 2, body.frame()).await;
+    assert!(begun.is_err(), "what is not whole is passed on: {begun:?}");
     assert!(share.take(7 << 19).is_err(), "it holds a quarter");
     let late = body.collect().await.expect_err("late");
     assert_eq!(late.code(), Code::DeadlineExceeded);
     share.take(4 << 20).expect("it holds nothing");
+}
+
+/// A decoder that has all of a message holds what it is decoded to.
+#[tokio::test]
+async fn a_request_is_passed_on_once_it_is_whole() {
+    let share = share(4 << 20);
+    let (pieces, body) = tokio::sync::mpsc::channel(4);
+    let body = StreamBody::new(stream::unfold(body, |mut body| async {
+        Some((Ok::<_, Status>(body.recv().await?), body))
+    }));
+    let call = Arc::new(share.take(CALL_BYTES).expect("free"));
+    let mut body = RequestBody::new(Body::new(body), call, 1 << 20, Duration::from_secs(60));
+    let moment = Duration::from_millis(20);
+    for piece in ["be", "gin", ""] {
+        pieces.send(Frame::data(piece.into())).await.expect("taken");
+        let early = tokio::time::timeout(moment, body.frame()).await;
+        assert!(early.is_err(), "{early:?}");
+    }
+    drop(pieces);
+    let frame = body.frame().await.expect("a frame").expect("no error");
+    assert_eq!(frame.into_data().expect("data"), "begin");
+    assert!(body.frame().await.is_none());
 }
