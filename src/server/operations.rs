@@ -125,7 +125,7 @@ impl Server {
     }
 
     /// Removes what is kept of a finished job: first its files, then its record.
-    pub async fn delete(&self, tenant: &Tenant, id: JobId) -> Result<(), Refusal> {
+    pub async fn delete(self: &Arc<Self>, tenant: &Tenant, id: JobId) -> Result<(), Refusal> {
         match self.jobs.find(tenant, id)? {
             Found::Live(live) => Err(Refusal::WrongState(live.state())),
             Found::Stored(view) if view.state != State::Finished => Err(Refusal::WrongState(view.state)),

@@ -94,7 +94,12 @@ impl Server {
     ///
     /// Files that the host does not let go stay on the clean-up list; the job is gone all the same. A record that the disk
     /// does not let go is removed later.
-    pub(super) async fn remove(&self, id: JobId) -> Result<(), Refusal> {
+    pub(super) async fn remove(self: &Arc<Self>, id: JobId) -> Result<(), Refusal> {
+        let server = Arc::clone(self);
+        to_its_end(async move { server.try_remove(id).await }).await
+    }
+
+    async fn try_remove(&self, id: JobId) -> Result<(), Refusal> {
         let removal = self
             .ask(&self.removals.folders, id, &Order::Delete { id })
             .await?;
@@ -109,7 +114,12 @@ impl Server {
     }
 
     /// Removes the output of a job that is known to be over.
-    pub(super) async fn drop_output(&self, id: JobId) -> Result<OutputRemoval, Refusal> {
+    pub(super) async fn drop_output(self: &Arc<Self>, id: JobId) -> Result<OutputRemoval, Refusal> {
+        let server = Arc::clone(self);
+        to_its_end(async move { server.try_drop_output(id).await }).await
+    }
+
+    async fn try_drop_output(&self, id: JobId) -> Result<OutputRemoval, Refusal> {
         let removal = self
             .ask(&self.removals.outputs, id, &Order::DropOutput { id })
             .await?;
@@ -131,6 +141,17 @@ impl Server {
             _ => Err(Refusal::Unavailable("the job's files could not be removed yet")),
         }
     }
+}
+
+/// Goes on where a client hangs up: half of a removal is a record of output that is gone.
+async fn to_its_end<T, F>(removal: F) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Refusal>> + Send + 'static,
+{
+    tokio::spawn(removal)
+        .await
+        .unwrap_or_else(|error| Err(Refusal::unavailable("the removal was broken off", &error)))
 }
 
 fn tell<T: Copy>(waiting: &Mutex<Waiting<T>>, id: JobId, answer: T) {

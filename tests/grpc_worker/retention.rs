@@ -150,3 +150,22 @@ fn buried(state: &Path) -> u64 {
         .query_row("SELECT count(*) FROM buried", [], |row| row.get(0))
         .expect("count")
 }
+
+#[tokio::test]
+async fn a_delete_whose_client_hangs_up_is_made_all_the_same() {
+    let worker = TestWorker::start();
+    let mut client = worker.client().await;
+    let id = finished(&worker, &mut client, 10).await;
+    worker.launcher.take_for_removals(Duration::from_millis(300));
+    let gone = tokio::time::timeout(Duration::from_millis(50), client.delete_job(delete(id))).await;
+    assert!(gone.is_err(), "{gone:?}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let query = v1::QueryJobRequest {
+        job_id: id.to_string(),
+    };
+    while client.query_job(query.clone()).await.is_ok() {
+        assert!(Instant::now() < deadline, "its record stays");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!has_output(&worker, id));
+}

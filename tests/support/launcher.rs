@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use stockade::config::{Config, Reread};
@@ -43,6 +44,8 @@ struct State {
     end_with_list: Vec<JobId>,
     /// Orders are left unanswered.
     deaf: bool,
+    /// So long it takes to remove a folder.
+    removal: Duration,
 }
 
 impl FakeLauncher {
@@ -107,6 +110,10 @@ impl FakeLauncher {
         self.lock().stuck.retain(|other| *other != id);
         self.delete(id);
         self.send(&Event::CleanUp(Vec::new()));
+    }
+
+    pub fn take_for_removals(&self, removal: Duration) {
+        self.lock().removal = removal;
     }
 
     pub fn set_deaf(&self, deaf: bool) {
@@ -334,6 +341,8 @@ impl FakeLauncher {
             }]));
             return self.send(&Event::DeletedLater { id });
         }
+        let removal = self.lock().removal;
+        std::thread::sleep(removal);
         let known = self.lock().known.remove(&id).is_some();
         let _ = fs::remove_dir_all(self.folder(id));
         self.send(&if known {
