@@ -154,7 +154,7 @@ impl Jobs {
                 tracing::error!(job = %id, error = &error as &dyn std::error::Error, "restoring a job");
             }
         };
-        self.store.write(Change::Insert(Box::new(row)), Box::new(then));
+        self.store.write(Change::Restore(Box::new(row)), Box::new(then));
         if let (Some(live), Some(order)) = (live, job.stop) {
             self.note_stopping(&live, &order);
         }

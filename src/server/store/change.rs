@@ -8,6 +8,8 @@ use super::row::NewJob;
 #[derive(Debug)]
 pub(in crate::server) enum Change {
     Insert(Box<NewJob>),
+    /// As Insert, of a job that is there already, whose record was lost.
+    Restore(Box<NewJob>),
     Update(JobView),
     Delete(JobId),
     /// As Delete, but the folder is still to be removed.
@@ -64,7 +66,7 @@ impl Write {
 
     /// How a job goes on must reach the disk some time, and so must what is gone from it; a new job is better refused.
     pub(super) fn must_happen(&self) -> bool {
-        self.is_silent() || self.removes().is_some()
+        self.is_silent() || self.removes().is_some() || matches!(self.change, Change::Restore(_))
     }
 
     /// Nobody is told of it before it is made.

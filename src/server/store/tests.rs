@@ -328,15 +328,24 @@ async fn a_change_that_the_disk_refuses_is_made_later_and_a_new_job_is_not() {
         tokio::time::sleep(Duration::from_millis(700)).await;
         other.execute_batch("COMMIT").expect("commit");
     };
+    // There is no other record of a job that was restored.
+    let lost = self::view();
+    let restore = match new_job(&lost, None) {
+        Change::Insert(job) => store.write_and_wait(Change::Restore(job)),
+        other => panic!("{other:?}"),
+    };
     // Its files are gone: twice asked for or not, its record goes, too.
     let delete = || store.write_and_wait(Change::Delete(gone.id()));
     let deletes = futures_util::future::join(delete(), delete());
-    let (first, update, insert, (delete, again), ()) =
-        futures_util::future::join5(first, update, insert, deletes, release).await;
-    for refused in [first, insert, delete, again] {
+    let news = futures_util::future::join(insert, restore);
+    let (first, update, (insert, restore), (delete, again), ()) =
+        futures_util::future::join5(first, update, news, deletes, release).await;
+    for refused in [first, insert, restore, delete, again] {
         assert!(matches!(refused, Err(WriteError::Failed(_))), "{refused:?}");
     }
     update.expect("made later");
     assert_eq!(store.find(view.id()).expect("find"), Some(over));
     assert_eq!(store.find(gone.id()).expect("find"), None);
+    store.sync().await.expect("sync");
+    assert_eq!(store.find(lost.id()).expect("find"), Some(lost));
 }

@@ -1,6 +1,5 @@
 //! The one thread that writes.
 
-use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::broadcast;
 
@@ -90,7 +89,7 @@ impl Writer {
 
     fn announce(&self, change: &Change, result: &Result<(), WriteError>, position: &mut u64) {
         let job = match (change, result) {
-            (Change::Insert(job), Ok(())) => &job.view,
+            (Change::Insert(job) | Change::Restore(job), Ok(())) => &job.view,
             (Change::Update(view), Ok(())) => view,
             _ => return,
         };
@@ -156,7 +155,7 @@ fn apply(
 ) -> rusqlite::Result<Result<(), WriteError>> {
     let next = (*position + 1).cast_signed();
     match change {
-        Change::Insert(job) => match insert(connection, job, next) {
+        Change::Insert(job) | Change::Restore(job) => match insert(connection, job, next) {
             Ok(()) => *position += 1,
             Err(rusqlite::Error::SqliteFailure(failure, _))
                 if failure.code == ErrorCode::ConstraintViolation =>
@@ -262,13 +261,18 @@ fn drop_output(connection: &Connection, id: JobId) -> rusqlite::Result<()> {
         .query_row([&id], |row| row.get(0))
         .optional()?;
     let Some(exit) = exit else { return Ok(()) };
-    let mut exit: ExitRecord = serde_json::from_str(&exit)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))?;
-    exit.output.stdout.drop_all();
-    exit.output.stderr.drop_all();
+    // A newer worker may have written what this one cannot read: it stays, and holds up nothing.
+    let exit = match serde_json::from_str::<ExitRecord>(&exit) {
+        Ok(mut record) => {
+            record.output.stdout.drop_all();
+            record.output.stderr.drop_all();
+            json(&record)?
+        }
+        Err(_) => exit,
+    };
     connection
         .prepare_cached("UPDATE jobs SET exit = ?2, kept_bytes = 0 WHERE id = ?1")?
-        .execute(params![id, json(&exit)?])
+        .execute(params![id, exit])
         .map(drop)
 }
 

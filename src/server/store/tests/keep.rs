@@ -124,3 +124,18 @@ async fn the_oldest_output_goes_first_of_all_and_of_each_tenant() {
     let totals = &told.expect("exit").output.stdout;
     assert_eq!((totals.total_bytes, totals.kept_bytes()), (107, 0));
 }
+
+/// As one of a newer worker may be.
+#[tokio::test]
+async fn a_record_that_cannot_be_read_holds_up_nothing_when_its_output_goes() {
+    let Fixture { store, dir } = fixture();
+    let job = with_output("a", 1, 100);
+    write(&store, new_job(&job, None)).await;
+    let other = Connection::open(dir.path().join("stockade.db")).expect("open");
+    other
+        .execute("UPDATE jobs SET exit = '{\"cause\": \"moved\"}'", [])
+        .expect("update");
+    write(&store, Change::DropOutput(job.id())).await;
+    assert_eq!(store.kept_bytes("a").await.expect("kept").all, 0);
+    write(&store, new_job(&view(), None)).await;
+}
