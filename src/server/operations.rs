@@ -65,7 +65,7 @@ impl Server {
 
     /// Orders the end of a job, which is told once the order is durable; what has ended stays as it is.
     pub async fn stop(&self, tenant: &Tenant, id: JobId, order: StopOrder) -> Result<JobView, Refusal> {
-        let found = self.jobs.find(tenant, id)?;
+        let found = self.own(tenant, id)?;
         self.jobs.stop(id, order);
         // A full disk is no reason not to end a job, and the order has been given.
         let _ = self.store.sync().await;
@@ -96,9 +96,19 @@ impl Server {
     }
 
     pub fn signal(&self, tenant: &Tenant, id: JobId, signal: Signal) -> Result<JobView, Refusal> {
-        let found = self.jobs.find(tenant, id)?;
+        let found = self.own(tenant, id)?;
         self.jobs.signal(id, signal)?;
         Ok(found.view())
+    }
+
+    /// A job that this worker has a hand on.
+    fn own(&self, tenant: &Tenant, id: JobId) -> Result<Found, Refusal> {
+        match self.jobs.find(tenant, id)? {
+            Found::Stored(view) if view.state != State::Finished => Err(Refusal::Unavailable(
+                "the job belongs to a newer version of this worker",
+            )),
+            found => Ok(found),
+        }
     }
 
     pub async fn list(&self, tenant: &Tenant, listing: Listing) -> Result<ListedPage, Refusal> {

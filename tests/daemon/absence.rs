@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use stockade::proto::v1::stream_output_response::Part;
 use stockade::proto::v1::{
-    Cause, Job, Limits, StartJobRequest, State, StopJobRequest, StreamOutputRequest, WaitJobRequest,
+    Cause, Job, Limits, SignalJobRequest, StartJobRequest, State, StopJobRequest, StreamOutputRequest,
+    WaitJobRequest,
 };
 use tokio::time::timeout;
 
@@ -162,7 +163,7 @@ fn a_supervisor_of_a_newer_format_is_left_alone() {
         assert_eq!(wait(&mut client, &other).await.exit_code, Some(5));
         assert_eq!(nap.sleepers(), 1, "nothing is killed");
         running(&mut client, &id).await;
-        stop_has_no_effect(&mut client, &id).await;
+        is_out_of_reach(&mut client, &id).await;
         waits_last(&mut client, &id).await;
         assert_eq!(nap.sleepers(), 1);
         let delete = stockade::proto::v1::DeleteJobRequest { job_id: id.clone() };
@@ -176,13 +177,23 @@ fn a_supervisor_of_a_newer_format_is_left_alone() {
     worker.shut_down();
 }
 
-async fn stop_has_no_effect(client: &mut Client, id: &str) {
-    let request = StopJobRequest {
+/// Only who could do it says that it is done.
+async fn is_out_of_reach(client: &mut Client, id: &str) {
+    let stop = StopJobRequest {
         job_id: id.to_owned(),
         ..StopJobRequest::default()
     };
-    let answer = client.stop_job(request).await.expect("stop").into_inner();
-    assert_eq!(answer.job.expect("job").state(), State::Running);
+    let signal = SignalJobRequest {
+        job_id: id.to_owned(),
+        signal: "USR1".to_owned(),
+    };
+    for refused in [
+        client.stop_job(stop).await.expect_err("stop"),
+        client.signal_job(signal).await.expect_err("signal"),
+    ] {
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+        assert!(refused.message().contains("newer version"), "{refused}");
+    }
 }
 
 /// Whoever waits for its end or follows its output waits, and holds up nobody.

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -7,10 +8,13 @@ use crate::job::{Cause, ExitRecord, JobId};
 use crate::server::Refusal;
 use crate::server::admission::{Demand, Place};
 use crate::server::launcher::Encoded;
-use crate::server::store::{Change, NewJob, WriteError};
+use crate::server::store::{Change, NewJob, StoreError, WriteError};
 
 use super::{Jobs, LaunchTrace, Live, Phase};
 use crate::sys::fault_point;
+
+/// Between two tries to read a request.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// A job that has a place and whose record is on its way to the disk.
 #[derive(Debug)]
@@ -78,14 +82,34 @@ impl Jobs {
             let Some(id) = self.take_next(congested) else {
                 return;
             };
-            match self.load(id) {
-                Some(order) => self.proceed(id, Some(order)),
-                None => {
-                    let why = "its request could not be read from the store".to_owned();
-                    self.finish(id, ExitRecord::without_run(Cause::Lost { why }));
-                }
+            self.launch_stored(id);
+        }
+    }
+
+    /// Launches a job that has its place, by the request that the store has of it.
+    fn launch_stored(self: &Arc<Self>, id: JobId) {
+        match self.load(id) {
+            Ok(Some(order)) => self.proceed(id, Some(order)),
+            Ok(None) | Err(StoreError::Malformed { .. }) => {
+                let why = "its request could not be read from the store".to_owned();
+                self.finish(id, ExitRecord::without_run(Cause::Lost { why }));
+            }
+            Err(error) => {
+                tracing::error!(job = %id, error = &error as &dyn std::error::Error, "reading a request");
+                let jobs = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(READ_AGAIN).await;
+                    match jobs.is_stopped(id) {
+                        true => jobs.proceed(id, None),
+                        false => jobs.launch_stored(id),
+                    }
+                });
             }
         }
+    }
+
+    fn is_stopped(&self, id: JobId) -> bool {
+        self.lock().get(id).is_some_and(|entry| entry.stop.is_some())
     }
 
     /// The next step of a job whose preparation is done: stop, launch or wait.
@@ -132,21 +156,20 @@ impl Jobs {
         Some(id)
     }
 
-    fn load(&self, id: JobId) -> Option<Encoded> {
-        let view = self.lock().live(id)?.view();
-        match self.store.request(id) {
-            Ok(Some((request, idempotency_key))) => Some(Encoded::new(&Order::Launch(Box::new(Launch {
+    fn load(&self, id: JobId) -> Result<Option<Encoded>, StoreError> {
+        let Some(live) = self.lock().live(id) else {
+            return Ok(None);
+        };
+        let view = live.view();
+        let stored = self.store.request(id)?;
+        Ok(stored.map(|(request, idempotency_key)| {
+            Encoded::new(&Order::Launch(Box::new(Launch {
                 id,
                 tenant: view.facts.tenant.clone(),
                 created_at: view.facts.created_at,
                 request,
                 idempotency_key,
-            })))),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::error!(job = %id, error = &error as &dyn std::error::Error, "reading a request");
-                None
-            }
-        }
+            })))
+        }))
     }
 }

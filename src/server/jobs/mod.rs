@@ -12,6 +12,8 @@ mod trace;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
+
 use crate::isolation::ipc::Order;
 use crate::job::{JobId, Receipt, Signal, State, StopOrder, Timestamp};
 use crate::policy::Tenant;
@@ -30,6 +32,7 @@ pub(super) struct Jobs {
     table: Mutex<Table>,
     store: Arc<Store>,
     launcher: Launcher,
+    runtime: Handle,
 }
 
 /// A job that a tenant may see.
@@ -59,11 +62,13 @@ impl Found {
 }
 
 impl Jobs {
+    /// Must be called within the runtime.
     pub(super) fn new(config: &crate::config::Config, store: Arc<Store>, launcher: Launcher) -> Self {
         Self {
             table: Mutex::new(Table::new(config)),
             store,
             launcher,
+            runtime: Handle::current(),
         }
     }
 
@@ -103,6 +108,8 @@ impl Jobs {
         let Some(entry) = table.get(id) else { return };
         match entry.phase {
             Phase::Preparing => {
+                // Noted, too: a server that dies now must not leave a job behind that runs all the same.
+                self.note_stopping(&entry.live, &order);
                 entry.stop.get_or_insert(order);
             }
             Phase::Queued => self.end_unrun(&mut table, id, &order),
@@ -138,6 +145,7 @@ impl Jobs {
         let mut table = self.lock();
         let state = match table.get(id) {
             Some(entry) if entry.phase == Phase::Launched => entry.live.state(),
+            Some(entry) if entry.phase == Phase::Ending => return Err(Refusal::WrongState(State::Finished)),
             Some(entry) => return Err(Refusal::WrongState(entry.live.state())),
             None => return Err(Refusal::WrongState(State::Finished)),
         };
