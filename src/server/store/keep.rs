@@ -37,20 +37,21 @@ pub(in crate::server) struct ByteBounds {
     pub(in crate::server) most_per_tenant: Option<u64>,
 }
 
-const COUNT: &str = "SELECT count(*) FROM jobs WHERE state = 3";
-const COUNT_OF_TENANTS: &str =
+pub(super) const COUNT: &str = "SELECT count(*) FROM jobs WHERE state = 3";
+pub(super) const COUNT_OF_TENANTS: &str =
     "SELECT tenant, count(*) FROM jobs WHERE state = 3 GROUP BY tenant HAVING count(*) > ?1";
-const SUM: &str = "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3";
-const SUM_OF_TENANT: &str = "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3 AND tenant = ?1";
-const SUM_OF_TENANTS: &str = "SELECT tenant, sum(kept_bytes) FROM jobs WHERE state = 3
+pub(super) const SUM: &str = "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3";
+pub(super) const SUM_OF_TENANT: &str =
+    "SELECT ifnull(sum(kept_bytes), 0) FROM jobs WHERE state = 3 AND tenant = ?1";
+pub(super) const SUM_OF_TENANTS: &str = "SELECT tenant, sum(kept_bytes) FROM jobs WHERE state = 3
      GROUP BY tenant HAVING sum(kept_bytes) > ?1";
 /// Positions grow with every change: the last of a finished job is its end. A clock may be set back.
-const OLDEST: &str = "SELECT id FROM jobs WHERE state = 3 ORDER BY position LIMIT ?1";
-const OLDEST_OF_TENANT: &str =
+pub(super) const OLDEST: &str = "SELECT id FROM jobs WHERE state = 3 ORDER BY position LIMIT ?1";
+pub(super) const OLDEST_OF_TENANT: &str =
     "SELECT id FROM jobs WHERE state = 3 AND tenant = ?2 ORDER BY position LIMIT ?1";
-const OUTPUT: &str =
+pub(super) const OUTPUT: &str =
     "SELECT id, kept_bytes FROM jobs WHERE state = 3 AND kept_bytes > 0 ORDER BY position LIMIT ?1";
-const OUTPUT_OF_TENANT: &str =
+pub(super) const OUTPUT_OF_TENANT: &str =
     "SELECT id, kept_bytes FROM jobs WHERE state = 3 AND kept_bytes > 0 AND tenant = ?2
      ORDER BY position LIMIT ?1";
 
@@ -214,45 +215,4 @@ fn oldest_output(
         }
     }
     Ok(ids)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Retention looks often, and beside all other lists: it must not read or sort the rows of all jobs.
-    #[test]
-    fn what_is_kept_is_counted_and_the_oldest_found_in_indices() {
-        let mut connection = Connection::open_in_memory().expect("open");
-        super::super::schema::migrate(&mut connection).expect("migrate");
-        let plan = |statement: &str| {
-            let mut query = connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
-                .expect("prepare");
-            let parameters = vec!["1"; query.parameter_count()];
-            query
-                .query_map(rusqlite::params_from_iter(parameters), |row| {
-                    row.get::<_, String>(3)
-                })
-                .expect("explain")
-                .collect::<rusqlite::Result<Vec<_>>>()
-                .expect("plan")
-                .join("; ")
-        };
-        for statement in [COUNT, COUNT_OF_TENANTS, SUM, SUM_OF_TENANT, SUM_OF_TENANTS] {
-            let plan = plan(statement);
-            assert!(plan.contains("COVERING INDEX"), "{statement}: {plan}");
-            assert!(!plan.contains("TEMP"), "{statement}: {plan}");
-        }
-        for (statement, index) in [
-            (OLDEST, "jobs_by_position"),
-            (OLDEST_OF_TENANT, "jobs_kept (tenant=?)"),
-            (OUTPUT, "jobs_with_output"),
-            (OUTPUT_OF_TENANT, "jobs_kept (tenant=?)"),
-        ] {
-            let plan = plan(statement);
-            assert!(plan.contains(index), "{statement}: {plan}");
-            assert!(!plan.contains("TEMP"), "{statement}: {plan}");
-        }
-    }
 }

@@ -11,6 +11,14 @@ use super::{Store, StoreError};
 pub(super) const LAST_POSITION: &str = "SELECT max((SELECT value FROM meta WHERE name = 'deleted_position'), \
                                         ifnull((SELECT max(position) FROM jobs), 0))";
 
+/// A tenant's jobs before one, the newest first, and whether each is in one of some states.
+pub(super) const PAGE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", seq, ((1 << state) & ?3) <> 0 FROM jobs INDEXED BY jobs_by_tenant WHERE tenant = ?1 AND seq < ?2
+     ORDER BY seq DESC LIMIT ?4"
+);
+
 /// Rows that one page may look at: filters that fit few jobs give short pages instead of long reads.
 const ROWS_LOOKED_AT: usize = 4096;
 /// What a page holds at most, unless its only job is larger. Clients usually take messages of 4 MiB.
@@ -193,11 +201,7 @@ fn page(connection: &Connection, wanted: &PageQuery) -> rusqlite::Result<Page> {
         .iter()
         .fold(0_i64, |set, state| set | 1 << state_number(*state));
     let all = if wanted.states.is_empty() { !0 } else { states };
-    let mut query = connection.prepare_cached(concat!(
-        "SELECT ",
-        columns!(),
-        ", seq FROM jobs WHERE tenant = ?1 AND seq < ?2 AND ((1 << state) & ?3) <> 0 ORDER BY seq DESC LIMIT ?4"
-    ))?;
+    let mut query = connection.prepare_cached(PAGE)?;
     let mut rows = query.query(params![wanted.tenant, before, all, ROWS_LOOKED_AT])?;
     let mut jobs = Vec::new();
     let mut bytes = 0;
@@ -207,8 +211,9 @@ fn page(connection: &Connection, wanted: &PageQuery) -> rusqlite::Result<Page> {
         if jobs.len() == wanted.size {
             return Ok(Page { jobs, next });
         }
-        let job = view(row)?;
-        if carries(&job, &wanted.labels) {
+        let is_in_state = row.get(COLUMNS + 1)?;
+        let job = if is_in_state { Some(view(row)?) } else { None };
+        if let Some(job) = job.filter(|job| carries(job, &wanted.labels)) {
             bytes += size(row)?;
             if bytes > PAGE_BYTES && !jobs.is_empty() {
                 return Ok(Page { jobs, next });

@@ -11,11 +11,12 @@ use super::StoreError;
 const BUSY: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
 
 /// One step a version; a step that was released is never changed.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// The connection that writes.

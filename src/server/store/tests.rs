@@ -9,6 +9,7 @@ use crate::job::{Cause, ExitRecord, JobId, JobRequest, Limits, State, Timestamp,
 use crate::server::view::{JobFacts, JobView};
 
 mod keep;
+mod plans;
 
 struct Fixture {
     store: Arc<Store>,
