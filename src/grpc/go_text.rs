@@ -110,7 +110,7 @@ fn describe(errno: i32) -> String {
     }
 }
 
-/// As Go's strconv.Quote does it.
+/// As Go's strconv.Quote does it, but for characters that Unicode has not assigned.
 fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -131,12 +131,45 @@ fn quote(text: &str) -> String {
             (Some(short), _) => quoted.push_str(short),
             // Writing to a String cannot fail.
             (None, code @ (0..=0x1f | 0x7f)) => drop(write!(quoted, "\\x{code:02x}")),
-            (None, code @ 0x80..=0x9f) => drop(write!(quoted, "\\u{code:04x}")),
+            (None, code) if is_unprintable(letter) => drop(match code {
+                ..=0xffff => write!(quoted, "\\u{code:04x}"),
+                _ => write!(quoted, "\\U{code:08x}"),
+            }),
             (None, _) => quoted.push(letter),
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// Beyond ASCII: controls, spaces of other widths, what changes the look of the text around it, and private use.
+const fn is_unprintable(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{80}'..='\u{a0}'
+            | '\u{ad}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{1680}'
+            | '\u{180e}'
+            | '\u{2000}'..='\u{200f}'
+            | '\u{2028}'..='\u{202f}'
+            | '\u{205f}'..='\u{206f}'
+            | '\u{3000}'
+            | '\u{e000}'..='\u{f8ff}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{10ffff}'
+    )
 }
 
 #[cfg(test)]
@@ -200,6 +233,8 @@ mod tests {
             ("a\"b\\c", r#""a\"b\\c""#),
             ("a\tb\nc\x01\x7f", r#""a\tb\nc\x01\x7f""#),
             ("grün'", "\"grün'\""),
+            ("\u{85}\u{202e}gnp.exe", r#""\u0085\u202egnp.exe""#),
+            ("\u{e0041}\u{1f980}", "\"\\U000e0041\u{1f980}\""),
         ] {
             assert_eq!(quote(text), quoted);
         }

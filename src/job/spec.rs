@@ -60,7 +60,7 @@ impl StopOrder {
         if self.grace_ms.is_some_and(|grace| grace > bounds::GRACE_MS) {
             return Err(InvalidField::new(
                 "grace_ms",
-                format!("more than {}", bounds::GRACE_MS),
+                format!("more than {} (a day)", bounds::GRACE_MS),
             ));
         }
         Ok(())

@@ -1,8 +1,7 @@
 use std::collections::HashMap;
 
 use crate::job::{
-    Blob, InputFile, InvalidField, IsolationFloor, JobRequest, Network, Signal, StopOrder, bounds,
-    check_labels,
+    Blob, InputFile, InvalidField, IsolationFloor, JobRequest, Network, Signal, StopOrder, check_labels,
 };
 use crate::proto::v1;
 use crate::server::Listing;
@@ -42,27 +41,17 @@ pub(in crate::grpc) fn job_request(
 
 /// `tenant` is whose job it is and who asks.
 pub(in crate::grpc) fn stop_order(wire: v1::StopJobRequest, tenant: &str) -> Result<StopOrder, InvalidField> {
-    if wire.grace_ms.is_some_and(|grace| grace > bounds::GRACE_MS) {
-        return Err(InvalidField::new(
-            "grace_ms",
-            format!("more than {} (a day)", bounds::GRACE_MS),
-        ));
-    }
-    if wire.reason.len() > bounds::REASON_BYTES {
-        return Err(InvalidField::new(
-            "reason",
-            format!("more than {} bytes", bounds::REASON_BYTES),
-        ));
-    }
     if wire.reason.chars().any(char::is_control) {
         return Err(InvalidField::new("reason", "holds control characters"));
     }
-    Ok(StopOrder {
+    let order = StopOrder {
         signal: parse_signal("signal", &wire.signal)?,
         grace_ms: wire.grace_ms,
         by: tenant.to_owned(),
         reason: wire.reason,
-    })
+    };
+    order.check()?;
+    Ok(order)
 }
 
 pub(in crate::grpc) fn parse_signal(field: &str, text: &str) -> Result<Option<Signal>, InvalidField> {
@@ -126,12 +115,11 @@ fn network(text: &str) -> Result<Option<Network>, InvalidField> {
 
 fn floor(wire: Option<v1::IsolationFloor>) -> Result<IsolationFloor, InvalidField> {
     let wire = wire.unwrap_or_default();
+    let names = &wire.namespaces;
+    let is_new = |(index, name): (usize, &String)| !names[..index].contains(name);
+    let is_known = |name: &String| NAMESPACES.contains(&name.as_str());
     // A demand that is not understood is one that is not met.
-    if wire.namespaces.len() > NAMESPACES.len()
-        || wire
-            .namespaces
-            .iter()
-            .any(|name| !NAMESPACES.contains(&name.as_str()))
+    if !names.iter().all(is_known) || names.len() > NAMESPACES.len() || !names.iter().enumerate().all(is_new)
     {
         return Err(InvalidField::new(
             "require.namespaces",

@@ -58,12 +58,6 @@ impl Write {
         }
     }
 
-    pub(super) fn fail(self, error: &WriteError) {
-        if let Some(then) = self.then {
-            then(Err(error.clone()));
-        }
-    }
-
     /// How a job goes on must reach the disk some time, and so must what is gone from it; a new job is better refused.
     pub(super) fn must_happen(&self) -> bool {
         self.is_silent() || self.removes().is_some() || matches!(self.change, Change::Restore(_))

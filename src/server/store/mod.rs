@@ -97,11 +97,10 @@ impl Store {
     }
 
     fn queue<const COUNT: usize>(&self, writes: [Write; COUNT]) {
-        // Without its writer the server must not go on as if it had a store.
-        if let Err(writes) = self.changes.send(writes) {
+        if self.changes.send(writes).is_err() {
+            // It has panicked. A server that goes on tells nobody how a job ends; the launcher starts another one.
             tracing::error!("the store's writer is gone");
-            let error = WriteError::Failed("the writer is gone".to_owned());
-            writes.into_iter().for_each(|write| write.fail(&error));
+            std::process::abort();
         }
     }
 
