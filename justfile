@@ -1,4 +1,4 @@
-# The first targets are what .ci/run does, step by step; the bench ones measure.
+# The first targets are steps of .ci/run for a tree that is edited; the bench ones measure.
 
 default: fmt lint test
 
@@ -36,7 +36,7 @@ bench *OPTIONS:
     cargo build --release --locked
     target/release/stockade bench {{OPTIONS}}
 
-# The tables and pictures of docs/performance.md: ten minutes on a quiet machine, as root. --quick takes one.
+# The tables and pictures of docs/performance.md: twenty minutes on a quiet machine, as root. --quick takes one.
 bench-peers *OPTIONS:
     cargo bench --locked --bench peers -- {{OPTIONS}}
 

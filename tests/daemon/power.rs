@@ -15,7 +15,8 @@ use super::{in_runtime, query, shell, start, wait};
 
 const MOMENTS: usize = 6;
 
-/// The disk as it is while every process stands still, as a loss of power leaves it.
+/// The files as they are while every process stands still. What was written counts as on the disk, whether it was flushed or
+/// not: that a job costs its syncs is for `launch_counts` to hold.
 fn snapshot(worker: &Worker, number: usize) -> PathBuf {
     let processes = [worker.launcher(), worker.server().expect("a server")];
     processes.iter().for_each(|pid| kill(*pid, libc::SIGSTOP));

@@ -193,6 +193,18 @@ fn another_tenants_job_is_as_unknown_as_none() {
             bob.stop_job(stop.clone()).await.expect_err("stop").code(),
             Code::NotFound
         );
+        let wait = stockade::proto::v1::WaitJobRequest {
+            job_id: id.clone(),
+            timeout_ms: 1,
+        };
+        assert_eq!(bob.wait_job(wait).await.expect_err("wait").code(), Code::NotFound);
+        let watch = stockade::proto::v1::WatchJobsRequest {
+            since: 1,
+            ..Default::default()
+        };
+        let mut events = bob.watch_jobs(watch).await.expect("watch").into_inner();
+        let event = tokio::time::timeout(Duration::from_millis(100), events.message()).await;
+        assert!(event.is_err(), "{event:?}");
         let stream = stockade::proto::v1::StreamOutputRequest {
             job_id: id.clone(),
             ..Default::default()

@@ -45,7 +45,6 @@ fn bomb(script: &str, mark: &str) -> StartJobRequest {
     request
 }
 
-/// F15
 #[test]
 fn nothing_escapes_a_stop() {
     if !able() {

@@ -170,7 +170,6 @@ fn resident_kib(pid: u32) -> u64 {
     number.expect("VmRSS").parse().expect("a number")
 }
 
-/// F20
 #[test]
 fn thousands_of_jobs_and_many_kills() {
     if !able() {

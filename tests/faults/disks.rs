@@ -72,7 +72,6 @@ async fn start_on_a_full_disk(client: &mut Client) -> Option<String> {
     }
 }
 
-/// F6
 fn a_full_disk(fill: impl Fn(&Path) -> PathBuf, options: &std::ffi::CStr) {
     let nap = Nap::new();
     let (worker, place) = worker_on("state", options);
@@ -208,7 +207,7 @@ fn does_not_spin(worker: &Worker) {
     assert!(ticks() - before < 10, "{} ticks in 1 s", ticks() - before);
 }
 
-/// F7: output and exit records are on a file system of their own, which the output fills.
+/// output and exit records are on a file system of their own, which the output fills.
 #[test]
 fn output_that_fills_its_disk() {
     if !able() {
@@ -272,7 +271,7 @@ fn an_exit_record_that_finds_no_space_is_written_later() {
     worker.shut_down();
 }
 
-/// F7: the disk is broken for some time.
+/// the disk is broken for some time.
 #[test]
 fn output_that_cannot_be_written() {
     if !able() {

@@ -58,7 +58,6 @@ fn ran_at_most_once(job: &Job, code: i32, bytes: u64) -> bool {
     }
 }
 
-/// F1
 #[test]
 fn fifty_jobs_survive_a_kill() {
     if !able() {
@@ -119,7 +118,6 @@ async fn start_at_last(worker: &Worker, key: &str) -> (Client, String) {
     }
 }
 
-/// F2
 #[test]
 fn a_kill_during_a_start_makes_one_job_of_a_key() {
     if !able() {
@@ -281,7 +279,6 @@ fn a_death_of_the_supervisor_is_told_as_what_it_is() {
     worker.shut_down();
 }
 
-/// F3
 #[test]
 fn a_kill_during_a_stop_leaves_nothing() {
     if !able() {

@@ -35,7 +35,6 @@ fn in_use(worker: &Worker) -> u64 {
         .expect("a memory controller")
 }
 
-/// F10
 #[test]
 fn memory_bombs_end_themselves_alone() {
     if !able() {
@@ -160,7 +159,7 @@ fn oom_score(pid: u32) -> Option<i32> {
     Some(text.trim().parse().expect("a number"))
 }
 
-/// F9: where the worker is killed for want of memory, it is the server, and no job is lost.
+/// where the worker is killed for want of memory, it is the server, and no job is lost.
 #[test]
 fn a_worker_short_of_memory_loses_no_job() {
     if !able() {

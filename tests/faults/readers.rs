@@ -115,7 +115,6 @@ async fn open(client: &mut Client, id: &str) -> Streaming<StreamOutputResponse> 
         .into_inner()
 }
 
-/// F13
 #[test]
 fn slow_and_dead_readers_hold_up_nobody() {
     if !able() {
@@ -184,7 +183,6 @@ fn slow_and_dead_readers_hold_up_nobody() {
     worker.shut_down();
 }
 
-/// F14
 #[test]
 fn floods_are_cut_and_told() {
     if !able() {
