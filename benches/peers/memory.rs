@@ -27,6 +27,9 @@ pub(crate) async fn measure(context: &Context, document: &mut Document) -> Resul
     for _ in 0..8 {
         loads.push(context.connect(&worker).await?);
     }
+    // From then on as many sandboxes wait as on any worker that has had a job.
+    load.launch().await?;
+    tokio::time::sleep(SETTLE).await;
     let before = Processes::of(worker.pid()).ok_or(BenchError::Incomplete("server"))?;
     let (all_before, waiting) = (before.pss(), before.sandboxes.len());
     let mut running = 0;

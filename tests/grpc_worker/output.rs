@@ -6,7 +6,7 @@ use stockade::proto::v1;
 use stockade::proto::v1::stream_output_response::Part;
 use tonic::{Code, Status, Streaming};
 
-use crate::support::{Client, TestWorker, eventually, offsets, start};
+use crate::support::{Client, MEMORY, TestWorker, eventually, offsets, start};
 
 const EXITED: Cause = Cause::Exited { code: 0 };
 
@@ -287,6 +287,7 @@ async fn one_stream_alone() {
 
 #[tokio::test]
 async fn a_reader_that_stalls_costs_only_itself() {
+    let _memory = MEMORY.lock().await;
     let worker = TestWorker::start();
     let mut client = worker.client().await;
     let id = running(&worker, &mut client).await;

@@ -27,7 +27,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tower::ServiceExt;
 
-use crate::support::{Client, TestWorker, command, eventually, offsets, start};
+use crate::support::{Client, MEMORY, TestWorker, command, eventually, offsets, start};
 use crate::tls::{Authority, use_tls};
 
 const EXITED: Cause = Cause::Exited { code: 0 };
@@ -211,6 +211,7 @@ async fn stalled_start(channel: Channel, bytes: Bytes) -> Status {
 #[tokio::test]
 async fn requests_under_way_of_one_tenant_leave_room_for_those_of_another() {
     const REQUEST_BYTES: usize = 4 << 20;
+    let _memory = MEMORY.lock().await;
     let tenants = Tenants::start(|_| {});
     let alice = tenants.channel("alice").await;
     let mut message = vec![0; 5 + REQUEST_BYTES - 1];

@@ -10,3 +10,6 @@ mod worker;
 pub use jobs::{command, ended, exit_record, job, offsets, start, text_of};
 pub use launcher::FakeLauncher;
 pub use worker::{Client, OldClient, TestWorker, eventually};
+
+/// Held by tests that measure the memory of this process, and by those that take much of it.
+pub static MEMORY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -85,8 +85,9 @@ def between(low, actual, high, of):
 
 
 def cgroups():
+    """All of stockade's: a host makes others whenever it likes."""
     root = pathlib.Path("/sys/fs/cgroup")
-    return {str(folder) for folder, _, _ in os.walk(root)}
+    return {str(folder) for folder, _, _ in os.walk(root) if "stockade" in str(folder)}
 
 
 def mounts():
@@ -114,10 +115,10 @@ def processes():
 
 
 def files():
-    """Everything directly in the folders for temporary and for variable files, and all of stockade's there."""
-    tops = ("/tmp", "/run", "/var/lib", "/dev/shm")
-    own = [os.path.join(top, "stockade") for top in tops]
-    found = {os.path.join(top, name) for top in tops for name in os.listdir(top)}
+    """Everything directly in the folders for temporary files, and all of stockade's there and where a host keeps its own."""
+    temporary = ("/tmp", "/dev/shm")
+    own = [os.path.join(top, "stockade") for top in (*temporary, "/run", "/var/lib")]
+    found = {os.path.join(top, name) for top in temporary for name in os.listdir(top)}
     for folder, folders, names in (entry for top in own for entry in os.walk(top)):
         found.update(os.path.join(folder, name) for name in (*folders, *names))
     return found
