@@ -2,11 +2,12 @@
 
 #![cfg(not(feature = "fault-points"))]
 
+#[path = "support/fault_places.rs"]
+mod fault_places;
 #[path = "support/needs.rs"]
 mod needs;
 
 use std::fs;
-use std::path::Path;
 
 #[test]
 #[cfg(all(feature = "static", target_os = "linux", target_env = "gnu"))]
@@ -44,36 +45,16 @@ fn has_archives() -> bool {
 
 #[test]
 fn it_has_no_fault_points() {
-    let places = places_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    assert!(places.len() > 40, "{places:?}");
-    let binary = fs::read(env!("CARGO_BIN_EXE_stockade")).expect("the binary");
-    let ascii = |byte: u8| if byte.is_ascii() { char::from(byte) } else { ' ' };
-    let text: String = binary.into_iter().map(ascii).collect();
+    let text = fault_places::text_of_program();
     let contains = |name: &str| text.contains(name);
     assert!(
         contains("STOCKADE_ENDPOINT"),
         "names of the environment can be found"
     );
     assert!(!contains("STOCKADE_FAULT"));
-    for place in places {
+    for place in fault_places::named_in_sources() {
         assert!(!contains(&place), "{place}");
     }
-}
-
-fn places_in(folder: &Path) -> Vec<String> {
-    let mut places = Vec::new();
-    for entry in fs::read_dir(folder).expect("sources").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            places.extend(places_in(&path));
-        } else {
-            let text = fs::read_to_string(&path).expect("a source");
-            let named = text.split("fault_point!(\"").skip(1);
-            let named = named.filter_map(|rest| rest.split_once('"'));
-            places.extend(named.map(|(name, _)| name.to_owned()));
-        }
-    }
-    places
 }
 
 /// Needs root, unshare and strace. A library would bring a second C library into a static program.

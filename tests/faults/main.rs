@@ -5,6 +5,8 @@
 //!
 //! `STOCKADE_TEST_ROUNDS` says how often each fault is repeated, where once is not enough; the default suits a change.
 
+#[path = "../support/fault_places.rs"]
+mod fault_places;
 #[path = "../daemon/worker/mod.rs"]
 #[expect(dead_code, reason = "shared with other tests")]
 mod worker;

@@ -1,12 +1,12 @@
 //! Each step of a start fails in turn: the job says which, its command never runs, nothing is left, and the next job runs.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use stockade::proto::v1::{Cause, StartJobRequest, State};
 
+use super::fault_places;
 use super::kills::{Victim, kill_and_restart};
 use super::rest::Rest;
 use super::switch::worker_with;
@@ -319,34 +319,10 @@ fn a_server_that_cannot_be_forked_is_forked_later() {
 fn the_binary_for_tests_alone_has_places_to_fail() {
     // It keeps a CPU busy, of which others measure what is left.
     let _alone = alone();
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let places = places_in(&sources);
-    assert!(places.len() > 40, "{places:?}");
-    let binary = fs::read(env!("CARGO_BIN_EXE_stockade")).expect("the binary");
-    let ascii = |byte: u8| if byte.is_ascii() { char::from(byte) } else { ' ' };
-    let text: String = binary.into_iter().map(ascii).collect();
+    let text = fault_places::text_of_program();
     let contains = |name: &str| text.contains(name);
     assert!(contains("STOCKADE_FAULTS"));
-    for place in &places {
-        assert!(contains(place), "{place}");
+    for place in fault_places::named_in_sources() {
+        assert!(contains(&place), "{place}");
     }
-}
-
-fn places_in(folder: &Path) -> Vec<String> {
-    let mut places = Vec::new();
-    for entry in fs::read_dir(folder).expect("sources").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            places.extend(places_in(&path));
-        } else {
-            let text = fs::read_to_string(&path).expect("a source");
-            let named = text.split("fault_point!(\"").skip(1);
-            places.extend(
-                named
-                    .filter_map(|rest| rest.split_once('"'))
-                    .map(|(name, _)| name.to_owned()),
-            );
-        }
-    }
-    places
 }

@@ -255,10 +255,20 @@ impl Drop for Worker {
                 for supervisor in named(self.launcher(), SUPERVISOR) {
                     kill(supervisor, libc::SIGKILL);
                 }
+                unmount_below(self.dir.path());
             }
             kill(self.launcher(), libc::SIGTERM);
             let _ = self.process.wait();
         }
+    }
+}
+
+/// What a test has mounted there and could not take away again.
+fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    for place in places.filter(|place| Path::new(place).starts_with(dir)) {
+        let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
     }
 }
 
