@@ -137,3 +137,67 @@ fn every_test_that_holds_a_promise_exists() {
         }
     }
 }
+
+/// Of all the files of the tree that cargo or the Dockerfile names: cargo builds no target where the source of any is
+/// missing.
+#[test]
+fn an_image_is_built_from_what_its_context_has() {
+    let ignored = read(&root().join(".dockerignore"));
+    let let_through: Vec<&Path> = ignored
+        .lines()
+        .filter_map(|line| line.strip_prefix('!'))
+        .map(Path::new)
+        .collect();
+    let dockerfile = read(&root().join("Dockerfile"));
+    let copied = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY ")?.split_whitespace().next())
+        .filter(|source| *source != "." && !source.starts_with("--"));
+    let build = read(&root().join("build.rs"));
+    let read_by_build = build.split('"').skip(1).step_by(2);
+    let mut needed: Vec<PathBuf> = ["Cargo.toml", "Cargo.lock", "build.rs", "src/main.rs"]
+        .into_iter()
+        .chain(copied)
+        .chain(read_by_build.filter(|text| !text.is_empty() && root().join(text).exists()))
+        .map(PathBuf::from)
+        .collect();
+    needed.extend(explicit_targets());
+    assert!(needed.len() > 12, "{needed:?}");
+    for path in needed {
+        assert!(root().join(&path).exists(), "{}", path.display());
+        let passes = let_through
+            .iter()
+            .any(|let_through| path.starts_with(let_through));
+        assert!(passes, ".dockerignore keeps out {}", path.display());
+    }
+}
+
+/// Where cargo looks for the targets that Cargo.toml names.
+fn explicit_targets() -> Vec<PathBuf> {
+    let manifest: toml::Table = read(&root().join("Cargo.toml")).parse().expect("TOML");
+    let mut found = Vec::new();
+    for (kind, folder) in [
+        ("test", "tests"),
+        ("bench", "benches"),
+        ("bin", "src/bin"),
+        ("example", "examples"),
+    ] {
+        for target in manifest
+            .get(kind)
+            .and_then(toml::Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let text = |key| target.get(key).and_then(toml::Value::as_str);
+            let name = text("name").expect("a name");
+            let file = PathBuf::from(folder).join(format!("{name}.rs"));
+            let inferred = if root().join(&file).exists() {
+                file
+            } else {
+                PathBuf::from(folder).join(name).join("main.rs")
+            };
+            found.push(text("path").map_or(inferred, PathBuf::from));
+        }
+    }
+    found
+}
