@@ -149,6 +149,47 @@ fn a_full_disk_is_no_success() {
 
 /// Needs root.
 #[test]
+fn a_report_that_cannot_be_written_keeps_the_job_from_starting() {
+    if !able() {
+        return;
+    }
+    for path in ["/nonexistent/report.json", "/dev/null/report.json", "/tmp"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        command.args(["run", "--report", path, "--", "echo", "ran"]);
+        let output = command.output().expect("stockade");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(OWN), "{message}");
+        assert!(message.contains(&format!("--report {path}: ")), "{message}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+/// Needs root.
+#[test]
+fn a_report_to_the_standard_output_follows_what_the_job_wrote() {
+    if !able() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("tempdir");
+    // As /dev/stdout of the host, which nobody is to replace.
+    let link = folder.path().join("stdout");
+    std::os::unix::fs::symlink("/proc/self/fd/1", &link).expect("symlink");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    command.arg("run").arg("--report").arg(&link);
+    command.args(["--", "echo", "ran"]);
+    let piped = command.output().expect("stockade").stdout;
+    let file = folder.path().join("file");
+    let status = command.stdout(File::create(&file).expect("create")).status();
+    assert!(status.expect("stockade").success());
+    for all in [piped, std::fs::read(&file).expect("read")] {
+        let all = String::from_utf8(all).expect("text");
+        assert!(all.starts_with("ran\n{") && all.ends_with("}\n"), "{all}");
+    }
+    assert!(link.is_symlink());
+}
+
+/// Needs root.
+#[test]
 fn a_reader_gets_every_byte_once_however_slowly() {
     if !able() {
         return;

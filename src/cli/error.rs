@@ -23,7 +23,7 @@ pub(super) enum CliError {
     Input(#[from] InputError),
     /// A file that an option names.
     #[error("{option} {}: {source}", path.display())]
-    Read {
+    File {
         option: &'static str,
         path: PathBuf,
         source: io::Error,
@@ -64,9 +64,9 @@ impl CliError {
         }
     }
 
-    pub(super) fn read(option: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn file(option: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Read { option, path, source }
+        move |source| Self::File { option, path, source }
     }
 
     /// Whoever read our output has gone: there is nobody to tell.

@@ -85,7 +85,7 @@ fn read(option: &'static str, path: Option<&Path>, most: usize) -> Result<Option
     } else {
         File::open(path).and_then(|file| read_at_most(file, most))
     };
-    match content.map_err(CliError::read(option, path))? {
+    match content.map_err(CliError::file(option, path))? {
         Some(content) => Ok(Some(Blob(content))),
         None => Err(CliError::option(option, format!("more than {most} bytes"))),
     }

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::args::OWN_FAILURE;
 use super::job_options::JobOptions;
-use super::{print, report};
+use super::print;
+use super::report::Report;
 use crate::config::Config;
 use crate::isolation::launcher::foreground::{self, Ahead, Outcome};
 use crate::isolation::timings::Timings;
@@ -30,7 +31,8 @@ pub(super) struct RunArgs {
 
     /// Write the final job record as JSON to FILE
     ///
-    /// The file is written when the job is over, whatever its outcome, and replaced in one step.
+    /// The file is written when the job is over, whatever its outcome, and replaced in one step; a link, a pipe or
+    /// a device is written to. What cannot be written is refused before the job starts.
     /// Default: none is written. Example: --report result.json
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) report: Option<PathBuf>,
@@ -84,6 +86,8 @@ fn run(args: &RunArgs, ahead: Option<Ahead>, mut timings: Timings) -> Result<Exi
         None => Config::default(),
     };
     let request = args.job.to_request().map_err(|error| error.to_string())?;
+    let report = args.report.as_deref().map(Report::open).transpose();
+    let report = report.map_err(|error| error.to_string())?;
     timings.mark("request");
     // What it fails at is told only of a job that its policy allows.
     let begun = foreground::begin(&config.isolation, ahead, timings);
@@ -113,7 +117,7 @@ fn run(args: &RunArgs, ahead: Option<Ahead>, mut timings: Timings) -> Result<Exi
         |outcome| (outcome.record, outcome.losses),
     );
     explain(&record, &resolved);
-    if let Some(path) = &args.report {
+    if let Some(report) = report {
         let facts = JobFacts {
             id,
             tenant: tenant.name,
@@ -124,7 +128,7 @@ fn run(args: &RunArgs, ahead: Option<Ahead>, mut timings: Timings) -> Result<Exi
             created_at,
         };
         let finished = JobView::pending(facts).finished(record.clone());
-        report::write(path, &finished).map_err(|error| error.to_string())?;
+        report.write(&finished).map_err(|error| error.to_string())?;
     }
     if !losses.is_empty() {
         return Err(losses.join("; "));
