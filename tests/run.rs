@@ -190,6 +190,23 @@ fn a_report_to_the_standard_output_follows_what_the_job_wrote() {
 
 /// Needs root.
 #[test]
+fn a_folder_of_scripts_may_be_relative() {
+    if !able() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("tempdir");
+    std::fs::create_dir(folder.path().join("scripts")).expect("mkdir");
+    let write = |name, text| std::fs::write(folder.path().join(name), text).expect("write");
+    write("scripts/hello.sh", "echo hello");
+    write("here.toml", "[worker]\nscripts_dir = \"scripts\"\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    command.args(["run", "--config", "here.toml", "--path", "hello.sh", "--", "sh"]);
+    let output = command.current_dir(&folder).output().expect("stockade");
+    assert_eq!(output.stdout, b"hello\n", "{output:?}");
+}
+
+/// Needs root.
+#[test]
 fn a_reader_gets_every_byte_once_however_slowly() {
     if !able() {
         return;

@@ -45,7 +45,7 @@ impl Config {
             source: Box::new(source),
         })?;
         config.source = Some(path.to_owned());
-        match config.fault() {
+        match config.worker.make_absolute().err().or_else(|| config.fault()) {
             Some((field, reason)) => Err(ConfigError::Invalid {
                 path: path.to_owned(),
                 field,
@@ -107,6 +107,23 @@ impl Config {
         self.isolation
             .fault(worker)
             .or_else(|| scheduler.and_then(|scheduler| scheduler.fault(&listen)))
+    }
+}
+
+impl Worker {
+    /// Sandboxes are made by processes with another working directory, where a relative folder is another one or none.
+    fn make_absolute(&mut self) -> Result<(), (&'static str, String)> {
+        let folders = [
+            ("worker.state_dir", Some(&mut self.state_dir)),
+            ("worker.scripts_dir", self.scripts_dir.as_mut()),
+            ("worker.policies_dir", self.policies_dir.as_mut()),
+        ];
+        for (field, folder) in folders {
+            if let Some(folder) = folder {
+                *folder = std::path::absolute(&*folder).map_err(|error| (field, error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -200,6 +200,17 @@ fn a_folder_of_scripts_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn relative_folders_are_those_of_the_working_directory() {
+    let text = "[worker]\nstate_dir = \"state\"\nscripts_dir = \"src\"\npolicies_dir = \"./policies\"\n";
+    let worker = read(text).expect("relative folders").worker;
+    let here = std::env::current_dir().expect("a working directory");
+    assert_eq!(worker.state_dir, here.join("state"));
+    assert_eq!(worker.scripts_dir, Some(here.join("src")));
+    assert_eq!(worker.policies_dir, Some(here.join("policies")));
+    assert!(refusal("[worker]\nstate_dir = \"\"\n").contains("worker.state_dir"));
+}
+
+#[test]
 fn a_level_that_is_none_is_refused() {
     let refusal = refusal("[log]\nlevel = \"wran\"\n");
     assert!(
