@@ -30,9 +30,9 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// Read configuration and policies, say what is wrong with them, and exit
+    /// Read configuration, policies and TLS files, say what is wrong with them, and exit
     ///
-    /// Exits with 0 where nothing is wrong, else with 1. Default: off. Example: --check-config
+    /// Prints "FILE: fine" and exits with 0 where nothing is wrong, else with 1. Default: off. Example: --check-config
     #[arg(long)]
     pub(super) check_config: bool,
 }
@@ -67,9 +67,24 @@ fn serve(args: &ServeArgs) -> Result<ExitCode, String> {
         ));
     }
     if args.check_config {
+        check_tls(&config)?;
+        let checked = match &config.source {
+            Some(file) => file.display().to_string(),
+            None => "the built-in configuration".to_owned(),
+        };
+        print::text(&format!("{checked}: fine\n")).map_err(|error| error.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     launcher::run(config, policies, become_server).map_err(|failure| failure.to_string())
+}
+
+/// Reads the TLS files as the server will, which does so before it listens: here at a port that nobody learns of.
+fn check_tls(config: &Config) -> Result<(), String> {
+    let mut config = config.clone();
+    config.grpc_server.addr = "127.0.0.1:0".to_owned();
+    server::prepare(&config)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// The server's whole life, in a child of the launcher.

@@ -1,5 +1,6 @@
 //! Reads the file, and refuses what makes no sense or is not safe.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{Config, Isolation, ListenAddr, Scheduler, Worker, log_level};
@@ -28,7 +29,7 @@ pub const SEARCH: [&str; 2] = ["config.toml", "/etc/stockade/config.toml"];
 impl Config {
     /// Reads `path`, or the first file of [`SEARCH`], or takes the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        match path.or_else(|| SEARCH.iter().map(Path::new).find(|path| path.exists())) {
+        match path.or_else(|| SEARCH.iter().map(Path::new).find(|path| !is_absent(path))) {
             Some(path) => Self::read(path),
             None => Ok(Self::default()),
         }
@@ -108,6 +109,11 @@ impl Config {
             .fault(worker)
             .or_else(|| scheduler.and_then(|scheduler| scheduler.fault(&listen)))
     }
+}
+
+/// One that cannot be read, or a link that leads nowhere, is there: whoever made it did not mean the defaults.
+fn is_absent(path: &Path) -> bool {
+    matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
 impl Worker {
