@@ -12,7 +12,7 @@ use super::client_options::{ClientOptions, Format, FormatOption, ReconnectOption
 use super::error::CliError;
 use super::print::{Printer, json_line, note};
 use super::render::{JobJson, Style, exit_status};
-use crate::proto::v1::{Job, WaitJobRequest};
+use crate::proto::v1::{Cause, Job, WaitJobRequest};
 
 /// Wait until jobs are over and exit with their status
 ///
@@ -105,6 +105,7 @@ pub(super) async fn execute(args: WaitArgs, style: Style) -> Result<ExitCode, Cl
         let format = Format::Table;
         or_nobody_reads(Printer { format, style }.jobs(&jobs))?;
     }
+    jobs.iter().for_each(explain);
     if let Some(error) = gave_up {
         return Err(error);
     }
@@ -112,7 +113,7 @@ pub(super) async fn execute(args: WaitArgs, style: Style) -> Result<ExitCode, Cl
         .iter()
         .find(|job| job.as_ref().and_then(exit_status) != Some(0))
     {
-        Some(Some(job)) => exit_code(job),
+        Some(Some(job)) => status_of(job).map(ExitCode::from),
         Some(None) => Ok(ExitCode::from(OWN_FAILURE)),
         None => Ok(ExitCode::SUCCESS),
     }
@@ -163,17 +164,25 @@ pub(super) async fn until_over(
     }
 }
 
-/// The job's status; a job that is not over has none.
+/// The job's status, and on stderr why it is that one.
 pub(super) fn exit_code(job: &Job) -> Result<ExitCode, CliError> {
-    let status = exit_status(job).ok_or(CliError::Incomplete("outcome"))?;
-    if status == OWN_FAILURE {
-        note(format_args!(
-            "{}: {}",
-            job.id,
-            super::render::printable(&job.error_text)
-        ));
-    }
+    let status = status_of(job)?;
+    explain(job);
     Ok(ExitCode::from(status))
+}
+
+/// A job that is not over has none.
+fn status_of(job: &Job) -> Result<u8, CliError> {
+    exit_status(job).ok_or(CliError::Incomplete("outcome"))
+}
+
+/// Says on stderr what the exit status alone does not tell, as `run` does.
+fn explain(job: &Job) {
+    let is_the_jobs_own = matches!(job.cause(), Cause::Exited | Cause::Signaled | Cause::Stopped);
+    if !is_the_jobs_own || exit_status(job) == Some(OWN_FAILURE) {
+        let text = super::render::printable(&job.error_text);
+        note(format_args!("{}: {text}", job.id));
+    }
 }
 
 /// The exit status is told even where nobody reads the table.

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::fake::{FAILED, Fake, RUNNING, finished};
+use stockade::proto::v1::stream_output_response::Part;
+use stockade::proto::v1::{Cause, End, Job};
+
+use super::fake::{Act, FAILED, Fake, RUNNING, finished};
 use super::harness::Served;
 
 #[test]
@@ -212,6 +215,46 @@ fn wait_names_the_job_that_is_missing_and_shows_the_others() {
         );
         assert!(outcome.stdout.contains("EXITED:3"), "{outcome:?}");
     }
+}
+
+#[test]
+fn whoever_waits_is_told_the_reason_that_the_status_does_not_tell() {
+    let fake = Fake::with_jobs();
+    let ended = |cause: Cause, text: &str| Job {
+        cause: cause.into(),
+        error_text: text.into(),
+        ..finished(RUNNING, 0)
+    };
+    let served = Served::on_tcp(&fake);
+    for (cause, status) in [
+        (Cause::WallTime, 124),
+        (Cause::OutOfMemory, 137),
+        (Cause::Lost, 125),
+    ] {
+        fake.script()
+            .jobs
+            .insert(RUNNING.into(), ended(cause, "the reason"));
+        let end = Part::End(End {
+            job: Some(ended(cause, "the reason")),
+            ..End::default()
+        });
+        fake.script().output = [vec![Act::Send(end)]].into();
+        for words in [
+            &["wait", FAILED, RUNNING][..],
+            &["wait", RUNNING],
+            &["start", "--wait", "true"],
+            &["start", "--follow", "true"],
+        ] {
+            let status = if words.contains(&FAILED) { 3 } else { status };
+            let outcome = served.stockade(words);
+            let note = format!("stockade: {RUNNING}: the reason\n");
+            assert_eq!(outcome.stderr.matches(&note).count(), 1, "{words:?}: {outcome:?}");
+            outcome.failed(status, &note);
+        }
+    }
+    // What ended by itself has said why.
+    let outcome = served.stockade(&["wait", FAILED]).failed(3, "");
+    assert_eq!(outcome.stderr, "");
 }
 
 #[test]
