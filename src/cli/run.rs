@@ -1,9 +1,12 @@
 //! `stockade run`: one job in the foreground, without a daemon.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::args::OWN_FAILURE;
 use super::job_options::JobOptions;
@@ -169,11 +172,11 @@ fn explain(record: &ExitRecord, resolved: &Resolved) {
         )),
         other => print::note(other.text()),
     }
-    for (name, stream) in [
-        ("stdout", &record.output.stdout),
-        ("stderr", &record.output.stderr),
+    for (name, stream, to) in [
+        ("stdout", &record.output.stdout, io::stdout().as_fd()),
+        ("stderr", &record.output.stderr, io::stderr().as_fd()),
     ] {
-        if stream.dropped_bytes > 0 {
+        if stream.dropped_bytes > 0 && has_reader(to) {
             print::note(format!(
                 "{name} was cut after {}: {} bytes were dropped (--output-limit)",
                 format_bytes(stream.kept_bytes()),
@@ -181,4 +184,11 @@ fn explain(record: &ExitRecord, resolved: &Resolved) {
             ));
         }
     }
+}
+
+/// Whether somebody could still read what is written there: poll(2) tells that the other end is closed.
+fn has_reader(to: BorrowedFd<'_>) -> bool {
+    let mut to = [PollFd::from_borrowed_fd(to, PollFlags::OUT)];
+    let now = Timespec::default();
+    poll(&mut to, Some(&now)).is_err() || !to[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
