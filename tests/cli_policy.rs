@@ -57,6 +57,30 @@ fn what_is_shown_is_a_policy_file() {
 }
 
 #[test]
+fn a_signal_is_a_name_or_a_number_and_shown_as_it_is_read() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("stop.toml");
+    let dir = folder.path().to_str().expect("UTF-8");
+    for (written, shown) in [
+        ("15", "TERM"),
+        ("\"int\"", "INT"),
+        ("\"32\"", "32"),
+        ("35", "RTMIN+1"),
+        ("\"SIGRTMIN+1\"", "RTMIN+1"),
+    ] {
+        fs::write(&path, format!("[stop]\nsignal = {written}\n")).expect("write");
+        let policy = stdout_of(&["show", "stop", "--policies", dir]);
+        assert!(
+            policy.contains(&format!("signal = \"{shown}\"\n")),
+            "{written}: {policy}"
+        );
+        let copy = folder.path().join("copy.toml");
+        fs::write(&copy, policy).expect("write");
+        stdout_of(&["check", copy.to_str().expect("UTF-8")]);
+    }
+}
+
+#[test]
 fn the_folder_of_a_configuration_is_used() {
     let folder = tempfile::tempdir().expect("tempdir");
     let policies = folder.path().join("policies");

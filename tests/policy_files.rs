@@ -63,6 +63,7 @@ fn errors_name_file_line_and_column() {
         ),
         ("[sandbox]\nhostname = \"a b\"", "x.toml:2:12: "),
         ("[stop]\nsignal = \"TERMINATE\"", "x.toml:2:10: not a signal"),
+        ("[stop]\nsignal = 65", "x.toml:2:10: not a signal"),
         (
             "[stop]\ngrace = \"25h\"",
             "x.toml:2:1: stop.grace: more than a day",

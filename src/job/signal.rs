@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "i32", into = "i32")]
 pub struct Signal(i32);
 
+/// The first that programs may use, as the C library has it.
+const RTMIN: i32 = 34;
+
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("not a signal: a name such as TERM or SIGTERM, or a number from 1 to 64")]
 pub struct UnknownSignal;
@@ -22,12 +25,13 @@ impl Signal {
         self.0
     }
 
-    /// The name with SIG, or `SIGRTMIN+N`.
+    /// The name with SIG, or `SIGRTMIN+N`. Numbers between, which the C library keeps for itself, have none: signal(7).
     #[must_use]
     pub fn name(self) -> String {
         match NixSignal::try_from(self.0) {
             Ok(known) => known.as_str().to_owned(),
-            Err(_) => format!("SIGRTMIN+{}", self.0 - 34),
+            Err(_) if self.0 >= RTMIN => format!("SIGRTMIN+{}", self.0 - RTMIN),
+            Err(_) => self.0.to_string(),
         }
     }
 }
@@ -57,7 +61,14 @@ impl FromStr for Signal {
         if let Ok(number) = text.parse::<i32>() {
             return Self::try_from(number);
         }
-        let name = text.strip_prefix("SIG").unwrap_or(text);
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        if let Some(offset) = name.strip_prefix("RTMIN+") {
+            // As a u8 it has no minus, and the sum is a number.
+            return offset.parse::<u8>().map_or(Err(UnknownSignal), |offset| {
+                Self::try_from(RTMIN + i32::from(offset))
+            });
+        }
         NixSignal::from_str(&format!("SIG{name}"))
             .map(|known| Self(known as i32))
             .map_err(|_| UnknownSignal)
@@ -76,18 +87,36 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_the_same_signal() {
-        for text in ["TERM", "SIGTERM", "15"] {
+        for text in ["TERM", "SIGTERM", "15", "term", "sigterm", "SigTerm"] {
             assert_eq!(text.parse(), Ok(Signal::TERM), "{text}");
         }
-        assert_eq!(
-            "40".parse::<Signal>().map(Signal::name),
-            Ok("SIGRTMIN+6".to_owned())
-        );
+        for (text, number) in [("RTMIN+0", 34), ("SIGRTMIN+1", 35), ("rtmin+30", 64)] {
+            assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_read_back() {
+        for signal in (1..=64).map(Signal) {
+            assert_eq!(signal.name().parse(), Ok(signal), "{signal}");
+        }
+        assert_eq!([33, 40].map(|number| Signal(number).name()), ["33", "SIGRTMIN+6"]);
     }
 
     #[test]
     fn others_are_refused() {
-        for text in ["", "0", "65", "-9", "term", "SIGSIGTERM", "9 "] {
+        for text in [
+            "",
+            "0",
+            "65",
+            "-9",
+            "SIGSIGTERM",
+            "9 ",
+            "RTMIN+31",
+            "RTMIN+-1",
+            "RTMIN+",
+            "RTMIN+256",
+        ] {
             assert_eq!(text.parse::<Signal>(), Err(UnknownSignal), "{text:?}");
         }
     }

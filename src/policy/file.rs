@@ -1,8 +1,10 @@
 //! What a policy file may hold. Everything is optional: what it leaves out it inherits.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::names::{EtcEntry, Hostname, Name, Pattern, VariableName};
 use crate::job::{
@@ -108,16 +110,32 @@ pub(super) struct EnvironmentTable {
     pub(super) deny: Option<Vec<Pattern>>,
 }
 
-/// A signal as people write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
+/// A signal as people write it: a name, or a number with or without quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub(super) struct SignalName(pub(super) Signal);
 
-impl TryFrom<String> for SignalName {
-    type Error = crate::job::UnknownSignal;
+impl<'de> Deserialize<'de> for SignalName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SignalVisitor)
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
+struct SignalVisitor;
+
+impl Visitor<'_> for SignalVisitor {
+    type Value = SignalName;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a signal such as \"TERM\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<SignalName, E> {
+        text.parse().map(SignalName).map_err(E::custom)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<SignalName, E> {
+        self.visit_str(&number.to_string())
     }
 }
 
