@@ -92,6 +92,11 @@ fn the_folder_of_a_configuration_is_used() {
     let config = config.to_str().expect("UTF-8");
     let shown = stdout_of(&["show", "small", "--config", config]);
     assert!(shown.contains("memory"), "{shown}");
+    // Where `serve` would find it, no option has to name it.
+    let mut here = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    here.args(["policy", "list"]).current_dir(&folder);
+    let list = String::from_utf8(here.output().expect("the binary runs").stdout).expect("UTF-8");
+    assert!(list.contains("\nsmall "), "{list}");
     assert_refused(&["list", "--config", "/nonexistent"], "/nonexistent");
 }
 

@@ -132,7 +132,7 @@ Environment:
 
 Files:
   config.toml, /etc/stockade/config.toml
-      the configuration of `serve`: the first one that there is
+      the configuration of `serve` and `policy`: the first one that there is
 
 Exit status:
   0   success

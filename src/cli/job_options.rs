@@ -159,7 +159,9 @@ pub(super) struct LimitOptions {
 pub(super) struct IsolationOptions {
     /// The policy: what the sandbox is and how much the job may ask for
     ///
-    /// `stockade policy list` names them. Default: the worker's default policy. Example: --policy strict
+    /// `stockade policy list` names those of this host's worker, `stockade worker` those of any. `run` has
+    /// those of its --config, else the built-in ones. Default: the configuration's default_policy.
+    /// Example: --policy strict
     #[arg(long, value_name = "NAME")]
     pub(super) policy: Option<String>,
 

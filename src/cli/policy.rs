@@ -42,14 +42,15 @@ enum PolicyCommand {
 struct Source {
     /// The policies of this folder, beside the built-in ones
     ///
-    /// They replace built-in ones of the same name. Default: that of --config.
+    /// They replace built-in ones of the same name. Default: the folder that the configuration names.
     /// Example: --policies /etc/stockade/policies
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     policies: Option<PathBuf>,
 
     /// The policies of the worker that this config.toml describes
     ///
-    /// Default: the built-in policies alone. Example: --config /etc/stockade/config.toml
+    /// Default: the one that `stockade serve` would take: config.toml in the working directory, else
+    /// /etc/stockade/config.toml, else the built-in one. Example: --config /srv/stockade.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -177,16 +178,11 @@ fn check(files: &[PathBuf]) -> Result<ExitCode, CliError> {
 
 impl Source {
     fn load(&self) -> Result<PolicySet, CliError> {
-        let configured = match &self.config {
-            Some(path) => Config::load(Some(path))?.worker.policies_dir,
-            None => None,
+        let folder = match &self.policies {
+            Some(folder) => Some(folder.clone()),
+            None => Config::load(self.config.as_deref())?.worker.policies_dir,
         };
-        match self
-            .policies
-            .as_ref()
-            .or(configured.as_ref())
-            .map(PathBuf::as_path)
-        {
+        match &folder {
             Some(dir) => Ok(PolicySet::load(dir)?),
             None => Ok(PolicySet::built_in()),
         }
