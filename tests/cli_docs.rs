@@ -138,6 +138,23 @@ fn every_test_that_holds_a_promise_exists() {
     }
 }
 
+#[test]
+fn what_the_unit_of_systemd_starts_is_installed_by_its_document() {
+    let unit = read(&root().join("packaging/systemd/stockade.service"));
+    let document = read(&root().join("docs/systemd.md"));
+    let start = unit.lines().find(|line| line.starts_with("ExecStart="));
+    let files = start
+        .expect("a command")
+        .split(['=', ' '])
+        .filter(|word| word.starts_with('/'));
+    let installs = |file: &&str| {
+        document
+            .lines()
+            .any(|line| line.starts_with("install ") && line.ends_with(*file))
+    };
+    assert_eq!(files.filter(installs).count(), 2, "{start:?}");
+}
+
 /// Of all the files of the tree that cargo or the Dockerfile names: cargo builds no target where the source of any is
 /// missing.
 #[test]
