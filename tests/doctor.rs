@@ -125,6 +125,25 @@ fn hidden_cgroups_are_told_with_a_mend_and_what_would_hold_without() {
 }
 
 #[test]
+fn a_default_policy_that_is_none_is_missing() {
+    if !able() {
+        return;
+    }
+    let config = tempfile::NamedTempFile::new().expect("tempfile");
+    fs::write(config.path(), "[worker]\ndefault_policy = \"nosuch\"\n").expect("write");
+    let mut command = Command::new(program());
+    let (lines, output) = doctor(
+        command
+            .args(["doctor", "-o", "json", "--config"])
+            .arg(config.path()),
+    );
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let found = line(&lines, "default policy");
+    assert_eq!(found["status"], "missing", "{found}");
+    assert_eq!(found["detail"], "there is no policy named nosuch");
+}
+
+#[test]
 fn an_ordinary_user_is_told_what_holds() {
     if !able_as_user() {
         return;

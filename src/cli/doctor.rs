@@ -54,7 +54,10 @@ pub(super) fn execute(args: &DoctorArgs, style: Style) -> Result<ExitCode, CliEr
     let limited = abilities
         .iter()
         .all(|found| found.name != "cgroups" || found.status == AbilityStatus::Ok);
-    let mut works = true;
+    let mut works = policies.names().contains(&config.worker.default_policy);
+    if !works {
+        abilities.push(no_default_policy(&config, &policies));
+    }
     for name in policies.names() {
         let is_default = name == config.worker.default_policy;
         let found = try_policy(&config, &policies, &name, Trial::AsItIs);
@@ -69,6 +72,16 @@ pub(super) fn execute(args: &DoctorArgs, style: Style) -> Result<ExitCode, CliEr
         Format::Table => print::text(&table(&abilities, style))?,
     }
     Ok(ExitCode::from(u8::from(!works)))
+}
+
+/// A request that names no policy is refused then, and a worker does not start.
+fn no_default_policy(config: &Config, policies: &PolicySet) -> HostAbility {
+    HostAbility {
+        name: "default policy".to_owned(),
+        status: AbilityStatus::Missing,
+        detail: format!("there is no policy named {}", config.worker.default_policy),
+        mend: format!("worker.default_policy: one of {}", policies.names().join(", ")),
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
