@@ -2,7 +2,7 @@ use prost_types::Timestamp;
 
 use super::job_list::{labels, result, run_time, state};
 use super::table::Cell;
-use super::{Style, Table, printable, time};
+use super::{Style, Table, job_wire, printable, time};
 use crate::proto::v1;
 use crate::units::{format_bytes, format_cpus, format_duration_ms};
 
@@ -31,7 +31,7 @@ pub(in crate::cli) fn job_detail(job: &v1::Job, now: &Timestamp, style: Style) -
     job.usage.iter().for_each(|usage| lines.usage(usage));
     job.output.iter().for_each(|output| lines.output(output));
     job.limits.iter().for_each(|limits| lines.limits(limits));
-    job.isolation
+    job_wire::isolation(job)
         .iter()
         .for_each(|isolation| lines.isolation(isolation));
     lines.render(style)
@@ -165,6 +165,8 @@ mod tests {
                 }),
                 stderr: None,
             }),
+            // It never started: there is nothing to tell.
+            isolation: Some(v1::Isolation::default()),
             ..v1::Job::default()
         };
         let style = Style {

@@ -65,7 +65,7 @@ impl From<&v1::Job> for JobJson {
             usage: job.usage.as_ref().map(job_wire::usage),
             output: job.output.as_ref().map(job_wire::output),
             stop: job.stop.as_ref().map(job_wire::stop),
-            isolation: job.isolation.as_ref().map(job_wire::receipt),
+            isolation: job_wire::isolation(job).map(job_wire::receipt),
             start_failure: job.start_failure.as_ref().map(|failure| StartFailureView {
                 step: failure.step.clone(),
                 errno: failure.errno.clone(),
@@ -130,7 +130,6 @@ mod tests {
 
     #[test]
     fn a_report_has_the_names_of_the_interface() {
-        let receipt = serde_json::to_value(Receipt::default()).expect("json");
         assert_eq!(
             report_of(Cause::Exited { code: 3 }),
             json!({
@@ -162,10 +161,33 @@ mod tests {
                     "stderr": {"total_bytes": 0, "dropped_bytes": 0, "sha256": ""}
                 },
                 "stop": null,
-                "isolation": receipt,
+                "isolation": null,
                 "start_failure": null
             })
         );
+    }
+
+    #[test]
+    fn a_receipt_is_of_what_was_applied() {
+        let started = Some(prost_types::Timestamp::default());
+        let namespaces = || vec!["pid".to_owned()];
+        for (started_at, namespaces, told) in [
+            (None, Vec::new(), false),
+            (None, namespaces(), true),
+            (started, Vec::new(), true),
+            (started, namespaces(), true),
+        ] {
+            let isolation = v1::Isolation {
+                namespaces,
+                ..v1::Isolation::default()
+            };
+            let job = v1::Job {
+                started_at,
+                isolation: Some(isolation),
+                ..v1::Job::default()
+            };
+            assert_eq!(JobJson::from(&job).isolation.is_some(), told, "{job:?}");
+        }
     }
 
     #[test]

@@ -111,6 +111,12 @@ pub(super) fn stop(stop: &v1::Stop) -> Stop {
     }
 }
 
+/// The receipt. That of a job which came to no sandbox holds zeros, and host uid 0 would look like root's.
+pub(super) fn isolation(job: &v1::Job) -> Option<&v1::Isolation> {
+    let applied = |receipt: &&v1::Isolation| job.started_at.is_some() || !receipt.namespaces.is_empty();
+    job.isolation.as_ref().filter(applied)
+}
+
 pub(super) fn receipt(isolation: &v1::Isolation) -> Receipt {
     let isolation = isolation.clone();
     Receipt {
