@@ -54,12 +54,12 @@ struct EventView {
 }
 
 pub(super) async fn execute(args: EventsArgs, style: Style) -> Result<ExitCode, CliError> {
-    let mut worker = connect(&args.client).await?;
-    let mut patience = Patience::new(args.reconnect.reconnect);
     let mut request = WatchJobsRequest {
-        labels: args.label.iter().cloned().collect(),
+        labels: values::all_labels(&args.label)?,
         since: args.since,
     };
+    let mut worker = connect(&args.client).await?;
+    let mut patience = Patience::new(args.reconnect.reconnect);
     loop {
         let show = |event: &JobEvent| show(event, args.format.format, style);
         match watch(&mut worker, &mut request, &mut patience, show).await {

@@ -1,5 +1,6 @@
 //! `stockade list`: the jobs of a worker.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -51,8 +52,9 @@ Examples:
 const PAGE: usize = 100;
 
 pub(super) async fn execute(args: ListArgs, style: Style) -> Result<ExitCode, CliError> {
+    let labels = values::all_labels(&args.label)?;
     let mut worker = connect(&args.client).await?;
-    let (jobs, more) = pages(&mut worker, &args).await?;
+    let (jobs, more) = pages(&mut worker, &args, &labels).await?;
     let format = args.format.format;
     Printer { format, style }.jobs(&jobs)?;
     if more {
@@ -65,7 +67,11 @@ pub(super) async fn execute(args: ListArgs, style: Style) -> Result<ExitCode, Cl
 }
 
 /// The jobs, and whether the limit left some out.
-async fn pages(worker: &mut Worker, args: &ListArgs) -> Result<(Vec<Job>, bool), CliError> {
+async fn pages(
+    worker: &mut Worker,
+    args: &ListArgs,
+    labels: &HashMap<String, String>,
+) -> Result<(Vec<Job>, bool), CliError> {
     let limit = if args.limit == 0 { usize::MAX } else { args.limit };
     let mut jobs = Vec::new();
     let mut page_token = String::new();
@@ -73,7 +79,7 @@ async fn pages(worker: &mut Worker, args: &ListArgs) -> Result<(Vec<Job>, bool),
         let page = PAGE.min(limit - jobs.len());
         let request = ListJobsRequest {
             states: args.state.iter().map(|&state| state.into()).collect(),
-            labels: args.label.iter().cloned().collect(),
+            labels: labels.clone(),
             page_size: u32::try_from(page).unwrap_or(u32::MAX),
             page_token,
         };

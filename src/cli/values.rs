@@ -1,5 +1,8 @@
 //! Values of options: the text that a person writes, parsed when the command line is.
 
+use std::collections::HashMap;
+
+use super::error::CliError;
 use crate::job::{Network, OnOutputLimit, Signal};
 use crate::proto::v1::State;
 
@@ -9,6 +12,20 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("not of the form KEY=VALUE".to_owned()),
     }
+}
+
+/// The labels that a job must have all of, so that one label has one value.
+pub(super) fn all_labels(pairs: &[(String, String)]) -> Result<HashMap<String, String>, CliError> {
+    let mut labels = HashMap::new();
+    for (key, value) in pairs {
+        if let Some(other) = labels.insert(key.clone(), value.clone())
+            && other != *value
+        {
+            let reason = format!("{key} cannot be both {other} and {value}");
+            return Err(CliError::option("--label", reason));
+        }
+    }
+    Ok(labels)
 }
 
 pub(super) fn signal(text: &str) -> Result<Signal, String> {

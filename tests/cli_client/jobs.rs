@@ -157,6 +157,21 @@ fn list_goes_through_the_pages() {
 }
 
 #[test]
+fn one_label_has_one_value() {
+    let fake = Fake::with_jobs();
+    let served = Served::on_tcp(&fake);
+    for subcommand in ["list", "events"] {
+        served
+            .stockade(&[subcommand, "--label", "a=1", "--label", "a=2"])
+            .failed(2, "--label: a cannot be both 1 and 2");
+    }
+    served
+        .stockade(&["list", "--label", "a=1", "--label", "a=1"])
+        .succeeded();
+    assert_eq!(fake.script().listed.len(), 1, "nobody else was asked");
+}
+
+#[test]
 fn stop_reaches_every_job_and_tells_the_missing_one() {
     let fake = Fake::with_jobs();
     let served = Served::on_tcp(&fake);
