@@ -43,7 +43,7 @@ pub(super) struct ClientOptions {
 }
 
 /// How to be sure that a worker is the one, and to prove who one is.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct TlsOptions {
     /// The authority that signed the worker's certificate: a PEM file
@@ -82,6 +82,13 @@ pub(super) struct TlsOptions {
     /// Default: the host of --endpoint. Example: --tls-server-name worker.internal
     #[arg(long, value_name = "NAME", env = "STOCKADE_TLS_SERVER_NAME", hide_env = true)]
     pub(super) tls_server_name: Option<String>,
+}
+
+impl TlsOptions {
+    /// A key is never given without its certificate.
+    pub(super) const fn is_given(&self) -> bool {
+        self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_server_name.is_some()
+    }
 }
 
 /// For the subcommands that wait: how long a worker may be away.

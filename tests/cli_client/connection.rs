@@ -191,8 +191,16 @@ fn a_file_that_tls_cannot_use_is_named_with_its_option() {
 fn tls_options_without_tls_are_no_security() {
     let pki = Pki::new();
     let served = Served::on_tcp(&Fake::with_jobs());
-    let words = ["worker", "--tls-ca", &pki.file("ca.pem")];
-    served
-        .stockade(&words)
-        .failed(1, "is not encrypted: use https://");
+    let folder = tempfile::tempdir().expect("tempdir");
+    let local = Served::on_unix(&Fake::with_jobs(), &folder.path().join("socket"));
+    for served in [&served, &local] {
+        for option in [
+            ["--tls-ca", &pki.file("ca.pem")],
+            ["--tls-server-name", "worker.internal"],
+        ] {
+            served
+                .stockade(&[&["worker"][..], &option].concat())
+                .failed(1, "is not encrypted: use https://");
+        }
+    }
 }

@@ -20,16 +20,16 @@ const MIB: f64 = 1_048_576.0;
 
 /// The worker that is measured.
 #[derive(Debug)]
-pub(super) struct Target<'a> {
+pub(super) struct Target {
     private: Option<PrivateWorker>,
     address: Address,
-    tls: &'a TlsOptions,
+    tls: TlsOptions,
     load: Load,
     description: String,
 }
 
-impl<'a> Target<'a> {
-    pub(super) async fn open(args: &'a BenchArgs, interruption: &Interruption) -> Result<Self, BenchError> {
+impl Target {
+    pub(super) async fn open(args: &BenchArgs, interruption: &Interruption) -> Result<Self, BenchError> {
         let (private, address, description) = match &args.endpoint {
             Some(address) => (None, address.clone(), address.to_string()),
             None => {
@@ -45,11 +45,16 @@ impl<'a> Target<'a> {
                 (Some(worker), address, description)
             }
         };
-        let load = Load::connect(&address, &args.tls, interruption.clone()).await?;
+        // The environment's are for a worker that is named.
+        let tls = args
+            .endpoint
+            .as_ref()
+            .map_or_else(TlsOptions::default, |_| args.tls.clone());
+        let load = Load::connect(&address, &tls, interruption.clone()).await?;
         Ok(Self {
             private,
             address,
-            tls: &args.tls,
+            tls,
             load,
             description,
         })
@@ -57,7 +62,7 @@ impl<'a> Target<'a> {
 
     /// Another connection for the same jobs.
     async fn another(&self) -> Result<Load, BenchError> {
-        let load = Load::connect(&self.address, self.tls, self.load.interruption.clone()).await?;
+        let load = Load::connect(&self.address, &self.tls, self.load.interruption.clone()).await?;
         Ok(load.sharing(&self.load))
     }
 
@@ -81,7 +86,7 @@ fn own_binary() -> Result<std::path::PathBuf, BenchError> {
 
 pub(super) async fn run(
     plan: &Plan,
-    target: &Target<'_>,
+    target: &Target,
     progress: &Arc<Progress>,
     interruption: &Interruption,
 ) -> Result<Results, BenchError> {
@@ -109,7 +114,7 @@ pub(super) async fn run(
 
 struct Suite<'a> {
     plan: &'a Plan,
-    target: &'a Target<'a>,
+    target: &'a Target,
     progress: &'a Arc<Progress>,
     interruption: &'a Interruption,
 }

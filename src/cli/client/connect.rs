@@ -77,7 +77,7 @@ pub(in crate::cli) async fn connect_to(
         source,
     };
     let channel = match address {
-        Address::Http(_) if options.tls_ca.is_some() || options.tls_cert.is_some() => {
+        Address::Http(_) | Address::Unix(_) if options.is_given() => {
             return Err(ConnectError::Plaintext {
                 address: address.clone(),
             });
