@@ -89,7 +89,7 @@ enum OnlyRun {
 /// The options of all subcommands.
 #[derive(Debug, Args)]
 pub(super) struct Everywhere {
-    /// Colours and relative times: auto, always or never
+    /// Colours: auto, always or never
     ///
     /// "auto" uses them on a terminal, unless the environment variable NO_COLOR is set and not empty.
     /// Default: auto. Example: --color never

@@ -215,7 +215,7 @@ pub(super) struct StopOptions {
 
     /// The signal that asks the job to end
     ///
-    /// A name or a number. Default: TERM. Example: --stop-signal INT
+    /// A name or a number. Default: the policy's signal. Example: --stop-signal INT
     #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
     pub(super) stop_signal: Option<Signal>,
 }

@@ -79,8 +79,7 @@ pub(super) struct SandboxTable {
     /// `require`, `best-effort` or `off`.
     pub(super) landlock: Option<LandlockMode>,
     pub(super) hostname: Option<Hostname>,
-    /// What happens where the host has no cgroup limits: `fail-closed` or `best-effort`. So far no job starts without them
-    /// under either.
+    /// What happens where the host has no cgroup limits: `fail-closed` or `best-effort`.
     pub(super) limits: Option<Enforcement>,
     /// Files and folders of the host's /etc that the job gets a copy of. What the host lacks is left out.
     pub(super) etc: Option<Vec<EtcEntry>>,
