@@ -77,7 +77,9 @@ impl CliError {
     /// 2 for what the command line itself got wrong, 1 for all else.
     pub(super) const fn exit_status(&self) -> u8 {
         match self {
-            Self::Option { .. } | Self::Request(_) => super::args::USAGE,
+            Self::Option { .. } | Self::Request(_) | Self::Input(InputError::Taken { .. }) => {
+                super::args::USAGE
+            }
             _ => 1,
         }
     }

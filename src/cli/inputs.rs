@@ -16,6 +16,8 @@ pub(super) enum InputError {
     Read { path: PathBuf, source: io::Error },
     #[error("--input {}: {reason}", path.display())]
     Refused { path: PathBuf, reason: &'static str },
+    #[error("--input {}: another one is {target} already", path.display())]
+    Taken { path: PathBuf, target: String },
     #[error("--input: more than {} files", bounds::FILES)]
     TooMany,
     #[error("--input: more than {} bytes in all", bounds::REQUEST_BYTES)]
@@ -103,8 +105,15 @@ impl Inputs {
             .ok_or(InputError::TooLong)?;
         self.bytes += content.len();
         let path = target.into_os_string().into_string();
+        let path = path.map_err(|_| refused(source, "its name is not UTF-8"))?;
+        if self.files.iter().any(|file| file.path == path) {
+            return Err(InputError::Taken {
+                path: source.to_owned(),
+                target: path,
+            });
+        }
         self.files.push(InputFile {
-            path: path.map_err(|_| refused(source, "its name is not UTF-8"))?,
+            path,
             content: Blob(content),
             mode: stat.st_mode & 0o777,
         });

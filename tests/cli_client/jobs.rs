@@ -86,6 +86,17 @@ fn what_the_command_line_gets_wrong_is_a_usage_error() {
     served
         .stockade(&["start", "--memory", "much", "true"])
         .failed(2, "is not a size");
+    let twice = [
+        "start",
+        "--input",
+        "/etc/hostname:in/a",
+        "--input",
+        "/etc/hosts:in/a",
+        "true",
+    ];
+    served
+        .stockade(&twice)
+        .failed(2, "--input /etc/hosts: another one is in/a already");
     served
         .stockade(&["start", "--memory", "0", "true"])
         .failed(2, "limits.memory_bytes");
