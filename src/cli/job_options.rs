@@ -92,7 +92,7 @@ pub(super) struct WhatToRun {
 pub(super) struct LimitOptions {
     /// Memory of all its processes, tmpfs files included
     ///
-    /// In bytes, or with K, M, G, T (powers of 1024). At least 1M. Swap is not allowed.
+    /// In bytes, or with K, M, G, T (powers of 1024; 1G and 1Gi are the same). At least 1M. Swap is not allowed.
     /// Default: the policy's value. Example: --memory 256M
     #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
     pub(super) memory: Option<u64>,

@@ -1,7 +1,7 @@
 //! Sizes, durations and CPU shares as people write them.
 //!
 //! Sizes follow systemd and docker: `K`, `M`, `G` and `T` are powers of 1024, however the suffix is spelled
-//! (`256M`, `256MB`, `256MiB`). What is finer than one byte, one millisecond or a thousandth of a CPU is cut off.
+//! (`256M`, `256MB`, `256MiB`, and `256Mi` as Kubernetes has it). What is finer than one byte, one millisecond or a thousandth of a CPU is cut off.
 
 #![forbid(unsafe_code)]
 
@@ -41,7 +41,7 @@ const DURATION_UNITS: [(&str, u64); 5] = [
     ("ms", 1),
 ];
 
-/// Bytes from `4096`, `256M`, `16MiB`, `1.5G`.
+/// Bytes from `4096`, `256M`, `16MiB`, `64Ki`, `1.5G`.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     sized(text).ok_or_else(|| refused(text, SIZE))
 }
@@ -131,7 +131,7 @@ fn sized(text: &str) -> Option<u64> {
         "" | "B" => "",
         _ => suffix
             .strip_suffix("IB")
-            .or_else(|| suffix.strip_suffix('B'))
+            .or_else(|| suffix.strip_suffix(['B', 'I']))
             .unwrap_or(&suffix),
     };
     let scale = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?.1;
