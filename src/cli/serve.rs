@@ -67,7 +67,7 @@ fn serve(args: &ServeArgs) -> Result<ExitCode, String> {
         ));
     }
     if args.check_config {
-        check_tls(&config)?;
+        server::check_tls(&config).map_err(|error| error.to_string())?;
         let checked = match &config.source {
             Some(file) => file.display().to_string(),
             None => "the built-in configuration".to_owned(),
@@ -76,15 +76,6 @@ fn serve(args: &ServeArgs) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     launcher::run(config, policies, become_server).map_err(|failure| failure.to_string())
-}
-
-/// Reads the TLS files as the server will, which does so before it listens: here at a port that nobody learns of.
-fn check_tls(config: &Config) -> Result<(), String> {
-    let mut config = config.clone();
-    config.grpc_server.addr = "127.0.0.1:0".to_owned();
-    server::prepare(&config)
-        .map(drop)
-        .map_err(|error| error.to_string())
 }
 
 /// The server's whole life, in a child of the launcher.

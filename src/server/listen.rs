@@ -29,11 +29,7 @@ pub(super) enum Listener {
 pub fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let server = &config.grpc_server;
     // Files first: a socket that is bound shows others that the server is coming.
-    let tls = server.use_tls.then(|| ServerTls::read(server)).transpose()?;
-    let scheduler_tls = match &config.scheduler {
-        Some(scheduler) if scheduler.use_tls => Some(ClientTls::read(scheduler)?),
-        _ => None,
-    };
+    let (tls, scheduler_tls) = read_tls(config)?;
     let addr: ListenAddr = server
         .addr
         .parse()
@@ -47,6 +43,22 @@ pub fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         tls,
         scheduler_tls,
     })
+}
+
+/// Whether all TLS files that are named can be used.
+pub fn check_tls(config: &Config) -> Result<(), ServerError> {
+    read_tls(config).map(drop)
+}
+
+/// Towards clients, and towards the scheduler.
+fn read_tls(config: &Config) -> Result<(Option<ServerTls>, Option<ClientTls>), ServerError> {
+    let server = &config.grpc_server;
+    let tls = server.use_tls.then(|| ServerTls::read(server)).transpose()?;
+    let scheduler_tls = match &config.scheduler {
+        Some(scheduler) if scheduler.use_tls => Some(ClientTls::read(scheduler)?),
+        _ => None,
+    };
+    Ok((tls, scheduler_tls))
 }
 
 impl Prepared {

@@ -39,7 +39,7 @@ mod watch;
 pub use self::core::Server;
 pub use accept::Connection;
 pub use error::{Refusal, ServerError};
-pub use listen::{Prepared, prepare};
+pub use listen::{Prepared, check_tls, prepare};
 pub use operations::{ListedPage, Listing, TenantStatus, WorkerStatus};
 pub use output::{OutputRequest, OutputStream, Part, StreamName};
 pub use privileges::drop_privileges;
