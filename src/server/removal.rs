@@ -1,7 +1,7 @@
 //! Removal of what is kept of finished jobs: the launcher removes files, the store the record of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -10,6 +10,7 @@ use crate::isolation::ipc::{Leftover, Order};
 use crate::job::JobId;
 use crate::policy::Tenant;
 
+use super::core::lock;
 use super::store::Change;
 use super::{Refusal, Server};
 
@@ -159,9 +160,4 @@ fn tell<T: Copy>(waiting: &Mutex<Waiting<T>>, id: JobId, answer: T) {
         // The call may have ended.
         let _ = waiting.send(answer);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Held for single assignments only.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
