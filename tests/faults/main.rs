@@ -17,6 +17,7 @@ mod disks;
 mod exhaustion;
 mod foreground;
 mod kills;
+mod late;
 mod memory;
 mod points;
 mod readers;

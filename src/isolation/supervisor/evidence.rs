@@ -1,5 +1,6 @@
 //! From what the kernel said to the cause of a job's end.
 
+use crate::isolation::failure::Failure;
 use crate::job::Cause;
 
 /// What a supervisor ended a job for. The first one counts.
@@ -15,6 +16,8 @@ pub(super) enum Trigger {
     Abandoned,
     /// Nobody moves its output any more.
     OutputLost,
+    /// A step that can only be taken once the command runs has failed.
+    Failed,
 }
 
 /// What is known when nothing of a job is left.
@@ -26,6 +29,8 @@ pub(super) struct Evidence<'a> {
     pub oom_kills: u64,
     /// The call that the filter ended the job for.
     pub denied: Option<&'a str>,
+    /// What has failed since the command runs.
+    pub failed: Option<&'a Failure>,
 }
 
 impl Evidence<'_> {
@@ -46,6 +51,12 @@ impl Evidence<'_> {
             },
             Some(Trigger::OutputLost) => Cause::Lost {
                 why: "the process that moves its output was killed".to_owned(),
+            },
+            Some(Trigger::Failed) => Cause::Lost {
+                why: match self.failed {
+                    Some(failure) => format!("killed, since this failed when it ran: {failure}"),
+                    None => "killed, since a step failed when it ran".to_owned(),
+                },
             },
             Some(Trigger::OutOfMemory) => Cause::OutOfMemory,
             // With oom.group the kernel kills the whole job; in v1 a job may end by itself just after the kill of a part.
@@ -74,6 +85,7 @@ mod tests {
             trigger,
             oom_kills,
             denied: None,
+            failed: None,
         }
         .cause()
     }

@@ -156,7 +156,7 @@ fn run_job(assembled: Assembled<'_>, go: &Go, outlets: Outlets, assembly: &Assem
             (record.into(), Ran::Never)
         }
     };
-    let ran = if ended.output_lost { Ran::Out } else { ran };
+    let ran = if ended.was_last { Ran::Last } else { ran };
     record_end(control, control_dir.as_deref(), ended);
     ran
 }
@@ -171,8 +171,8 @@ enum Ran {
     },
     /// Its stub may be left.
     Never,
-    /// No process of it is left, nor the process that moved its output.
-    Out,
+    /// No process of it is left, and its sandbox can have no other job.
+    Last,
 }
 
 /// Writes down how the job ended, then tells it. A record that cannot be written the launcher keeps until it can; without

@@ -139,7 +139,7 @@ fn serve_one(
     let (is_over, made_ipc) = match run_job(assembled, &go, outlets, assembly) {
         Ran::ToItsEnd { made_ipc } => (true, made_ipc),
         Ran::Never => (end_stub(), false),
-        Ran::Out => (false, false),
+        Ran::Last => (false, false),
     };
     memory.plan.clear();
     if !is_over || fault_point!("supervisor.clear").is_err() {

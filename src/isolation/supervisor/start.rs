@@ -34,10 +34,12 @@ pub(super) struct Running<'a> {
     /// What processes did that were waited for before.
     pub children_before: ChildUsage,
     pub receipt: Receipt,
+    /// What has failed since the command runs: it is to be killed.
+    pub failed: Option<Failure>,
     pub control_dir: Option<Rc<OwnedFd>>,
 }
 
-/// `pump` moves the output, where this process keeps its privileges.
+/// `pump` moves the output, where this process keeps its privileges. After an error the command has never run.
 pub(super) fn start<'a>(
     assembled: Assembled<'a>,
     go: &Go,
@@ -84,21 +86,6 @@ pub(super) fn start<'a>(
         demand(&go.require, &receipt)?;
         drop_privileges(pump)?;
     }
-    let children_before = sys::children_usage();
-    let (started_at, started) = (Timestamp::now(), Instant::now());
-    let listener = assembled.link.let_go(&go.spec)?;
-    timings.mark("stub to exec");
-    assembled.world.settle_score(assembled.stub).inspect_err(|_| {
-        let _ = sys::kill_all_others();
-    })?;
-    if assembled.read_back.is_none() {
-        let read_back = receipt::read_back(assembled.stub, launcher, assembled.world.namespaces.as_ref());
-        receipt::complete(&mut receipt, &read_back, assembled.ids);
-        demand(&go.require, &receipt)?;
-        drop_privileges(pump)?;
-    }
-    receipt.limits.extend(rlimits::named(&assembled.plan.rlimits()));
-    timings.mark("receipt");
     let pipes = [assembled.stdout, assembled.stderr];
     let streams = match pump {
         Some(pump) => Streams::Handed(Handed::new(pump, pipes, outlets.files, limits.output_bytes)),
@@ -107,6 +94,21 @@ pub(super) fn start<'a>(
             Streams::Own(Box::new(own.at(StartStep::Output, "mmap")?))
         }
     };
+    let children_before = sys::children_usage();
+    let (started_at, started) = (Timestamp::now(), Instant::now());
+    let listener = assembled.link.let_go(&go.spec)?;
+    timings.mark("stub to exec");
+    // From here on the command runs, and no failure can tell that it never did.
+    let scored = assembled.world.settle_score(assembled.stub);
+    let confirmed = if assembled.read_back.is_none() {
+        let read_back = receipt::read_back(assembled.stub, launcher, assembled.world.namespaces.as_ref());
+        receipt::complete(&mut receipt, &read_back, assembled.ids);
+        demand(&go.require, &receipt).and_then(|()| drop_privileges(pump))
+    } else {
+        Ok(())
+    };
+    receipt.limits.extend(rlimits::named(&assembled.plan.rlimits()));
+    timings.mark("receipt");
     Ok(Running {
         main: assembled.stub,
         meter: assembled.meter,
@@ -119,6 +121,7 @@ pub(super) fn start<'a>(
         started,
         children_before,
         receipt,
+        failed: scored.and(confirmed).err(),
         control_dir: outlets.control_dir,
     })
 }
@@ -128,7 +131,6 @@ fn demand(require: &IsolationFloor, receipt: &Receipt) -> Result<(), Failure> {
     let Some(unmet) = require.unmet_by(receipt) else {
         return Ok(());
     };
-    let _ = sys::kill_all_others();
     Err(Failure::new(
         StartStep::Policy,
         0,

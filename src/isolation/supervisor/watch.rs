@@ -19,6 +19,7 @@ use super::start::Running;
 use super::protocol::{self, Report};
 use super::{Go, ToSupervisor};
 use crate::isolation::cgroup::Meter;
+use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::timings::Timings;
@@ -69,6 +70,8 @@ struct Watch<'a> {
     trigger: Option<Trigger>,
     /// The call that ended the job.
     denied: Option<String>,
+    /// What has failed since the command runs.
+    failed: Option<Failure>,
     /// Threads of processes that made a denied call, and when they are killed.
     condemned: Vec<(i32, Instant)>,
     stop: Option<Stop>,
@@ -89,8 +92,8 @@ pub(super) struct Ended {
     pub killed: bool,
     /// It may have left something in its IPC namespace.
     pub made_ipc: bool,
-    /// The process that moved its output has gone.
-    pub output_lost: bool,
+    /// Its sandbox can have no other job.
+    pub was_last: bool,
     /// Closed when all is told: the kernel takes the filter apart with it, on this CPU and at once.
     _listener: Option<SeccompListener>,
 }
@@ -101,7 +104,7 @@ impl From<ExitRecord> for Ended {
             record,
             killed: false,
             made_ipc: false,
-            output_lost: false,
+            was_last: false,
             _listener: None,
         }
     }
@@ -134,6 +137,7 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         empty: false,
         trigger: None,
         denied: None,
+        failed: running.failed,
         condemned: Vec::new(),
         stop: None,
         order: None,
@@ -143,6 +147,9 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
         kill_again: None,
         oom_look: None,
     };
+    if watch.failed.is_some() {
+        watch.end_for(Trigger::Failed);
+    }
     if go.ends_with_launcher {
         // A person may look at how long each step took.
         watch.tell_start(Some(running.timings));
@@ -169,12 +176,12 @@ pub(super) fn watch(running: Running<'_>, go: &Go, control: &Channel) -> Ended {
     }
     let (killed, made_ipc) = (watch.kill_again.is_some(), watch.made_ipc);
     let listener = watch.listener.take();
-    let (record, output_lost) = watch.into_record();
+    let (record, was_last) = watch.into_record();
     Ended {
         record,
         killed,
         made_ipc,
-        output_lost,
+        was_last,
         _listener: listener,
     }
 }

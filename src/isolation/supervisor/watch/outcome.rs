@@ -7,7 +7,7 @@ use crate::job::{ExitRecord, OnOutputLimit, Timestamp};
 use crate::sys;
 
 impl Watch<'_> {
-    /// How it ended, and whether what moved its output has gone.
+    /// How it ended, and whether its sandbox can have no other job: what moved its output has gone, or a step failed.
     pub(super) fn into_record(mut self) -> (ExitRecord, bool) {
         let children = sys::children_usage().since(self.children_before);
         let mut usage = self.meter.usage();
@@ -42,6 +42,7 @@ impl Watch<'_> {
             trigger: self.trigger,
             oom_kills: usage.oom_kills,
             denied: self.denied.as_deref(),
+            failed: self.failed.as_ref(),
         }
         .cause();
         let record = ExitRecord {
@@ -53,6 +54,6 @@ impl Watch<'_> {
             stop: self.stop,
             receipt: self.start.receipt,
         };
-        (record, lost)
+        (record, lost || self.failed.is_some())
     }
 }
