@@ -14,7 +14,7 @@ use super::worker::{Setup, Worker, able, kill};
 use super::{Client, alone, in_runtime, query, rounds, shell, start, stop, wait};
 
 /// Place, and the step that a job's start failure names.
-const STEPS: [(&str, &str); 37] = [
+const STEPS: [(&str, &str); 38] = [
     ("launcher.job-folder", "state-dir"),
     ("launcher.outputs", "state-dir"),
     ("launcher.job-file", "state-dir"),
@@ -44,6 +44,7 @@ const STEPS: [(&str, &str); 37] = [
     ("supervisor.files", "files"),
     ("stub.cgroup", "cgroup"),
     ("stub.cgroup-namespace", "namespaces"),
+    ("stub.namespaces", "namespaces"),
     ("stub.session", "session"),
     ("stub.bounding-set", "capabilities"),
     ("stub.credentials", "credentials"),

@@ -11,7 +11,7 @@ use crate::isolation::cgroup::{CgroupError, CgroupTree, Version};
 use crate::isolation::ipc::{AbilityStatus, HostAbility};
 use crate::isolation::launcher;
 use crate::isolation::sandbox::landlock;
-use crate::isolation::sandbox::receipt::NAMESPACES;
+use crate::isolation::sandbox::namespaces::NAMESPACES;
 
 pub(crate) use privilege::mend as user_namespace_mend;
 

@@ -19,9 +19,9 @@ use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::{self, Channel};
 use crate::isolation::sandbox::identity::{self, ids_needed};
 use crate::isolation::sandbox::landlock;
+use crate::isolation::sandbox::namespaces::{self, NamespaceIds};
 use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc;
-use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::supervisor::{self, Assembly, Inherited, Origin, Site};
 use crate::job::{Enforcement, IsolationCeiling, Limits, Root, SandboxSpec, StartStep};
@@ -37,7 +37,7 @@ pub(super) struct Sandboxes {
     supervisors: Option<OwnedFd>,
     ids: IdPool,
     /// Read when they are first asked for: a launcher of one job has forked its supervisor by then.
-    own_namespaces: OnceCell<Arc<NamespaceIds>>,
+    own_namespaces: OnceCell<NamespaceIds>,
     /// Found when it is first asked for.
     inherited: OnceCell<Inherited>,
     pumps: Pumps,
@@ -150,6 +150,7 @@ impl Sandboxes {
             .map_err(|error| limit_failure(&error))?;
         let cgroup = berth.cgroup.handles().ok_or_else(files_closed)?;
         let inherited = self.inherited()?;
+        let launcher_namespaces = self.own_namespaces()?;
         let lease = self.lease(sandbox)?;
         let pump = match berth.room {
             Some(_) => {
@@ -159,7 +160,6 @@ impl Sandboxes {
             None => None,
         };
         let (pump, pumps) = pump.unzip();
-        let launcher_namespaces = self.own_namespaces();
         let forked = fork(self.supervisors.as_ref().map(AsFd::as_fd), |control| {
             let origin = Origin {
                 control,
@@ -222,9 +222,12 @@ impl Sandboxes {
         Ok(*self.inherited.get_or_init(|| found))
     }
 
-    fn own_namespaces(&self) -> Arc<NamespaceIds> {
-        let read = || Arc::new(receipt::namespace_ids("self"));
-        Arc::clone(self.own_namespaces.get_or_init(read))
+    fn own_namespaces(&self) -> Result<NamespaceIds, Failure> {
+        if let Some(known) = self.own_namespaces.get() {
+            return Ok(*known);
+        }
+        let known = namespaces::of_self()?;
+        Ok(*self.own_namespaces.get_or_init(|| known))
     }
 
     /// Takes back what a sandbox has left, once its supervisor has been reaped.

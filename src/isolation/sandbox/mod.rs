@@ -8,6 +8,7 @@ pub mod etc;
 pub mod files;
 pub mod identity;
 pub mod landlock;
+pub mod namespaces;
 pub mod network;
 pub mod parts;
 pub mod plan;

@@ -15,6 +15,7 @@ use rustix::process::{chdir, setsid, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use super::namespaces::Noted;
 use super::plan::Plan;
 use crate::job::StartStep;
 use crate::sys::{self, CapabilitySets, fault_point};
@@ -39,6 +40,8 @@ pub struct Stub {
     pub gid: u32,
     /// Capabilities that stay, of the user namespace of the job's own.
     pub keep_capabilities: u64,
+    /// Written by the stub.
+    pub namespaces: Noted,
     /// The filter lets the job use keys: those that the launcher has in its session keyring are not for it.
     pub own_keyring: bool,
     pub landlock: Option<Inherited>,
@@ -160,6 +163,10 @@ impl Stub {
             .map_err(|error| (StartStep::Namespaces, error))?;
         fault_point!("stub.cgroup-namespace").map_err(|error| (StartStep::Namespaces, error))?;
         self.enter_own_namespaces()
+            .map_err(|error| (StartStep::Namespaces, error))?;
+        fault_point!("stub.namespaces").map_err(|error| (StartStep::Namespaces, error))?;
+        self.namespaces
+            .note(self.user_namespace.is_some(), self.ipc_namespace.is_some())
             .map_err(|error| (StartStep::Namespaces, error))?;
         fault_point!("stub.session").map_err(|error| (StartStep::Session, error))?;
         setsid().map_err(|error| (StartStep::Session, error))?;

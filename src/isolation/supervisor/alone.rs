@@ -15,8 +15,8 @@ use crate::isolation::cgroup::Handles;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::etc::Etc;
+use crate::isolation::sandbox::namespaces::NamespaceIds;
 use crate::isolation::sandbox::parts::Base;
-use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::sandbox::rootfs;
 use crate::isolation::sandbox::template::Template;
 use crate::isolation::timings::Timings;
@@ -196,6 +196,7 @@ struct Berth {
 }
 
 impl Berth {
+    #[allow(clippy::needless_pass_by_value)]
     fn of(message: ToSupervisor, mut descriptors: Vec<OwnedFd>) -> Option<Self> {
         let ToSupervisor::Berth {
             cgroup,

@@ -14,6 +14,7 @@ use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity::{self, HostIds};
 use crate::isolation::sandbox::landlock::{self, Layer};
+use crate::isolation::sandbox::namespaces::{self, NamespaceIds};
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::receipt;
 use crate::isolation::sandbox::seccomp::Filter;
@@ -32,6 +33,8 @@ pub(super) struct Assembled<'a> {
     pub filter: Option<&'a Filter>,
     /// What was read back of the stub; `None` where its filter comes only with the job.
     pub read_back: Option<Receipt>,
+    /// Of the stub, and of the command that it becomes.
+    pub namespaces: NamespaceIds,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
     /// It counts from here on: a stub that waits uses nothing.
@@ -70,16 +73,20 @@ pub(super) fn assemble<'a>(
     timings.mark("id maps");
     // While the stub is at work.
     world.finish_root(&assembly.site)?;
-    world
-        .namespaces
-        .get_or_insert_with(|| receipt::of_all_stubs(None, None));
+    let shared = match world.namespaces {
+        Some(shared) => shared,
+        None => *world.namespaces.insert(namespaces::of_all_stubs(
+            assembly.site.origin.user_namespace,
+            None,
+        )?),
+    };
     link.confine()?;
     timings.mark("stub confined");
-    let read_back = assembly
-        .site
-        .template
-        .filter_ahead
-        .then(|| receipt::read_back(stub, assembly.launcher_namespaces, world.namespaces.as_ref()));
+    let own = memory.namespaces(&shared)?;
+    let read_back = match assembly.site.template.filter_ahead {
+        true => Some(receipt::read_back(stub, assembly.launcher_namespaces, &own)?),
+        false => None,
+    };
     // Not earlier: to an ordinary user the /proc files of a process that is not dumpable are the host's root's, and neither
     // told nor written; and the stub is one with this process. For each job, since the stub's change of credentials may have
     // undone it.
@@ -94,6 +101,7 @@ pub(super) fn assemble<'a>(
         link,
         filter: assembly.site.template.filter.as_ref(),
         read_back,
+        namespaces: own,
         stdout: ties.stdout,
         stderr: ties.stderr,
         meter,

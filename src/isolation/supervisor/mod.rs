@@ -32,7 +32,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::isolation::cgroup::Handles;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::identity::HostIds;
-use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::sandbox::namespaces::NamespaceIds;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::template::Template;
 use crate::job::{ExitRecord, Limits, SandboxSpec};

@@ -11,7 +11,7 @@ use crate::isolation::failure::Failure;
 use crate::isolation::ipc::Channel;
 use crate::isolation::sandbox::etc::Etc;
 use crate::isolation::sandbox::identity::HostIds;
-use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::sandbox::namespaces::NamespaceIds;
 use crate::isolation::timings::Timings;
 use crate::job::{
     ExitRecord, IsolationFloor, JobSpec, Limits, Receipt, SandboxSpec, Signal, StopOrder, Timestamp,

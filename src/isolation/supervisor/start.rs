@@ -10,7 +10,7 @@ use super::{Go, Outlets};
 use crate::isolation::cgroup::Meter;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
-use crate::isolation::sandbox::receipt::NamespaceIds;
+use crate::isolation::sandbox::namespaces::NamespaceIds;
 use crate::isolation::sandbox::seccomp::Filter;
 use crate::isolation::sandbox::{by_users, files, receipt, rlimits, scratch};
 use crate::isolation::timings::Timings;
@@ -100,12 +100,13 @@ pub(super) fn start<'a>(
     timings.mark("stub to exec");
     // From here on the command runs, and no failure can tell that it never did.
     let scored = assembled.world.settle_score(assembled.stub);
-    let confirmed = if assembled.read_back.is_none() {
-        let read_back = receipt::read_back(assembled.stub, launcher, assembled.world.namespaces.as_ref());
-        receipt::complete(&mut receipt, &read_back, assembled.ids);
-        demand(&go.require, &receipt).and_then(|()| drop_privileges(pump))
-    } else {
-        Ok(())
+    let confirmed = match assembled.read_back {
+        Some(_) => Ok(()),
+        None => receipt::read_back(assembled.stub, launcher, &assembled.namespaces).and_then(|read_back| {
+            receipt::complete(&mut receipt, &read_back, assembled.ids);
+            demand(&go.require, &receipt)?;
+            drop_privileges(pump)
+        }),
     };
     receipt.limits.extend(rlimits::named(&assembled.plan.rlimits()));
     timings.mark("receipt");

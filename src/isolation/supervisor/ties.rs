@@ -11,6 +11,7 @@ use super::Assembly;
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity;
 use crate::isolation::sandbox::landlock::{self, Layer};
+use crate::isolation::sandbox::namespaces::{NamespaceIds, Noted, SharedIds};
 use crate::isolation::sandbox::plan::PlanMemory;
 use crate::isolation::sandbox::stub::{Inherited, MOST_ATTACH, Stub};
 use crate::job::{SandboxSpec, StartStep};
@@ -54,6 +55,12 @@ impl StubMemory {
             stack: ChildStack::map(STACK_BYTES).at(StartStep::Supervisor, "memory")?,
             stub: None,
         })
+    }
+
+    /// Those of the stub, once it is confined. `shared`: of all stubs.
+    pub(super) fn namespaces(&self, shared: &SharedIds) -> Result<NamespaceIds, Failure> {
+        let none = || Failure::new(StartStep::Supervisor, 0, "no stub");
+        self.stub.as_ref().ok_or_else(none)?.namespaces.complete(shared)
     }
 }
 
@@ -136,6 +143,7 @@ impl StubEnds {
             plan: memory.plan.plan(),
             uid: inside,
             gid: inside,
+            namespaces: Noted::default(),
             keep_capabilities: identity::kept_capabilities(sandbox.identity),
             own_keyring: assembly.site.template.keeps_keys,
             landlock: self.landlock.as_ref().map(|layer| layer.ruleset.as_fd().into()),

@@ -11,9 +11,9 @@ use super::oom_score::OomScore;
 use super::{Assembly, Origin, Site};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::identity;
+use crate::isolation::sandbox::namespaces::{self, SharedIds};
 use crate::isolation::sandbox::network::NetworkNamespace;
 use crate::isolation::sandbox::proc::{self, LastPid};
-use crate::isolation::sandbox::receipt::{self, NamespaceIds};
 use crate::isolation::sandbox::rlimits;
 use crate::isolation::sandbox::room::Room;
 use crate::isolation::sandbox::rootfs::{self, Entered};
@@ -38,7 +38,7 @@ pub(super) struct World {
     /// The IPC namespace of the next job, where none before it can have left anything in it.
     pub(super) ipc_namespace: Option<OwnedFd>,
     /// Those that all jobs to come have; where there is one job, `None` before its stub.
-    pub(super) namespaces: Option<NamespaceIds>,
+    pub(super) namespaces: Option<SharedIds>,
 }
 
 impl World {
@@ -126,7 +126,7 @@ impl World {
         }
         let [user, ipc] =
             [&self.user_namespace, &self.ipc_namespace].map(|made| made.as_ref().map(AsFd::as_fd));
-        self.namespaces = Some(receipt::of_all_stubs(user, ipc));
+        self.namespaces = Some(namespaces::of_all_stubs(user, ipc)?);
         Ok(())
     }
 
@@ -194,7 +194,7 @@ fn give_up_calls(site: &Site<'_>) -> Result<(), Failure> {
 
 /// What making a sandbox ready and supervising one job after another takes; of those that the launcher has. Not
 /// CAP_SYS_RESOURCE, as OOM scores must not be set with it.
-const KEPT: [Capability; 8] = [
+const KEPT: [Capability; 7] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_FOWNER,
@@ -202,7 +202,6 @@ const KEPT: [Capability; 8] = [
     Capability::CAP_SETGID,
     Capability::CAP_SETUID,
     Capability::CAP_SYS_ADMIN,
-    Capability::CAP_SYS_PTRACE,
 ];
 
 fn keep_capabilities() -> Result<(), Failure> {

@@ -11,8 +11,8 @@ use crate::isolation::failure::{At, Failure};
 use crate::isolation::ipc::Channel;
 use crate::isolation::launcher::berth::Berth;
 use crate::isolation::launcher::slot::{Slot, last_words};
+use crate::isolation::sandbox::namespaces::NamespaceIds;
 use crate::isolation::sandbox::network::NetworkNamespace;
-use crate::isolation::sandbox::receipt::NamespaceIds;
 use crate::isolation::supervisor::{self, Alone, Decided, Report, ToSupervisor};
 use crate::job::{Limits, Root, SandboxSpec, StartStep};
 use crate::sys::{self, fault_point};
@@ -105,8 +105,9 @@ impl Sandboxes {
     /// Its limits are set when it gets its job; see [`Slot::go`].
     fn send_berth(&mut self, sandbox: &SandboxSpec, control: &Channel) -> Result<Berth, Failure> {
         let own_network = !self.standing.is_user();
+        let own_namespaces = self.own_namespaces()?;
         let berth = self.berths.make_bare(sandbox, own_network)?;
-        match tell_berth(&berth, &self.own_namespaces(), control) {
+        match tell_berth(&berth, &own_namespaces, control) {
             Ok(()) => Ok(berth),
             Err(failure) => {
                 self.berths.give_back(berth);
@@ -123,7 +124,7 @@ fn tell_berth(berth: &Berth, launcher_namespaces: &NamespaceIds, control: &Chann
     let message = ToSupervisor::Berth {
         cgroup: cgroup.shape(),
         network: berth.network.is_some(),
-        launcher_namespaces: launcher_namespaces.clone(),
+        launcher_namespaces: *launcher_namespaces,
     };
     tell(control, &message, &descriptors)
 }
