@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::clean_up::Part;
 use super::daemon::{Daemon, Job, Keeper, SUPERVISORS};
@@ -26,8 +26,12 @@ impl Daemon {
         // What cannot be read is no reason to kill a job: another start may do better.
         let found = scan(&self.dirs).at(StartStep::StateDir, "the folders of jobs")?;
         for (id, keeper) in found.running {
-            if let Keeper::Adopted { pidfd, .. } = &keeper {
+            if let Keeper::Adopted { pidfd, dir, .. } = &keeper {
                 let token = self.watch(pidfd)?;
+                // Its launcher may have died between noting an order and giving it. One that it has had a supervisor ignores.
+                if read_stop_order(dir).is_some() {
+                    let _ = pidfd_send_signal(pidfd, Signal::TERM);
+                }
                 self.keep(id, token, keeper);
             }
         }

@@ -111,6 +111,7 @@ impl Daemon {
                 if let Err(error) = write_stop_order(dir, order) {
                     eprintln!("stockade: launcher: job {id}: stop order: {error}");
                 }
+                let _ = fault_point!("launcher.stop-noted");
                 let _ = pidfd_send_signal(pidfd, ProcessSignal::TERM);
             }
             None => self.server.send(&Event::Unknown { id }),
