@@ -72,6 +72,8 @@ impl Daemon {
             }
             Err(failure) => {
                 let failure = slot.last_words().unwrap_or(failure);
+                // Its end would wake this process without a pause, until it is reaped.
+                self.unwatch(&slot.control);
                 // Its supervisor, hung up on before it has a job, ends; then its cgroup can go.
                 self.clean_up.add_slot(slot, None);
                 Err(failure)
