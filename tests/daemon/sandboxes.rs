@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use stockade::proto::v1::{Cause, DeleteJobRequest, StartJobRequest, StopJobRequest};
+use stockade::proto::v1::{Cause, DeleteJobRequest, Limits, StartJobRequest, StopJobRequest};
 
 use super::worker::traces::{Holdings, Nap, SUPERVISOR, children, named};
 use super::worker::{Setup, Worker, able, eventually, kill};
@@ -141,6 +141,62 @@ fn a_folder_that_jobs_see_may_go_while_the_worker_runs() {
             let job = wait(&mut client, id).await;
             assert_eq!(job.exit_code, Some(0), "{job:?}");
         }
+    });
+    worker.shut_down();
+}
+
+/// A sandbox that a job has left as it was is made ready for another size, which jobs of its policy have meanwhile.
+#[test]
+fn a_sandbox_serves_on_where_the_next_job_has_another_disk_limit() {
+    const NAP: &str = "2.0417";
+    if !able() {
+        return;
+    }
+    let policies = tempfile::tempdir().expect("tempdir");
+    // As many as make a launcher forget what jobs of another one mostly have.
+    let others = ["one", "two", "three", "four"];
+    for other in others {
+        let policy = format!("inherits = \"default\"\n[sandbox]\nhostname = \"{other}\"\n");
+        std::fs::write(policies.path().join(format!("{other}.toml")), policy).expect("policy");
+    }
+    let worker = worker_with_policies(policies.path());
+    in_runtime(async {
+        let mut client = worker.client().await;
+        let id = start(&mut client, shell(&format!("exec sleep {NAP}"))).await;
+        let sleeps = |pid: &u32| {
+            let of_child = |child: u32| std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            let text = format!("sleep\0{NAP}\0");
+            children(*pid)
+                .into_iter()
+                .any(|child| of_child(child) == text.as_bytes())
+        };
+        let mut keeper = None;
+        eventually("it runs", || {
+            keeper = named(worker.launcher(), SUPERVISOR).into_iter().find(sleeps);
+            keeper.is_some()
+        });
+        let keeper = keeper.expect("a supervisor");
+        for other in others {
+            let request = StartJobRequest {
+                policy: other.to_owned(),
+                ..shell("exit 3")
+            };
+            let other = start(&mut client, request).await;
+            assert_eq!(wait(&mut client, &other).await.exit_code, Some(3));
+        }
+        let limits = Limits {
+            disk_bytes: 16 << 20,
+            ..Limits::default()
+        };
+        let sized = StartJobRequest {
+            limits: Some(limits),
+            ..shell("exit 4")
+        };
+        let sized = start(&mut client, sized).await;
+        assert_eq!(wait(&mut client, &sized).await.exit_code, Some(4));
+        assert!(sleeps(&keeper), "it was to sleep for longer");
+        assert_eq!(wait(&mut client, &id).await.exit_code, Some(0));
+        eventually("it has a stub again", || !children(keeper).is_empty());
     });
     worker.shut_down();
 }

@@ -96,6 +96,8 @@ pub struct Scratch {
     next_inode: u64,
     /// When it was looked at. What happens in the same tick of the kernel's clock leaves the same times.
     looked: Moment,
+    /// The mounts may be marked by [`are_unused`], and go at the next such look.
+    marked: bool,
 }
 
 /// Seconds and nanoseconds of the clock that file times come from.
@@ -149,6 +151,7 @@ impl Scratch {
             untouched: show().at(StartStep::Scratch, "stat")?,
             next_inode: next_inode().at(StartStep::Scratch, "O_TMPFILE")? + 1,
             looked: now(),
+            marked: false,
         })
     }
 
@@ -161,6 +164,7 @@ impl Scratch {
         // A file without a name shows nowhere else.
         let as_new = next_inode() == Ok(self.next_inode);
         self.next_inode += 1;
+        self.marked = true;
         as_new && are_unused().is_ok()
     }
 
@@ -170,6 +174,9 @@ impl Scratch {
     /// Each umount(2) waits for a grace period of RCU. So the folders' mounts are only asked whether they are in use, and
     /// then put back to where they were bound from, for one umount(2) that takes the whole tree.
     pub fn clear(self) -> Result<(), Errno> {
+        if self.marked {
+            show()?;
+        }
         are_unused()?;
         for (name, target) in FOLDERS {
             mount_move(target, name)?;
