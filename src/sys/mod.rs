@@ -41,6 +41,6 @@ pub use scheduling::{CpuHeld, run_beside};
 pub use seccomp::{SeccompListener, StoppedCall, install_seccomp, install_seccomp_with_listener};
 pub use signal::{
     Delivered, SignalFd, block_all_but_faults, default_all_signals, ignore_broken_pipes, is_thread_of,
-    kill_all_others, queue_signal, signal_group, signal_thread, unblock_all_signals,
+    kill_all_others, queue_signal, signal_all_others, signal_group, signal_thread, unblock_all_signals,
 };
 pub use unix_connection::UnixConnection;

@@ -159,8 +159,13 @@ pub fn is_thread_of(thread: i32, process: i32) -> bool {
 
 /// Kills every other process in this pid namespace but its PID 1, atomically with regard to forks.
 pub fn kill_all_others() -> Result<(), Errno> {
+    signal_all_others(libc::SIGKILL)
+}
+
+/// As [`kill_all_others`], with another signal. A child that is just being forked gets it, too.
+pub fn signal_all_others(signal: i32) -> Result<(), Errno> {
     // SAFETY: plain numbers.
-    match check(i64::from(unsafe { libc::kill(-1, libc::SIGKILL) })) {
+    match check(i64::from(unsafe { libc::kill(-1, signal) })) {
         Ok(_) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(error),
     }

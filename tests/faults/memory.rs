@@ -1,5 +1,6 @@
 //! Memory runs out: of the worker, and of its jobs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -134,6 +135,56 @@ fn what_forks_at_once_has_the_score_of_jobs() {
                 stop(&mut client, other, 0).await;
             }
         }
+        rest.again(&worker).await;
+    });
+    worker.shut_down();
+}
+
+/// Whoever forks and exits is gone when it is looked at; each has the score of the one before.
+#[test]
+fn what_forks_and_exits_has_the_score_of_jobs() {
+    if !able() {
+        return;
+    }
+    let _alone = alone();
+    let faults = "supervisor.score=delay:300; supervisor.scores=delay:20".to_owned();
+    let setup = Setup {
+        environment: vec![("STOCKADE_FAULTS", faults)],
+        ..Setup::default()
+    };
+    let worker = Worker::start_as(setup, |_| {});
+    let of_jobs = oom_score(worker.launcher()).expect("it lives").max(800);
+    in_runtime(async {
+        let rest = Rest::of(&worker).await;
+        let mut client = worker.client().await;
+        // Its supervisor would keep them as zombies, until the score is set.
+        let chain = "import ctypes, os, signal, time\nSUBREAPER = 36\nassert ctypes.CDLL(None).prctl(SUBREAPER, 1) == 0\n\
+                     signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nif os.fork() == 0:\n    \
+                     while os.fork() == 0: time.sleep(0.01)\n    os._exit(0)\nwhile True: time.sleep(600)";
+        let id = start(&mut client, python(chain)).await;
+        while query(&mut client, &id).await.state() == State::Pending {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let job = query(&mut client, &id).await;
+        assert_eq!(job.state(), State::Running, "{job:?}");
+        let (mut links, began) = (BTreeSet::new(), Instant::now());
+        while links.len() < 100 {
+            assert!(began.elapsed() < Duration::from_secs(30), "{links:?}");
+            let mains = named(worker.launcher(), SUPERVISOR)
+                .into_iter()
+                .flat_map(children);
+            for main in mains.filter(|pid| is_command(*pid)) {
+                for pid in children(main) {
+                    if let Some(score) = oom_score(pid) {
+                        assert_eq!(score, of_jobs, "{links:?}");
+                        links.insert(pid);
+                    }
+                }
+            }
+        }
+        let job = stop(&mut client, &id, 0).await;
+        assert_eq!(job.cause(), Cause::Stopped, "{job:?}");
+        drop(client);
         rest.again(&worker).await;
     });
     worker.shut_down();

@@ -18,12 +18,14 @@ use rustix::io::{Errno, write};
 use crate::isolation::failure::{At, Failure};
 use crate::isolation::sandbox::proc::{LastPid, number_of, write_of};
 use crate::job::StartStep;
+use crate::sys::{self, fault_point};
 
 /// Where the worker is to die early itself, as in some containers, no earlier than that. A lower score than its own the
 /// kernel need not let anybody give.
 const OF_JOBS: i32 = 800;
-/// How often all processes of a job are looked at, at most.
+/// How often all processes of a job are looked at, at most; and how often while they go on.
 const LOOKS: u32 = 100;
+const LOOKS_AT_MOVING: u32 = 10;
 const FILE: &str = "oom_score_adj";
 
 /// The supervisor's, and what its jobs get.
@@ -98,31 +100,47 @@ impl AsRawFd for OomScore {
 }
 
 fn give(score: i32, main: i32, proc: BorrowedFd<'_>, last_pid: &LastPid) -> Result<(), Errno> {
-    let text = score.to_string();
-    write_of(proc, main, FILE, &text)?;
+    write_of(proc, main, FILE, &score.to_string())?;
     if last_pid.get()? == main {
         return Ok(());
     }
     // It has made others meanwhile, each of which has the score that its parent had, and may make more.
-    for _ in 0..LOOKS {
-        let mut all_have_it = true;
-        for pid in processes(proc)? {
-            match number_of(proc, pid, FILE) {
-                Ok(found) if found == score => continue,
-                Ok(_) => all_have_it = false,
-                Err(error) if is_gone(error) => continue,
-                Err(error) => return Err(error),
-            }
-            match write_of(proc, pid, FILE, &text) {
-                Err(error) if !is_gone(error) => return Err(error),
-                _ => {}
-            }
-        }
-        if all_have_it {
+    for _ in 0..LOOKS_AT_MOVING {
+        if all_have(score, proc)? {
             return Ok(());
         }
     }
+    // No look may ever find those that fork and exit, and nobody forks who is stopped.
+    for _ in LOOKS_AT_MOVING..LOOKS {
+        sys::signal_all_others(libc::SIGSTOP)?;
+        if all_have(score, proc)? {
+            return sys::signal_all_others(libc::SIGCONT);
+        }
+    }
     Err(Errno::AGAIN)
+}
+
+/// Gives it to those that do not have it. Whether all had it, as far as can be told: one that has gone may have made another.
+fn all_have(score: i32, proc: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut all = true;
+    let found = processes(proc)?;
+    fault_point!("supervisor.scores")?;
+    for pid in found {
+        match number_of(proc, pid, FILE) {
+            Ok(found) if found == score => continue,
+            Ok(_) => all = false,
+            Err(error) if is_gone(error) => {
+                all = false;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        match write_of(proc, pid, FILE, &score.to_string()) {
+            Err(error) if !is_gone(error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(all)
 }
 
 /// Those of the job.
