@@ -92,7 +92,7 @@ pub(super) fn assemble<'a>(
     // undone it.
     sys::set_not_dumpable().at(StartStep::Supervisor, "PR_SET_DUMPABLE")?;
     timings.mark("read back");
-    let meter = Meter::start(assembly.cgroup.meter());
+    let meter = Meter::start(assembly.cgroup.meter()).at(StartStep::Cgroup, "counters")?;
     timings.mark("counters");
     Ok(Assembled {
         timings,
