@@ -156,7 +156,7 @@ fn a_kill_during_a_start_makes_one_job_of_a_key() {
 }
 
 /// Neither gone nor a zombie.
-fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, state)| !state.starts_with('Z'))
@@ -274,51 +274,6 @@ fn a_death_of_the_supervisor_is_told_as_what_it_is() {
             }
         }
         drop(client);
-        rest.again(&worker).await;
-    });
-    worker.shut_down();
-}
-
-/// The next launcher gives what is noted. A job that had the signal already has it once.
-#[test]
-fn a_stop_that_is_noted_is_given_once() {
-    if !able() {
-        return;
-    }
-    let _alone = alone();
-    let (mut worker, switch) = worker_with("launcher.stop-noted=abort@1", Setup::default());
-    let output = |worker: &Worker, id: &str| {
-        fs::read_to_string(worker.dir.path().join("state/jobs").join(id).join("stdout"))
-    };
-    in_runtime(async {
-        let rest = Rest::of(&worker).await;
-        let script = "trap 'echo asked' TERM; echo begun; while :; do sleep 0.05; done";
-        let id = start(&mut worker.client().await, shell(script)).await;
-        eventually("it runs", || {
-            output(&worker, &id).is_ok_and(|text| text == "begun\n")
-        });
-        kill_and_restart(&mut worker, Victim::Launcher);
-        switch.arm(0);
-        let launcher = worker.launcher();
-        let order = StopJobRequest {
-            job_id: id.clone(),
-            grace_ms: Some(600_000),
-            ..StopJobRequest::default()
-        };
-        worker.client().await.stop_job(order).await.expect("stop");
-        eventually("it is dead", || !lives(launcher));
-        switch.disarm();
-        assert_eq!(output(&worker, &id).expect("output"), "begun\n");
-        for _ in 0..2 {
-            worker.start_again();
-            let asked = || output(&worker, &id).is_ok_and(|text| text.starts_with("begun\nasked\n"));
-            eventually("it is asked to stop", asked);
-            kill(worker.launcher(), libc::SIGKILL);
-        }
-        worker.start_again();
-        let job = stop(&mut worker.client().await, &id, 0).await;
-        assert_eq!(job.cause(), Cause::Stopped, "{job:?}");
-        assert_eq!(output(&worker, &id).expect("output"), "begun\nasked\n");
         rest.again(&worker).await;
     });
     worker.shut_down();

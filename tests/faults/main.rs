@@ -11,6 +11,7 @@ mod fault_places;
 #[expect(dead_code, reason = "shared with other tests")]
 mod worker;
 
+mod adoption;
 mod bombs;
 mod churn;
 mod disks;

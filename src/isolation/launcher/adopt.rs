@@ -1,5 +1,6 @@
 //! Takes over what an earlier launcher has left: jobs that run, outcomes that nobody has taken.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -35,30 +36,34 @@ impl Daemon {
                 self.keep(id, token, keeper);
             }
         }
-        for id in found.lost {
-            let why = "its supervisor was gone at the start of the worker".to_owned();
-            self.finish(id, ExitRecord::without_run(Cause::Lost { why }), true);
-        }
         for id in found.unused {
             self.remove_part(id, Part::All);
         }
-        if found.newer.contains(&None) {
-            // Which of the cgroups are theirs cannot be told: none is touched.
+        // Which of the cgroups are a newer worker's cannot be told: none is touched.
+        let spares_all = found.newer.contains(&None);
+        let mut spared: HashSet<String> = found.newer.into_iter().flatten().collect();
+        spared.extend(self.jobs.values().filter_map(|job| match &job.keeper {
+            Keeper::Adopted { cgroup, .. } => Some(cgroup.clone()),
+            Keeper::Own(_) => None,
+        }));
+        spared.insert(SUPERVISORS.to_owned());
+        for (id, cgroup) in found.lost {
+            let why = "its supervisor was gone at the start of the worker".to_owned();
+            let record = ExitRecord::without_run(Cause::Lost { why });
+            if spares_all || spared.contains(&cgroup) {
+                // It had ended, and had no record: its cgroup is another job's.
+                self.finish(id, record, true);
+            } else {
+                spared.insert(cgroup.clone());
+                self.clean_up.add(cgroup, Some((id, record)));
+            }
+        }
+        if spares_all {
             eprintln!("stockade: launcher: cgroups are left as they are, for the jobs of a newer worker");
             return Ok(());
         }
-        let living: Vec<&str> = self
-            .jobs
-            .values()
-            .filter_map(|job| match &job.keeper {
-                Keeper::Adopted { cgroup, .. } => Some(cgroup.as_str()),
-                Keeper::Own(_) => None,
-            })
-            .collect();
-        let newer: Vec<&str> = found.newer.iter().flatten().map(String::as_str).collect();
         for name in self.sandboxes.cgroups().children() {
-            let spared = |names: &[&str]| names.contains(&name.as_str());
-            if name != SUPERVISORS && !spared(&living) && !spared(&newer) {
+            if !spared.contains(&name) {
                 self.clean_up.add(name, None);
             }
         }
@@ -72,8 +77,8 @@ pub(super) struct Found {
     pub(super) running: Vec<(JobId, Keeper)>,
     /// Cgroups of jobs that a newer worker has left running. `None`: of one whose cgroup cannot be told.
     pub(super) newer: Vec<Option<String>>,
-    /// Jobs without record and supervisor.
-    pub(super) lost: Vec<JobId>,
+    /// Jobs without record and supervisor, with their cgroups.
+    pub(super) lost: Vec<(JobId, String)>,
     /// Folders of launches that never happened.
     pub(super) unused: Vec<JobId>,
 }
@@ -111,14 +116,18 @@ impl Found {
             }
             Err(error) => return Err(error),
         };
-        if alive && let Some(pidfd) = open_supervisor(job.supervisor_pid)? {
+        // Between two looks at a lock that is held, the number is no other process's.
+        if alive
+            && let Some(pidfd) = open_supervisor(job.supervisor_pid)?
+            && dirs.existing(id)?.1
+        {
             let cgroup = job.cgroup;
             self.running.push((id, Keeper::Adopted { pidfd, dir, cgroup }));
             return Ok(());
         }
         // The exit file may have come between the two looks.
         if outcome_in(&dir)?.is_none() {
-            self.lost.push(id);
+            self.lost.push((id, job.cgroup));
         }
         Ok(())
     }
@@ -135,7 +144,7 @@ fn is_let_loose(dirs: &JobDirs, id: JobId) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The folder's lock says that the process lives, so its pid has not been given to another.
+/// `None` where there is no such process any more.
 fn open_supervisor(pid: i32) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = Pid::from_raw(pid) else {
         return Ok(None);
@@ -147,11 +156,13 @@ fn open_supervisor(pid: i32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// What is known of a job that has something on disk; `running` is it where it runs. An error tells nothing of it.
+/// What is known of a job that has something on disk; `running` is it where it runs. `ending`: its end is told once nothing of
+/// it is left. An error tells nothing of it.
 pub(super) fn describe(
     dirs: &JobDirs,
     id: JobId,
     running: Option<&Job>,
+    ending: bool,
     unwritten: &Unwritten,
 ) -> io::Result<Option<KnownJob>> {
     let dir = match dirs.existing_unlocked(id) {
@@ -198,11 +209,14 @@ pub(super) fn describe(
     };
     if known.record.is_none() {
         // Between the end of a supervisor and the launcher's notice of it: told by an event soon.
-        let Some(running) = running else {
+        if running.is_none() && !ending {
             return Ok(None);
-        };
+        }
         known.stop = read_stop_order(&dir);
-        match (&running.started, read_start_record(&dir)?) {
+        match (
+            running.and_then(|job| job.started.as_ref()),
+            read_start_record(&dir)?,
+        ) {
             (Some((started_at, receipt)), _) => {
                 known.started_at = Some(*started_at);
                 known.receipt = Some(receipt.clone());
@@ -212,7 +226,7 @@ pub(super) fn describe(
                 known.receipt = Some(Box::new(start.receipt));
             }
             // Of a format that leaves none, or not there yet: the job file was written just before the start.
-            (None, None) if matches!(running.keeper, Keeper::Adopted { .. }) => {
+            (None, None) if running.is_some_and(|job| matches!(job.keeper, Keeper::Adopted { .. })) => {
                 known.started_at = written_at(&dir);
             }
             (None, None) => {}

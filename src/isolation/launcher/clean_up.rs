@@ -150,6 +150,14 @@ impl CleanUp {
         });
     }
 
+    /// Whether this job's outcome is told later.
+    pub(super) fn owes(&self, id: JobId) -> bool {
+        self.items.iter().any(|item| match &item.what {
+            What::Cgroup { outcome, .. } => outcome.as_ref().is_some_and(|outcome| outcome.0 == id),
+            What::Folder { .. } => false,
+        })
+    }
+
     /// When something is to be tried again.
     pub(super) fn next_try(&self) -> Option<Duration> {
         let next = self.items.iter().map(|item| item.again).min()?;

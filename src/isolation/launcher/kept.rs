@@ -36,7 +36,8 @@ impl Daemon {
             let known = piece
                 .iter()
                 .filter_map(|id| {
-                    adopt::describe(&self.dirs, *id, self.jobs.get(id), &self.unwritten).transpose()
+                    let ending = self.clean_up.owes(*id);
+                    adopt::describe(&self.dirs, *id, self.jobs.get(id), ending, &self.unwritten).transpose()
                 })
                 .collect::<io::Result<Vec<_>>>();
             match known {

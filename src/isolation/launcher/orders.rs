@@ -116,7 +116,7 @@ impl Daemon {
                 let _ = fault_point!("launcher.stop-noted");
                 let _ = pidfd_send_signal(pidfd, ProcessSignal::TERM);
             }
-            None => self.server.send(&Event::Unknown { id }),
+            None => self.tell_unknown(id),
         }
     }
 
@@ -141,7 +141,14 @@ impl Daemon {
                 use std::os::fd::AsFd;
                 let _ = sys::queue_signal(pidfd.as_fd(), FORWARD_SIGNAL, signal.number());
             }
-            None => self.server.send(&Event::Unknown { id }),
+            None => self.tell_unknown(id),
+        }
+    }
+
+    /// But one whose end is about to be told.
+    fn tell_unknown(&mut self, id: JobId) {
+        if !self.clean_up.owes(id) {
+            self.server.send(&Event::Unknown { id });
         }
     }
 
