@@ -139,7 +139,6 @@ unsafe fn clone3_onto_stack(
             "svc 0",
             "cbnz x0, 2f",
             "mov x29, xzr",
-            "mov x30, xzr",
             "mov x0, {with}",
             "blr {enter}",
             "brk 1",
