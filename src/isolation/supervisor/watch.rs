@@ -217,7 +217,8 @@ impl Watch<'_> {
                 let order = self.control_dir.as_deref().and_then(read_stop_order);
                 self.stop(order.unwrap_or_else(StopOrder::nameless));
             }
-            FORWARD_SIGNAL => {
+            // A launcher that its job ends with has a socket: this can be nobody but such a job.
+            FORWARD_SIGNAL if !self.go.ends_with_launcher => {
                 if let Ok(signal) = Signal::try_from(came.value) {
                     self.signal(signal);
                 }
