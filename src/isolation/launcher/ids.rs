@@ -15,8 +15,10 @@ const SINGLES: u32 = Isolation::SINGLE_IDS;
 const BLOCK: u32 = Isolation::BLOCK_IDS;
 const BLOCKS: u32 = Isolation::BLOCKS;
 
-/// Gives out ids. Which are in use is told by locks on the bytes of one file: a lock is held by the supervisor, too,
-/// so it goes when the last process that needs it has gone, and never earlier.
+/// Gives out ids. Which are in use is told by locks on the bytes of one file: a lock is the supervisor's, so it outlives
+/// the launcher. Of a supervisor that is killed it goes a moment before the kernel has killed the rest of its namespace; ids
+/// are given in turn, so that one which is free again comes after all others. For the launcher to hold it, too, would take
+/// a descriptor for each sandbox, which each fork copies.
 #[derive(Debug)]
 pub(super) struct IdPool {
     source: Source,
