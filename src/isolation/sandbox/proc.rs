@@ -212,8 +212,21 @@ impl Covers {
 }
 
 /// Makes all of /proc read-only, once its supervisor has written what it has to write there about the payload.
+///
+/// The kernel refuses it beside a write, and to note when a link was read counts as one for as long as that takes: a stub reads
+/// links of its own meanwhile. An ordinary user's /proc cannot be mounted without access times.
 pub fn seal() -> Result<(), Failure> {
-    mount_remount("/proc", FLAGS | MountFlags::BIND | MountFlags::RDONLY, "").at(StartStep::Proc, "read-only")
+    const TRIES: u32 = 10_000;
+    let read_only = || mount_remount("/proc", FLAGS | MountFlags::BIND | MountFlags::RDONLY, "");
+    let mut sealed = read_only();
+    for _ in 1..TRIES {
+        if sealed != Err(Errno::BUSY) {
+            break;
+        }
+        rustix::thread::sched_yield();
+        sealed = read_only();
+    }
+    sealed.at(StartStep::Proc, "read-only")
 }
 
 /// This process's /proc, to write to by [`write_of`].
