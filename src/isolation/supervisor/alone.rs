@@ -196,7 +196,7 @@ struct Berth {
 }
 
 impl Berth {
-    #[allow(clippy::needless_pass_by_value)]
+    #[expect(clippy::needless_pass_by_value, reason = "as wait_for hands it over")]
     fn of(message: ToSupervisor, mut descriptors: Vec<OwnedFd>) -> Option<Self> {
         let ToSupervisor::Berth {
             cgroup,
